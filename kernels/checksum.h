@@ -1,0 +1,25 @@
+// CRC32C (Castagnoli polynomial, as in iSCSI, RFC 3720), alone and fused with a copy.
+//
+// The work is done by Intel's ISA-L, which picks the fastest form for the processor at run time. Pure, any thread.
+#ifndef WEIGHTSTREAM_KERNELS_CHECKSUM_H_
+#define WEIGHTSTREAM_KERNELS_CHECKSUM_H_
+
+#include <cstdint>
+
+#include "absl/strings/string_view.h"
+
+namespace weightstream {
+
+// The checksum of what `crc` covers followed by `bytes`; start with 0. Crc32c(0, "123456789") is 0xE3069283.
+uint32_t ExtendCrc32c(uint32_t crc, absl::string_view bytes);
+
+// The same, and copies `bytes` to `destination`, reading the source from memory once: it goes block by block, each block
+// summed while it comes into the cache, then copied from there. The regions must not overlap.
+uint32_t CopyAndExtendCrc32c(uint32_t crc, char* destination, absl::string_view bytes);
+
+// The checksum of the concatenation of two byte strings, from their own checksums and the second one's length.
+uint32_t ConcatCrc32c(uint32_t first_crc, uint32_t second_crc, uint64_t second_bytes);
+
+}  // namespace weightstream
+
+#endif  // WEIGHTSTREAM_KERNELS_CHECKSUM_H_

@@ -1,0 +1,95 @@
+// The seam between the pipeline and the memory that weights end in. Everything above it is the same code for host memory
+// and for a GPU; everything that differs is behind it.
+//
+// One chunk's way, above the seam (server/landing.cc):
+//   target.Prepare(range)                 the medium has room for these bytes, or the push fails with RESOURCE_EXHAUSTED
+//   if (device.needs_staging())           socket slices -> staging slot, checksum on the way, checked, then
+//     device.CopyToTarget(...)            one asynchronous copy, slot -> target + offset; the slot is free at `done`
+//   else                                  socket slices -> target.host_data() + offset, checksum on the way
+#ifndef WEIGHTSTREAM_KERNELS_DEVICE_H_
+#define WEIGHTSTREAM_KERNELS_DEVICE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "tensor/byte_range.h"
+
+namespace weightstream {
+
+// Memory that one update writes: the data section of one version. Freed (unmapped, closed) on destruction; a host
+// target's file stays where it is, for its owner (the model store) to publish or remove.
+// Thread-safe, but for overlapping writes, which the caller must keep apart.
+class Target {
+ public:
+  virtual ~Target() = default;
+
+  virtual uint64_t bytes() const = 0;
+
+  // Guarantees that every byte of `range` can be written: later writes there cannot fail for want of room.
+  // RESOURCE_EXHAUSTED if the medium is full, with what was asked and where. Idempotent; cheap where already done.
+  // Requires range.end <= bytes().
+  virtual absl::Status Prepare(ByteRange range) = 0;
+
+  // The memory, where the processor can write it directly after Prepare; null where only the device reaches it.
+  virtual char* host_data() = 0;
+
+  // Makes what was written durable, as far as the medium is: fsync for a file, nothing for device memory.
+  virtual absl::Status Sync() = 0;
+};
+
+// What a target is made of.
+struct TargetSpec {
+  uint64_t bytes = 0;
+  // For host memory: an existing file that is to hold the bytes, and where in it they start (a multiple of 4096). The file
+  // is grown to hold them, without allocating. Device memory has no use for them.
+  std::string path;
+  uint64_t start_in_file = 0;
+};
+
+// Memory from which a device copies fast: page-locked for a GPU, plain for host backends. Freed on destruction.
+class PinnedMemory {
+ public:
+  virtual ~PinnedMemory() = default;
+  virtual char* data() = 0;
+  virtual uint64_t bytes() const = 0;
+};
+
+// A place that holds targets, and the way into them. Outlives its targets and pinned memory. Thread-safe.
+class Device {
+ public:
+  // Called exactly once, on any thread, perhaps before CopyToTarget returns; must not block, and must not call back into
+  // the device except to start another copy. OK means that the bytes are in the target, visible to whoever reads it.
+  using CopyDone = std::function<void(absl::Status)>;
+
+  virtual ~Device() = default;
+
+  // For messages: "host", "host (device-like)", "cuda:0".
+  virtual std::string name() const = 0;
+
+  // False if chunks are to be written straight into Target::host_data().
+  virtual bool needs_staging() const = 0;
+
+  // RESOURCE_EXHAUSTED, with what was asked and what there is; INVALID_ARGUMENT for a spec that this device cannot use.
+  virtual absl::StatusOr<std::unique_ptr<Target>> CreateTarget(const TargetSpec& spec) = 0;
+
+  virtual absl::StatusOr<std::unique_ptr<PinnedMemory>> AllocatePinned(uint64_t bytes) = 0;
+
+  // Starts one asynchronous copy of `staged`, which lies in this device's pinned memory, to `offset` in `target`. Both must
+  // stay until `done` is called. Requires the range prepared. Copies to disjoint ranges may complete in any order.
+  virtual void CopyToTarget(absl::string_view staged, Target& target, uint64_t offset, CopyDone done) = 0;
+
+  // Copies bytes of the target back into host memory, after every copy into that range has completed.
+  virtual absl::Status ReadTarget(Target& target, ByteRange range, char* destination) = 0;
+
+  // OK, or why this device can no longer be used (sticky).
+  virtual absl::Status Health() const = 0;
+};
+
+}  // namespace weightstream
+
+#endif  // WEIGHTSTREAM_KERNELS_DEVICE_H_

@@ -1,0 +1,59 @@
+// The bounded ring of pinned buffers between the wire and the device.
+//
+// It bounds the memory that a server needs beyond its targets, whatever the model's size, and is the brake of the whole
+// path: no free slot means that the next chunk is not read from its socket, and TCP holds the sender back.
+#ifndef WEIGHTSTREAM_KERNELS_STAGING_H_
+#define WEIGHTSTREAM_KERNELS_STAGING_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "kernels/device.h"
+
+namespace weightstream {
+
+class StagingRing;
+
+// One slot, for as long as this object lives; movable. May be destroyed on any thread, before or after its ring.
+class StagingSlot {
+ public:
+  StagingSlot() = default;
+  StagingSlot(StagingSlot&&) noexcept;
+  StagingSlot& operator=(StagingSlot&&) noexcept;
+  ~StagingSlot();
+
+  // Null if this object holds no slot.
+  char* data() const { return data_; }
+};
+
+class StagingRing {
+ public:
+  struct Stats {
+    uint64_t slots = 0;
+    uint64_t slots_in_use = 0;
+    // How many Acquire calls had to wait, and for how long together.
+    uint64_t waits = 0;
+    absl::Duration waited;
+  };
+
+  // Allocates total_bytes / slot_bytes slots, at least two, as one block of the device's pinned memory, once.
+  static absl::StatusOr<std::unique_ptr<StagingRing>> Create(Device& device, uint64_t total_bytes, uint64_t slot_bytes);
+
+  uint64_t slot_bytes() const;
+
+  // A free slot. Waits for one until `deadline` (DEADLINE_EXCEEDED) and asks `cancelled` several times a second
+  // (CANCELLED once it says true).
+  absl::StatusOr<StagingSlot> Acquire(absl::Time deadline, const std::function<bool()>& cancelled);
+
+  Stats stats() const;
+};
+
+}  // namespace weightstream
+
+#endif  // WEIGHTSTREAM_KERNELS_STAGING_H_

@@ -1,0 +1,46 @@
+// A file mapped read-only into memory.
+#ifndef WEIGHTSTREAM_TENSOR_MAPPED_FILE_H_
+#define WEIGHTSTREAM_TENSOR_MAPPED_FILE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace weightstream {
+
+// Owns the mapping; unmapped on destruction. Immutable, any thread. Does not follow what happens to the path later: the
+// mapping stays on the file that was opened, also after it was unlinked or replaced.
+class MappedFile {
+ public:
+  // What stat said as the file was opened: enough to tell whether it was written or replaced since.
+  struct Identity {
+    uint64_t device = 0;
+    uint64_t inode = 0;
+    uint64_t bytes = 0;
+    int64_t modified_ns = 0;
+  };
+
+  // NOT_FOUND, PERMISSION_DENIED or another code by errno, with the path. A folder or a device is INVALID_ARGUMENT. An
+  // empty file maps to an empty view.
+  static absl::StatusOr<std::unique_ptr<MappedFile>> Open(const std::string& path);
+
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  absl::string_view bytes() const { return bytes_; }
+  const Identity& identity() const { return identity_; }
+
+ private:
+  MappedFile(absl::string_view bytes, Identity identity) : bytes_(bytes), identity_(identity) {}
+
+  absl::string_view bytes_;
+  Identity identity_;
+};
+
+}  // namespace weightstream
+
+#endif  // WEIGHTSTREAM_TENSOR_MAPPED_FILE_H_

@@ -1,0 +1,67 @@
+// The safetensors file format: parsing a header, and laying a manifest out as a file.
+//
+// The format (huggingface/safetensors, README "Format"): 8 bytes of little-endian header length N, N bytes of JSON, then
+// the data section. The JSON maps each tensor's name to {"dtype", "shape", "data_offsets": [begin, end]}, offsets relative
+// to the data section, plus an optional "__metadata__" of strings. The data section has no holes and no overlaps.
+//
+// Everything here is pure and may be called from any thread.
+#ifndef WEIGHTSTREAM_TENSOR_SAFETENSORS_LAYOUT_H_
+#define WEIGHTSTREAM_TENSOR_SAFETENSORS_LAYOUT_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "tensor/byte_range.h"
+#include "tensor/spec.h"
+
+namespace weightstream {
+
+// The format's own cap on the JSON header, in bytes.
+inline constexpr uint64_t kMaxSafetensorsHeaderBytes = 100'000'000;
+// Bytes before the JSON.
+inline constexpr uint64_t kSafetensorsPrefixBytes = 8;
+// To what we align the data section, so that it starts on a page.
+inline constexpr uint64_t kSafetensorsDataAlignment = 4096;
+
+struct PlacedTensor {
+  TensorSpec spec;
+  // In the data section, in bytes.
+  ByteRange range;
+};
+
+// A whole file, without its data.
+struct SafetensorsLayout {
+  // By falling place in the data section: ascending range.begin (empty tensors among them, where their offset says).
+  std::vector<PlacedTensor> tensors;
+  Metadata metadata;
+  // Where the data section starts in the file, and how long it is, in bytes.
+  uint64_t data_start = 0;
+  uint64_t data_bytes = 0;
+
+  uint64_t file_bytes() const { return data_start + data_bytes; }
+};
+
+// Parses the header of a file of `file_bytes` bytes. `prefix` is the file's first bytes: at least 8, and the whole header
+// where the file has it. Enforces the format: the cap, valid JSON with nothing twice, known dtypes, sizes that match shape
+// and dtype, no holes, no overlaps, nothing outside the file, the data section exactly as long as the file has it.
+// INVALID_ARGUMENT names `path` (for the message only), the tensor and the rule.
+absl::StatusOr<SafetensorsLayout> ParseSafetensors(absl::string_view path, absl::string_view prefix,
+                                                   uint64_t file_bytes);
+
+// Lays `tensors` out as Weightstream does: by falling alignment of their dtype, then by name, the header padded with spaces
+// so that the data section starts on a page. Each tensor is then aligned for its dtype without a hole. Deterministic: the
+// same set of tensors and metadata gives the same layout, whatever their order.
+// Requires a valid manifest (ValidateManifest); INVALID_ARGUMENT otherwise, or if the header would pass the format's cap.
+absl::StatusOr<SafetensorsLayout> LayOutSafetensors(absl::Span<const TensorSpec> tensors, Metadata metadata);
+
+// The first data_start bytes of the file that `layout` describes: length, JSON, padding.
+// Requires a layout from LayOutSafetensors or ParseSafetensors; for the former the result is exactly data_start long.
+std::string EncodeSafetensorsHeader(const SafetensorsLayout& layout);
+
+}  // namespace weightstream
+
+#endif  // WEIGHTSTREAM_TENSOR_SAFETENSORS_LAYOUT_H_
