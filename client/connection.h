@@ -1,0 +1,29 @@
+// How a client reaches a server: address, time limits, and (later) credentials. No gRPC types, so that a user of the library needs
+// none of its headers.
+#ifndef WEIGHTSTREAM_CLIENT_CONNECTION_H_
+#define WEIGHTSTREAM_CLIENT_CONNECTION_H_
+
+#include <string>
+
+#include "absl/time/time.h"
+
+namespace weightstream {
+
+// Every wait in the client is bounded by one of these.
+struct TimeLimits {
+  // To reach a server at first, and again after each loss of all connections: retried with backoff until then.
+  absl::Duration connect = absl::Seconds(30);
+  // For a call that does not depend on the model's size.
+  absl::Duration call = absl::Seconds(30);
+  // Without a byte of progress while data are under way, the server counts as dead.
+  absl::Duration stall = absl::Seconds(30);
+  // Added per GiB of model to the calls that may depend on its size (begin, commit), for slow disks.
+  absl::Duration per_gib = absl::Seconds(20);
+  // HTTP/2 keepalive: a peer that is gone or stopped is found out within the sum.
+  absl::Duration keepalive_time = absl::Seconds(10);
+  absl::Duration keepalive_timeout = absl::Seconds(10);
+};
+
+}  // namespace weightstream
+
+#endif  // WEIGHTSTREAM_CLIENT_CONNECTION_H_

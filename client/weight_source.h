@@ -1,0 +1,50 @@
+// Where the weights to push come from.
+#ifndef WEIGHTSTREAM_CLIENT_WEIGHT_SOURCE_H_
+#define WEIGHTSTREAM_CLIENT_WEIGHT_SOURCE_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "tensor/spec.h"
+
+namespace weightstream {
+
+// A set of tensors and their bytes, which are borrowed, never copied. Immutable and readable from any thread while a push
+// that uses it runs.
+class WeightSource {
+ public:
+  virtual ~WeightSource() = default;
+
+  // In the order in which reading is fastest.
+  virtual const std::vector<TensorSpec>& tensors() const = 0;
+
+  // Row-major bytes of tensors()[index], of its size exactly. Lives as long as the source.
+  virtual absl::string_view data(size_t index) const = 0;
+
+  virtual const Metadata& metadata() const = 0;
+
+  // Names these very bytes; see BeginUpdateRequest.source_id. Equal ids must mean equal bytes: a resume relies on it.
+  virtual const std::string& source_id() const = 0;
+};
+
+// A checkpoint on disk, memory-mapped: a .safetensors file or a Hugging Face folder. The id comes from the files' identities, so
+// that a new process with the same files resumes what another began. Errors as Checkpoint::Open.
+absl::StatusOr<std::unique_ptr<WeightSource>> OpenCheckpointSource(const std::string& path);
+
+struct MemoryTensor {
+  TensorSpec spec;
+  // Must stay valid and unchanged for as long as the source.
+  absl::string_view data;
+};
+
+// Tensors in the caller's memory. `source_id` names the bytes, for instance "run 17, step 4200"; where it is empty a random one is
+// made, which no other process can resume. INVALID_ARGUMENT for a bad manifest or data that are not of their tensor's size.
+absl::StatusOr<std::unique_ptr<WeightSource>> NewMemorySource(std::vector<MemoryTensor> tensors, Metadata metadata = {},
+                                                              std::string source_id = "");
+
+}  // namespace weightstream
+
+#endif  // WEIGHTSTREAM_CLIENT_WEIGHT_SOURCE_H_
