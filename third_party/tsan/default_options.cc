@@ -1,0 +1,8 @@
+// ThreadSanitizer's options, linked in: a test, a child process with an empty environment and a binary started by hand
+// all run under the same ones. TSAN_OPTIONS still overrides each.
+
+// gRPC and the C++ library are not instrumented: what they do between themselves is not ours to judge
+// (ignore_noninstrumented_modules), nor is gRPC's lock order (detect_deadlocks).
+extern "C" const char* __tsan_default_options() {
+  return "ignore_noninstrumented_modules=1:detect_deadlocks=0:halt_on_error=1:second_deadlock_stack=1";
+}
