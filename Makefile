@@ -1,0 +1,46 @@
+# Thin fronts over Bazel. Each installs what it needs first, so that every one works on a fresh Debian 12 machine.
+.DEFAULT_GOAL := help
+.PHONY: help setup build test demo asan tsan lint format clean
+
+BAZEL ?= bazel
+TARGETS ?= //...
+MODEL ?=
+export BAZEL
+
+# GCC 12's ThreadSanitizer cannot start where the kernel randomises more than 28 bits of an address.
+ASLR_BITS := $(shell cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null || echo 28)
+TSAN_OPTION := $(if $(filter-out 28,$(ASLR_BITS)),--run_under='/usr/bin/setarch -R')
+
+help: ## Shows this list
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r target what; do printf '  make %-8s %s\n' "$$target" "$$what"; done
+
+setup: ## Installs what is missing with apt-get
+	@tools/setup
+
+build: setup ## Builds everything
+	$(BAZEL) build $(TARGETS)
+
+test: setup ## Runs every test; TARGETS=//room/... runs some
+	@tools/run_tests plain $(TARGETS)
+
+demo: setup ## Shows an update from end to end; MODEL=PATH sends that checkpoint
+	$(BAZEL) build //server:weightstream-server //client:weightstream //tests/demo:all
+	tests/demo/demo.sh bazel-bin/server/weightstream-server bazel-bin/client/weightstream $(if $(MODEL),"$(MODEL)")
+
+asan: setup ## Runs every test under AddressSanitizer and UndefinedBehaviorSanitizer
+	@tools/run_tests asan --config=asan $(TARGETS)
+
+tsan: setup ## Runs every test under ThreadSanitizer
+	@tools/run_tests tsan --config=tsan $(TSAN_OPTION) $(TARGETS)
+
+lint: ## Checks format, style, types and our own rules
+	@tools/setup lint
+	@tools/lint
+
+format: ## Rewrites the sources in the one format
+	@tools/setup lint
+	@tools/format
+
+clean: ## Removes what was built
+	$(BAZEL) clean
+	rm -rf build .venv
