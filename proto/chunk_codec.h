@@ -1,12 +1,20 @@
 // WeightChunk to and from grpc::ByteBuffer without a copy of the payload, wire-compatible with the generated code.
 //
-// Sending: one slice with the serialised header and the data's tag and length, one slice that borrows the tensor's bytes.
-// Receiving: the header is parsed in place and the payload is handed out as the pieces of the slices that gRPC received, some
-// 17 a MiB, so that the one copy that must be made goes straight to where the bytes belong.
+// Sending: one slice with the serialised header and the data's tag and length, one slice that borrows the tensor's
+// bytes. Receiving: the header is parsed in place and the payload is handed out as the pieces of the slices that gRPC
+// received, some 17 a MiB, so that the one copy that must be made goes straight to where the bytes belong.
 //
-// The wire format is protobuf's (developers.google.com/protocol-buffers/docs/encoding). The parser restores what the generated one
-// gives: any order of fields, the last of a repeated singular field, packed and unpacked shapes, unknown fields skipped, UTF-8
-// checked, every length checked against what is there.
+//   ReceivedChunk chunk;  // One for each stream: it keeps its capacity.
+//   while (reader.Read(&message)) {
+//     if (absl::Status status = chunk.Parse(message); !status.ok()) return status;
+//     for (absl::string_view piece : chunk.pieces()) ...
+//   }
+//
+// The wire format is protobuf's (developers.google.com/protocol-buffers/docs/encoding). The parser restores what the
+// generated one gives: any order of fields, the last of a repeated singular field, packed and unpacked shapes, unknown
+// fields skipped, UTF-8 checked, every length checked against what is there. It refuses three things that the generated
+// one takes, none of which can be part of a valid chunk: more than kMaxTensorRank dimensions, a text field of more than
+// kMaxChunkHeaderBytes, and a tag of more than 32 bits.
 #ifndef WEIGHTSTREAM_PROTO_CHUNK_CODEC_H_
 #define WEIGHTSTREAM_PROTO_CHUNK_CODEC_H_
 
@@ -26,7 +34,10 @@
 
 namespace weightstream {
 
-// Most bytes that a chunk's message takes beyond its payload: what a receiver adds to the bucket limit to size messages.
+class WireCursor;
+
+// Most bytes that a chunk's message takes beyond its payload: what a receiver adds to the bucket limit to size
+// messages.
 inline constexpr uint64_t kMaxChunkHeaderBytes = 64 << 10;
 
 // Everything of a WeightChunk but its data. Field meanings and limits: weightstream.proto.
@@ -42,28 +53,46 @@ struct ChunkHeader {
 };
 
 // A received chunk. Reusable: Parse again keeps the capacity of strings and vectors, so that the steady state allocates
-// nothing. Not thread-safe.
+// nothing. Not thread-safe. Not copyable, because the pieces point into its own slices.
 class ReceivedChunk {
  public:
-  // Takes over the buffer's slices. INVALID_ARGUMENT says what is malformed and where (byte offset, field); the object then holds
-  // no chunk. Needs no trust in the input: never reads outside it, allocates no more than a small multiple of what is there.
+  ReceivedChunk() = default;
+  ReceivedChunk(const ReceivedChunk&) = delete;
+  ReceivedChunk& operator=(const ReceivedChunk&) = delete;
+
+  // Takes over the buffer's slices and leaves it empty, whatever the outcome. INVALID_ARGUMENT says what is malformed
+  // and where (byte offset, field); the object then holds no chunk. Needs no trust in the input: never reads outside
+  // it, allocates no more than a small multiple of what is there.
   absl::Status Parse(grpc::ByteBuffer& message);
 
+  // Drops the chunk and gRPC's memory behind it now, rather than at the next Parse. Keeps the capacity.
+  void Clear();
+
   const ChunkHeader& header() const { return header_; }
-  // The data, in order; views into slices that live until the next Parse or destruction. No empty pieces.
+  // The data, in order; views into slices that live until the next Parse, Clear or destruction. No empty pieces.
   absl::Span<const absl::string_view> pieces() const { return pieces_; }
   uint64_t data_bytes() const { return data_bytes_; }
 
  private:
+  // Reads the value of the field whose tag was read.
+  bool ReadField(uint32_t tag, WireCursor& cursor);
+  bool ReadPackedShape(WireCursor& cursor);
+  bool ReadShapeEntry(WireCursor& cursor);
+  bool ReadData(WireCursor& cursor);
+
   ChunkHeader header_;
   std::vector<grpc::Slice> slices_;
   std::vector<absl::string_view> pieces_;
   uint64_t data_bytes_ = 0;
 };
 
-// Serialises a chunk whose data are borrowed: `data` must stay unchanged until `released` is called, once, on any thread, when
-// gRPC needs the bytes no more. That is the only sign: the return of Write() is not. `released` must not block. An empty
-// callback is allowed where the bytes outlive every channel. Where data are empty, `released` is called before the return.
+// Serialises a chunk whose data are borrowed: `data` must stay unchanged until `released` is called, once, on any
+// thread, when gRPC needs the bytes no more. That is the only sign: the return of Write() is not. `released` must not
+// block. An empty callback is allowed where the bytes outlive every channel. Where data are empty, `released` is called
+// before the return.
+//
+// The bytes are exactly those of the generated WeightChunk's serializer. Requires texts in UTF-8 and less than 2 GiB in
+// all, as the receiver's parser does; the bucket limit keeps chunks far below.
 grpc::ByteBuffer EncodeChunk(const ChunkHeader& header, absl::string_view data, std::function<void()> released);
 
 }  // namespace weightstream

@@ -1,0 +1,264 @@
+#include "proto/chunk_codec.h"
+
+#include <grpc/slice.h>
+
+#include <cstring>
+#include <utility>
+
+#include "absl/numeric/bits.h"
+#include "absl/strings/str_cat.h"
+#include "proto/wire_cursor.h"
+#include "tensor/spec.h"
+#include "tensor/text.h"
+
+namespace weightstream {
+namespace {
+
+// Field numbers of weightstream.v1.WeightChunk; wire_contract_test.cc holds the .proto to them.
+enum ChunkField : uint32_t {
+  kName = 1,
+  kShape = 2,
+  kDType = 3,
+  kOffset = 4,
+  kCrc32c = 5,
+  kUpdateId = 6,
+  kData = 100,
+};
+
+const char* FieldName(uint32_t number) {
+  switch (number) {
+    case kName:
+      return "name";
+    case kShape:
+      return "shape";
+    case kDType:
+      return "dtype";
+    case kOffset:
+      return "offset";
+    case kCrc32c:
+      return "crc32c";
+    case kUpdateId:
+      return "update_id";
+    case kData:
+      return "data";
+    default:
+      return "unknown";
+  }
+}
+
+// ---- Parsing --------------------------------------------------------------------------------------------------------
+
+bool ReadText(WireCursor& cursor, std::string* text) {
+  uint64_t length = 0;
+  if (!cursor.ReadLength(&length)) return false;
+  // The capacity is kept for as long as the stream lives, so one bad chunk must not be able to make it large.
+  if (length > kMaxChunkHeaderBytes) return cursor.Fail("a text is longer than 64 KiB");
+  cursor.ReadString(length, text);
+  // Also where a later occurrence will replace this one: the generated parser refuses it too.
+  if (!IsValidUtf8(*text)) return cursor.Fail("a text is not valid UTF-8");
+  return true;
+}
+
+// `tag` is 0 where the tag itself could not be read.
+absl::Status Malformed(const char* error, uint64_t field_position, uint32_t tag) {
+  const std::string field =
+      tag == 0 ? "" : absl::StrCat(", field ", FieldNumber(tag), " (", FieldName(FieldNumber(tag)), ")");
+  return absl::InvalidArgumentError(absl::StrCat("malformed chunk: ", error, " (byte ", field_position, field,
+                                                 "); send a serialised weightstream.v1.WeightChunk"));
+}
+
+// ---- Encoding -------------------------------------------------------------------------------------------------------
+
+size_t VarintBytes(uint64_t value) { return (static_cast<size_t>(absl::bit_width(value | 1)) + 6) / 7; }
+
+uint8_t* PutVarint(uint64_t value, uint8_t* out) {
+  while (value >= 0x80) {
+    *out++ = static_cast<uint8_t>(value | 0x80);
+    value >>= 7;
+  }
+  *out++ = static_cast<uint8_t>(value);
+  return out;
+}
+
+uint8_t* PutFixed32(uint32_t value, uint8_t* out) {
+  for (int shift = 0; shift < 32; shift += 8) *out++ = static_cast<uint8_t>(value >> shift);
+  return out;
+}
+
+// proto3 leaves out texts and numbers that have their default.
+size_t TextFieldBytes(absl::string_view text) { return text.empty() ? 0 : 1 + VarintBytes(text.size()) + text.size(); }
+
+uint8_t* PutTextField(ChunkField field, absl::string_view text, uint8_t* out) {
+  if (text.empty()) return out;
+  out = PutVarint(MakeTag(field, kLengthDelimited), out);
+  out = PutVarint(text.size(), out);
+  std::memcpy(out, text.data(), text.size());
+  return out + text.size();
+}
+
+size_t PackedShapeBytes(const ChunkHeader& header) {
+  size_t bytes = 0;
+  for (uint64_t extent : header.shape) bytes += VarintBytes(extent);
+  return bytes;
+}
+
+constexpr uint32_t kDataTag = MakeTag(kData, kLengthDelimited);
+
+// Everything before the data's first byte.
+size_t PrefixBytes(const ChunkHeader& header, size_t packed_shape_bytes, size_t data_bytes) {
+  size_t bytes = TextFieldBytes(header.name) + TextFieldBytes(header.dtype) + TextFieldBytes(header.update_id);
+  if (!header.shape.empty()) bytes += 1 + VarintBytes(packed_shape_bytes) + packed_shape_bytes;
+  if (header.offset != 0) bytes += 1 + VarintBytes(header.offset);
+  if (header.crc32c.has_value()) bytes += 1 + sizeof(uint32_t);
+  if (data_bytes != 0) bytes += VarintBytes(kDataTag) + VarintBytes(data_bytes);
+  return bytes;
+}
+
+// In the order of the field numbers, as the generated serializer writes them.
+uint8_t* PutPrefix(const ChunkHeader& header, size_t packed_shape_bytes, size_t data_bytes, uint8_t* out) {
+  out = PutTextField(kName, header.name, out);
+  if (!header.shape.empty()) {
+    out = PutVarint(MakeTag(kShape, kLengthDelimited), out);
+    out = PutVarint(packed_shape_bytes, out);
+    for (uint64_t extent : header.shape) out = PutVarint(extent, out);
+  }
+  out = PutTextField(kDType, header.dtype, out);
+  if (header.offset != 0) {
+    out = PutVarint(MakeTag(kOffset, kVarint), out);
+    out = PutVarint(header.offset, out);
+  }
+  if (header.crc32c.has_value()) {
+    out = PutVarint(MakeTag(kCrc32c, kFixed32), out);
+    out = PutFixed32(*header.crc32c, out);
+  }
+  out = PutTextField(kUpdateId, header.update_id, out);
+  if (data_bytes == 0) return out;
+  out = PutVarint(kDataTag, out);
+  return PutVarint(data_bytes, out);
+}
+
+grpc::Slice PrefixSlice(const ChunkHeader& header, size_t data_bytes) {
+  const size_t packed_shape_bytes = PackedShapeBytes(header);
+  grpc::Slice slice(PrefixBytes(header, packed_shape_bytes, data_bytes));
+  // gRPC has no mutable access, but nobody else holds the slice yet. Short prefixes lie within the slice object itself.
+  PutPrefix(header, packed_shape_bytes, data_bytes, const_cast<uint8_t*>(slice.begin()));
+  return slice;
+}
+
+void CallReleased(void* callback) {
+  auto* released = static_cast<std::function<void()>*>(callback);
+  (*released)();
+  delete released;
+}
+
+grpc::Slice BorrowingSlice(absl::string_view data, std::function<void()> released) {
+  // Without anyone to tell, gRPC needs to count no references: a static slice saves two allocations.
+  if (!released) return grpc::Slice(data.data(), data.size(), grpc::Slice::STATIC_SLICE);
+  return grpc::Slice(const_cast<char*>(data.data()), data.size(), CallReleased,
+                     new std::function<void()>(std::move(released)));
+}
+
+}  // namespace
+
+void ReceivedChunk::Clear() {
+  header_.name.clear();
+  // Not clear(), which frees what an InlinedVector has on the heap.
+  header_.shape.resize(0);
+  header_.dtype.clear();
+  header_.offset = 0;
+  header_.crc32c.reset();
+  header_.update_id.clear();
+  pieces_.clear();
+  slices_.clear();
+  data_bytes_ = 0;
+}
+
+absl::Status ReceivedChunk::Parse(grpc::ByteBuffer& message) {
+  Clear();
+  if (!message.Valid()) return absl::InvalidArgumentError("malformed chunk: there is no message; read one first");
+  const uint64_t message_bytes = message.Length();
+  const grpc::Status dumped = message_bytes > kMaxWireBytes ? grpc::Status::OK : message.Dump(&slices_);
+  message.Clear();
+  if (message_bytes > kMaxWireBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("malformed chunk: a message of ", message_bytes, " bytes is over 2 GiB; send smaller chunks"));
+  }
+  if (!dumped.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "malformed chunk: gRPC cannot read the message: ", dumped.error_message(), "; send it without compression"));
+  }
+  WireCursor cursor(slices_);
+  while (!cursor.AtEnd()) {
+    const uint64_t field_position = cursor.position();
+    uint32_t tag = 0;
+    if (!cursor.ReadTag(&tag) || !ReadField(tag, cursor)) {
+      Clear();
+      return Malformed(cursor.error(), field_position, tag);
+    }
+  }
+  return absl::OkStatus();
+}
+
+bool ReceivedChunk::ReadField(uint32_t tag, WireCursor& cursor) {
+  // A known number with another wire type is an unknown field, as in the generated parser.
+  switch (tag) {
+    case MakeTag(kName, kLengthDelimited):
+      return ReadText(cursor, &header_.name);
+    case MakeTag(kShape, kLengthDelimited):
+      return ReadPackedShape(cursor);
+    case MakeTag(kShape, kVarint):
+      return ReadShapeEntry(cursor);
+    case MakeTag(kDType, kLengthDelimited):
+      return ReadText(cursor, &header_.dtype);
+    case MakeTag(kOffset, kVarint):
+      return cursor.ReadVarint(&header_.offset);
+    case MakeTag(kCrc32c, kFixed32):
+      return cursor.ReadFixed32(&header_.crc32c.emplace());
+    case MakeTag(kUpdateId, kLengthDelimited):
+      return ReadText(cursor, &header_.update_id);
+    case kDataTag:
+      return ReadData(cursor);
+    default:
+      return cursor.SkipValue(tag);
+  }
+}
+
+bool ReceivedChunk::ReadShapeEntry(WireCursor& cursor) {
+  uint64_t extent = 0;
+  if (!cursor.ReadVarint(&extent)) return false;
+  if (header_.shape.size() == kMaxTensorRank) return cursor.Fail("the shape has more than 64 dimensions");
+  header_.shape.push_back(extent);
+  return true;
+}
+
+bool ReceivedChunk::ReadPackedShape(WireCursor& cursor) {
+  uint64_t length = 0;
+  if (!cursor.ReadLength(&length)) return false;
+  const uint64_t remaining_after = cursor.remaining() - length;
+  while (cursor.remaining() > remaining_after) {
+    if (!ReadShapeEntry(cursor)) return false;
+  }
+  if (cursor.remaining() < remaining_after) return cursor.Fail("a packed entry runs past the field's length");
+  return true;
+}
+
+bool ReceivedChunk::ReadData(WireCursor& cursor) {
+  uint64_t length = 0;
+  if (!cursor.ReadLength(&length)) return false;
+  pieces_.clear();
+  cursor.TakePieces(length, &pieces_);
+  data_bytes_ = length;
+  return true;
+}
+
+grpc::ByteBuffer EncodeChunk(const ChunkHeader& header, absl::string_view data, std::function<void()> released) {
+  const grpc::Slice prefix = PrefixSlice(header, data.size());
+  if (data.empty()) {
+    if (released) released();
+    return grpc::ByteBuffer(&prefix, 1);
+  }
+  const grpc::Slice slices[] = {prefix, BorrowingSlice(data, std::move(released))};
+  return grpc::ByteBuffer(slices, 2);
+}
+
+}  // namespace weightstream
