@@ -12,7 +12,8 @@ ASLR_BITS := $(shell cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null || echo 28)
 TSAN_OPTION := $(if $(filter-out 28,$(ASLR_BITS)),--run_under='/usr/bin/setarch -R')
 
 help: ## Shows this list
-	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r target what; do printf '  make %-8s %s\n' "$$target" "$$what"; done
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | \
+	  while IFS='|' read -r target what; do printf '  make %-8s %s\n' "$$target" "$$what"; done
 
 setup: ## Installs what is missing with apt-get
 	@tools/setup

@@ -17,9 +17,10 @@ import json
 import sys
 import urllib.parse
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Any
 
 # What bazel exits with when it built everything and ran every test.
 BAZEL_ALL_PASSED = 0
