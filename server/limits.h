@@ -1,0 +1,57 @@
+// Every limit that the server keeps, with the reason for its default. Flags set them (main.cc).
+#ifndef WEIGHTSTREAM_SERVER_LIMITS_H_
+#define WEIGHTSTREAM_SERVER_LIMITS_H_
+
+#include <cstdint>
+
+#include "absl/time/time.h"
+
+namespace weightstream {
+
+struct Limits {
+  // Most payload bytes in one chunk. Messages of 1 to 4 MiB were measured the fastest: gRPC delivers whole messages,
+  // and larger ones leave the cache before they are copied.
+  uint64_t bucket_bytes = 4 << 20;
+
+  // Bytes of the staging ring, for devices that need one: 16 chunks in flight hide a copy's latency many times over.
+  uint64_t staging_bytes = 64 << 20;
+
+  // Most bytes of one version. 0 is what the medium holds.
+  uint64_t model_bytes = 0;
+
+  // Most tensors in a manifest, and most bytes of a BeginUpdate message: a mixture-of-experts model with an entry per
+  // expert and layer has some 100,000.
+  uint64_t manifest_tensors = 1'000'000;
+  uint64_t manifest_bytes = 64 << 20;
+
+  // Committed versions that a model keeps, the current one among them: one to roll back to.
+  uint64_t keep_versions = 2;
+
+  // Models that one server knows at a time.
+  uint64_t models = 1024;
+
+  // Without a chunk for this long an update is aborted and what it holds freed. Long enough for a killed sender to be
+  // started again.
+  absl::Duration idle_update = absl::Minutes(10);
+
+  // How long a call waits for another one that is changing the same model.
+  absl::Duration operation_wait = absl::Seconds(30);
+
+  // How long a chunk waits for a free staging slot, and a stream's end for its last copies: a device that takes longer
+  // is stuck.
+  absl::Duration copy_wait = absl::Seconds(30);
+
+  // At shutdown, how long updates in flight may take to finish.
+  absl::Duration drain = absl::Seconds(30);
+
+  // HTTP/2 keepalive: a peer that is gone or stopped is found out within the sum.
+  absl::Duration keepalive_time = absl::Seconds(10);
+  absl::Duration keepalive_timeout = absl::Seconds(10);
+
+  // Calls served at once, each on a thread of its own; further ones are refused with RESOURCE_EXHAUSTED.
+  int threads = 256;
+};
+
+}  // namespace weightstream
+
+#endif  // WEIGHTSTREAM_SERVER_LIMITS_H_

@@ -1,0 +1,80 @@
+#include "server/listen_error.h"
+
+#include <netdb.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <system_error>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+
+namespace weightstream {
+namespace {
+
+absl::Status Describe(const std::string& address, int error) {
+  const std::string prefix = absl::StrCat("cannot listen on ", address, ": ");
+  if (error == EADDRINUSE) {
+    return absl::AlreadyExistsError(
+        absl::StrCat(prefix, "the address is in use; stop what uses it or choose another with --listen"));
+  }
+  if (error == 0)
+    return absl::UnavailableError(absl::StrCat(prefix, "gRPC refused it, though it could be bound by hand; try again"));
+  return absl::ErrnoToStatus(error, absl::StrCat(prefix, "choose another address with --listen"));
+}
+
+// errno of a bind by hand, 0 if it works.
+int TryBind(const sockaddr* address, socklen_t length) {
+  const int fd = ::socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return errno;
+  const absl::Cleanup close = [fd] { ::close(fd); };
+  return ::bind(fd, address, length) == 0 ? 0 : errno;
+}
+
+absl::Status UnixError(const std::string& address) {
+  const std::string path(absl::StripPrefix(address, "unix:"));
+  sockaddr_un name{};
+  name.sun_family = AF_UNIX;
+  if (path.size() >= sizeof(name.sun_path)) {
+    return absl::InvalidArgumentError(absl::StrCat("cannot listen on ", address, ": the path is longer than ",
+                                                   sizeof(name.sun_path) - 1,
+                                                   " bytes; choose a shorter one with --listen"));
+  }
+  std::memcpy(name.sun_path, path.data(), path.size());
+  const int error = TryBind(reinterpret_cast<const sockaddr*>(&name), sizeof(name));
+  if (error == 0) ::unlink(path.c_str());
+  return Describe(address, error);
+}
+
+}  // namespace
+
+absl::Status ListenError(const std::string& address) {
+  if (absl::StartsWith(address, "unix:")) return UnixError(address);
+  const size_t colon = address.rfind(':');
+  uint32_t port = 0;
+  if (colon == std::string::npos || !absl::SimpleAtoi(address.substr(colon + 1), &port) || port > 65535) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "cannot listen on '", address, "': it is not of the form HOST:PORT, [V6]:PORT or unix:/PATH; see --listen"));
+  }
+  std::string host = address.substr(0, colon);
+  if (absl::StartsWith(host, "[") && absl::EndsWith(host, "]")) host = host.substr(1, host.size() - 2);
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
+  addrinfo* found = nullptr;
+  const int failed = ::getaddrinfo(host.c_str(), absl::StrCat(port).c_str(), &hints, &found);
+  if (failed != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("cannot listen on ", address, ": ", ::gai_strerror(failed), "; see --listen"));
+  }
+  const absl::Cleanup release = [found] { ::freeaddrinfo(found); };
+  return Describe(address, TryBind(found->ai_addr, found->ai_addrlen));
+}
+
+}  // namespace weightstream

@@ -1,0 +1,18 @@
+// Why an address cannot be listened on: gRPC says only that it cannot.
+#ifndef WEIGHTSTREAM_SERVER_LISTEN_ERROR_H_
+#define WEIGHTSTREAM_SERVER_LISTEN_ERROR_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+
+namespace weightstream {
+
+// Call after gRPC failed to listen on `address` (as ServerOptions::listen). Tries the address once more by hand to
+// learn the reason, and names it with the flag that changes it: ALREADY_EXISTS for one in use, PERMISSION_DENIED,
+// INVALID_ARGUMENT for one that cannot be parsed.
+absl::Status ListenError(const std::string& address);
+
+}  // namespace weightstream
+
+#endif  // WEIGHTSTREAM_SERVER_LISTEN_ERROR_H_

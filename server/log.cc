@@ -1,0 +1,77 @@
+#include "server/log.h"
+
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <atomic>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+
+namespace weightstream {
+namespace {
+
+std::atomic<LogFormat> global_format{LogFormat::kText};
+
+// Broken UTF-8 must not break the line.
+std::string Quoted(const std::string& value) {
+  return nlohmann::json(value).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+bool NeedsQuotes(const std::string& value) {
+  if (value.empty()) return true;
+  for (const char c : value) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte <= ' ' || byte >= 0x7f || c == '"' || c == '=' || c == '\\') return true;
+  }
+  return false;
+}
+
+void Log(spdlog::level::level_enum level, absl::string_view event, LogFields fields) {
+  if (!spdlog::should_log(level)) return;
+  spdlog::log(level, "{}", FormatLogLine(global_format.load(std::memory_order_relaxed), event, fields));
+}
+
+}  // namespace
+
+absl::Status StartLogging(absl::string_view level, LogFormat format) {
+  if (level != "debug" && level != "info" && level != "warning" && level != "error") {
+    return absl::InvalidArgumentError(absl::StrCat("--log-level=", level, " is none of debug, info, warning, error"));
+  }
+  auto logger = std::make_shared<spdlog::logger>("weightstream", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+  logger->set_level(spdlog::level::from_str(std::string(level)));
+  logger->flush_on(spdlog::level::debug);
+  // The message of a JSON line is an object without its opening brace: time and level come first in both forms.
+  if (format == LogFormat::kJson) {
+    logger->set_pattern(R"({"time":"%Y-%m-%dT%H:%M:%S.%eZ","level":"%l",%v)", spdlog::pattern_time_type::utc);
+  } else {
+    logger->set_pattern("%Y-%m-%dT%H:%M:%S.%eZ %l %v", spdlog::pattern_time_type::utc);
+  }
+  global_format = format;
+  spdlog::set_default_logger(std::move(logger));
+  return absl::OkStatus();
+}
+
+std::string FormatLogLine(LogFormat format, absl::string_view event, LogFields fields) {
+  std::string line;
+  if (format == LogFormat::kJson) {
+    line = absl::StrCat("\"event\":", Quoted(std::string(event)));
+    for (const auto& [key, value] : fields) absl::StrAppend(&line, ",", Quoted(std::string(key)), ":", Quoted(value));
+    line += '}';
+    return line;
+  }
+  line = std::string(event);
+  for (const auto& [key, value] : fields) {
+    absl::StrAppend(&line, " ", key, "=", NeedsQuotes(value) ? Quoted(value) : value);
+  }
+  return line;
+}
+
+void LogDebug(absl::string_view event, LogFields fields) { Log(spdlog::level::debug, event, fields); }
+void LogInfo(absl::string_view event, LogFields fields) { Log(spdlog::level::info, event, fields); }
+void LogWarning(absl::string_view event, LogFields fields) { Log(spdlog::level::warn, event, fields); }
+void LogError(absl::string_view event, LogFields fields) { Log(spdlog::level::err, event, fields); }
+
+}  // namespace weightstream

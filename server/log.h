@@ -1,0 +1,35 @@
+// Structured logs: one line an event, on stderr, as key=value pairs or (--log-format=json) as JSON.
+#ifndef WEIGHTSTREAM_SERVER_LOG_H_
+#define WEIGHTSTREAM_SERVER_LOG_H_
+
+#include <initializer_list>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+
+namespace weightstream {
+
+// A key in snake_case and its value; the same thing has the same key on every line: model, version, update, peer,
+// bytes, error.
+using LogField = std::pair<absl::string_view, std::string>;
+using LogFields = std::initializer_list<LogField>;
+
+enum class LogFormat { kText, kJson };
+
+// Call once, before the first line. INVALID_ARGUMENT for a level that is none of debug, info, warning, error.
+absl::Status StartLogging(absl::string_view level, LogFormat format);
+
+// `event` is snake_case and names what happened: "update_begun". Any thread. Never in the way of a chunk.
+void LogDebug(absl::string_view event, LogFields fields);
+void LogInfo(absl::string_view event, LogFields fields);
+void LogWarning(absl::string_view event, LogFields fields);
+void LogError(absl::string_view event, LogFields fields);
+
+// The line without time and level, for tests: `update_begun model=m note="two words"` or {"event":"update_begun",...}.
+std::string FormatLogLine(LogFormat format, absl::string_view event, LogFields fields);
+
+}  // namespace weightstream
+
+#endif  // WEIGHTSTREAM_SERVER_LOG_H_

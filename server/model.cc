@@ -1,0 +1,360 @@
+#include "server/model.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "server/log.h"
+
+namespace weightstream {
+namespace {
+
+// Ended updates that are remembered, so that a late stream or a repeated commit learns what became of its update.
+constexpr size_t kHistory = 8;
+
+// How long a superseding update waits for the streams of the one before to notice, so that its memory is free again.
+constexpr absl::Duration kDrainPatience = absl::Seconds(2);
+
+constexpr size_t kMaxSourceIdBytes = 256;
+
+std::string VersionList(const std::vector<VersionRecord>& versions) {
+  if (versions.empty()) return "none";
+  return absl::StrJoin(versions, ", ",
+                       [](std::string* out, const VersionRecord& v) { absl::StrAppend(out, v.version); });
+}
+
+std::string Describe(uint64_t bytes) { return absl::StrCat(bytes, " bytes"); }
+
+}  // namespace
+
+// Takes the model for the time of one operation. status() says whether it got it.
+class Model::Operation {
+ public:
+  Operation(Model& model, absl::string_view name) : model_(model) {
+    absl::MutexLock lock(&model_.mutex_);
+    const absl::Time deadline = absl::Now() + model_.context_.limits->operation_wait;
+    while (!model_.operation_.empty()) {
+      if (!model_.changed_.WaitWithDeadline(&model_.mutex_, deadline) || model_.operation_.empty()) continue;
+      status_ = absl::UnavailableError(
+          absl::StrCat("model '", model_.name_, "' is busy with a ", model_.operation_, " for more than ",
+                       absl::FormatDuration(model_.context_.limits->operation_wait), "; try again later"));
+      return;
+    }
+    model_.operation_ = name;
+  }
+
+  ~Operation() {
+    if (!status_.ok()) return;
+    absl::MutexLock lock(&model_.mutex_);
+    model_.operation_ = {};
+    model_.changed_.SignalAll();
+  }
+
+  Operation(const Operation&) = delete;
+  Operation& operator=(const Operation&) = delete;
+
+  const absl::Status& status() const { return status_; }
+
+ private:
+  Model& model_;
+  absl::Status status_;
+};
+
+Model::Model(StoredModel stored, ModelContext context)
+    : name_(std::move(stored.name)),
+      context_(std::move(context)),
+      current_(stored.current),
+      highest_(stored.versions.empty() ? 0 : stored.versions.back().version),
+      versions_(std::move(stored.versions)) {}
+
+absl::Status Model::CheckBegin(const BeginParams& params, uint64_t bytes) const {
+  if (params.version == 0) {
+    return absl::InvalidArgumentError(absl::StrCat("the version of model '", name_, "' is 0; versions start at 1"));
+  }
+  if (params.source_id.size() > kMaxSourceIdBytes) {
+    return absl::InvalidArgumentError(absl::StrCat("the source_id is ", params.source_id.size(),
+                                                   " bytes long; at most ", kMaxSourceIdBytes, " are allowed"));
+  }
+  const Limits& limits = *context_.limits;
+  if (params.tensors.size() > limits.manifest_tensors) {
+    return absl::ResourceExhaustedError(absl::StrCat("the manifest of model '", name_, "' has ", params.tensors.size(),
+                                                     " tensors; this server takes at most ", limits.manifest_tensors,
+                                                     " (--max-manifest-tensors)"));
+  }
+  if (limits.model_bytes > 0 && bytes > limits.model_bytes) {
+    return absl::ResourceExhaustedError(absl::StrCat("version ", params.version, " of model '", name_, "' has ",
+                                                     Describe(bytes), "; this server takes at most ",
+                                                     Describe(limits.model_bytes), " (--max-model-gib)"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Model::CheckVersion(uint64_t version) const {
+  absl::MutexLock lock(&mutex_);
+  for (const VersionRecord& held : versions_) {
+    if (held.version != version) continue;
+    return absl::AlreadyExistsError(absl::StrCat("version ", version, " of model '", name_,
+                                                 "' is committed already; push a version higher than ", highest_));
+  }
+  if (version <= highest_) {
+    return absl::FailedPreconditionError(absl::StrCat("version ", version, " of model '", name_, "' is not newer than ",
+                                                      highest_, ", the highest committed here; push a higher one"));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<BegunUpdate> Model::Begin(const std::string& update_id, BeginParams params) {
+  absl::StatusOr<uint64_t> bytes = ValidateManifest(params.tensors);
+  if (!bytes.ok()) return bytes.status();
+  if (absl::Status checked = CheckBegin(params, *bytes); !checked.ok()) return checked;
+  absl::StatusOr<SafetensorsLayout> layout = LayOutSafetensors(params.tensors, params.metadata);
+  if (!layout.ok()) return layout.status();
+
+  Operation operation(*this, "begin");
+  if (!operation.status().ok()) return operation.status();
+  if (absl::Status checked = CheckVersion(params.version); !checked.ok()) return checked;
+  absl::StatusOr<std::shared_ptr<Update>> resumed = ResumeOrSupersede(params, *layout);
+  if (!resumed.ok()) return resumed.status();
+  if (*resumed != nullptr) {
+    (*resumed)->Touch();
+    return BegunUpdate{*std::move(resumed), true};
+  }
+
+  absl::StatusOr<std::shared_ptr<Update>> created = Create(update_id, params, *std::move(layout));
+  if (!created.ok()) return created.status();
+  absl::MutexLock lock(&mutex_);
+  update_ = *created;
+  Changed();
+  return BegunUpdate{*std::move(created), false};
+}
+
+absl::StatusOr<std::shared_ptr<Update>> Model::ResumeOrSupersede(const BeginParams& params,
+                                                                 const SafetensorsLayout& layout) {
+  const std::shared_ptr<Update> update = update_in_flight();
+  if (update == nullptr) return update;
+  const UpdateIdentity& identity = update->identity();
+  if (identity.version > params.version) {
+    return absl::AbortedError(absl::StrCat("version ", params.version, " of model '", name_,
+                                           "' is superseded by an update to version ", identity.version,
+                                           " that is in flight"));
+  }
+  if (identity.version == params.version && identity.source_id == params.source_id &&
+      ManifestCrc32c(layout) == update->Record().manifest_crc32c &&
+      EncodeSafetensorsHeader(layout) == EncodeSafetensorsHeader(update->layout())) {
+    return update;
+  }
+  EndUpdate(update, identity.version == params.version
+                        ? absl::StrCat("superseded by another sender of version ", params.version,
+                                       identity.source_id == params.source_id ? " with another manifest" : "")
+                        : absl::StrCat("superseded by an update to version ", params.version));
+  update->DrainStreams(kDrainPatience);
+  return std::shared_ptr<Update>();
+}
+
+absl::StatusOr<std::shared_ptr<Update>> Model::Create(const std::string& update_id, const BeginParams& params,
+                                                      SafetensorsLayout layout) {
+  absl::StatusOr<uint64_t> free = context_.store->FreeBytes();
+  if (!free.ok()) return free.status();
+  const uint64_t promised = context_.promised_bytes ? context_.promised_bytes() : 0;
+  if (layout.file_bytes() > *free - std::min(*free, promised)) {
+    return absl::ResourceExhaustedError(absl::StrCat("version ", params.version, " of model '", name_, "' needs ",
+                                                     Describe(layout.file_bytes()), " at ", context_.store->data_dir(),
+                                                     ", where ", *free, " are free and ", promised,
+                                                     " of them promised to updates in flight; free space, keep fewer "
+                                                     "versions (--keep-versions) or choose another --data-dir"));
+  }
+  absl::StatusOr<std::string> path = context_.store->CreateIncoming(name_, update_id, EncodeSafetensorsHeader(layout));
+  if (!path.ok()) return path.status();
+  absl::Cleanup discard = [&] { static_cast<void>(context_.store->DiscardIncoming(name_, update_id)); };
+  absl::StatusOr<std::unique_ptr<Target>> target =
+      context_.device->CreateTarget({layout.data_bytes, *path, layout.data_start});
+  if (!target.ok()) return target.status();
+  const uint64_t bucket = params.bucket_limit_bytes == 0
+                              ? context_.limits->bucket_bytes
+                              : std::min(params.bucket_limit_bytes, context_.limits->bucket_bytes);
+  std::move(discard).Cancel();
+  const uint32_t manifest_crc32c = ManifestCrc32c(layout);
+  return std::make_shared<Update>(UpdateIdentity{update_id, name_, params.version, params.source_id}, std::move(layout),
+                                  manifest_crc32c, bucket, *std::move(target));
+}
+
+absl::StatusOr<VersionRecord> Model::Commit(const std::string& update_id) {
+  Operation operation(*this, "commit");
+  if (!operation.status().ok()) return operation.status();
+  std::shared_ptr<Update> update;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (update_ != nullptr && update_->identity().id == update_id) update = update_;
+    for (const UpdateRecord& past : history_) {
+      if (past.identity.id != update_id || past.state != UpdateState::kCommitted) continue;
+      for (const VersionRecord& held : versions_) {
+        if (held.version == past.identity.version) return held;
+      }
+      return absl::NotFoundError(absl::StrCat("version ", past.identity.version, " of model '", name_,
+                                              "' was committed by this update and removed since"));
+    }
+  }
+  if (update == nullptr) return FindUpdate(update_id).status();
+  if (absl::Status started = update->StartCommit(); !started.ok()) return started;
+  {
+    absl::MutexLock lock(&mutex_);
+    Changed();
+  }
+  absl::StatusOr<VersionRecord> record = Publish(*update);
+  if (!record.ok()) {
+    EndUpdate(update, absl::StrCat("the commit failed: ", record.status().message()));
+    return record.status();
+  }
+  if (context_.on_current) context_.on_current(name_, record->version);
+  RemoveOldVersions();
+  return record;
+}
+
+absl::StatusOr<VersionRecord> Model::Publish(Update& update) {
+  if (absl::Status synced = update.target().Sync(); !synced.ok()) return synced;
+  absl::StatusOr<VersionRecord> record =
+      context_.store->Publish(name_, update.identity().id, update.identity().version);
+  if (!record.ok()) return record;
+  absl::MutexLock lock(&mutex_);
+  update.FinishCommit();
+  versions_.push_back(*record);
+  current_ = record->version;
+  highest_ = std::max(highest_, record->version);
+  Retire(update);
+  return record;
+}
+
+absl::Status Model::Abort(const std::string& update_id, absl::string_view reason) {
+  Operation operation(*this, "abort");
+  if (!operation.status().ok()) return operation.status();
+  absl::StatusOr<std::shared_ptr<Update>> update = FindUpdate(update_id);
+  if (absl::IsAborted(update.status())) return absl::OkStatus();
+  if (!update.ok()) return update.status();
+  EndUpdate(*update, reason);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<uint64_t> Model::Rollback(uint64_t version) {
+  Operation operation(*this, "rollback");
+  if (!operation.status().ok()) return operation.status();
+  if (version == 0)
+    return absl::InvalidArgumentError("the version to roll back to is 0; name one that the model holds");
+  if (absl::StatusOr<VersionRecord> held = FindVersion(version); !held.ok()) return held.status();
+  if (absl::Status set = context_.store->SetCurrent(name_, version); !set.ok()) return set;
+  uint64_t previous = 0;
+  {
+    absl::MutexLock lock(&mutex_);
+    previous = std::exchange(current_, version);
+    Changed();
+  }
+  if (context_.on_current) context_.on_current(name_, version);
+  return previous;
+}
+
+void Model::EndUpdate(const std::shared_ptr<Update>& update, absl::string_view reason) {
+  if (!update->Abort(reason)) return;
+  const absl::Status discarded = context_.store->DiscardIncoming(name_, update->identity().id);
+  LogInfo("update_aborted", {{"model", name_},
+                             {"version", absl::StrCat(update->identity().version)},
+                             {"update", update->identity().id},
+                             {"landed_bytes", absl::StrCat(update->ranges().landed_bytes())},
+                             {"reason", std::string(reason)}});
+  if (!discarded.ok()) LogWarning("cannot_discard", {{"model", name_}, {"error", std::string(discarded.message())}});
+  absl::MutexLock lock(&mutex_);
+  Retire(*update);
+}
+
+void Model::Retire(const Update& update) {
+  history_.push_front(update.Record());
+  if (history_.size() > kHistory) history_.pop_back();
+  update_.reset();
+  Changed();
+}
+
+void Model::RemoveOldVersions() {
+  std::vector<VersionRecord> removed;
+  {
+    absl::MutexLock lock(&mutex_);
+    // versions_ ascends, so the oldest goes first; the current one always stays.
+    for (auto it = versions_.begin(); it != versions_.end() && versions_.size() > context_.limits->keep_versions;) {
+      if (it->version == current_) {
+        ++it;
+        continue;
+      }
+      removed.push_back(std::move(*it));
+      it = versions_.erase(it);
+    }
+    if (!removed.empty()) Changed();
+  }
+  for (const VersionRecord& version : removed) {
+    const absl::Status status = context_.store->RemoveVersion(name_, version.version);
+    const std::string number = absl::StrCat(version.version);
+    if (status.ok()) {
+      LogInfo("version_removed", {{"model", name_}, {"version", number}});
+    } else {
+      LogWarning("cannot_remove_version",
+                 {{"model", name_}, {"version", number}, {"error", std::string(status.message())}});
+    }
+  }
+}
+
+absl::StatusOr<std::shared_ptr<Update>> Model::FindUpdate(absl::string_view update_id) const {
+  absl::MutexLock lock(&mutex_);
+  if (update_ != nullptr && update_->identity().id == update_id) return update_;
+  for (const UpdateRecord& past : history_) {
+    if (past.identity.id == update_id) return EndedUpdateStatus(past);
+  }
+  return absl::NotFoundError(absl::StrCat("model '", name_, "' has no update '", Printable(update_id),
+                                          "'; it may have ended, or the server was restarted: begin it again"));
+}
+
+std::shared_ptr<Update> Model::update_in_flight() const {
+  absl::MutexLock lock(&mutex_);
+  return update_;
+}
+
+absl::StatusOr<VersionRecord> Model::FindVersion(uint64_t version) const {
+  absl::MutexLock lock(&mutex_);
+  const uint64_t wanted = version == 0 ? current_ : version;
+  for (const VersionRecord& held : versions_) {
+    if (held.version == wanted) return held;
+  }
+  if (version == 0) return absl::NotFoundError(absl::StrCat("model '", name_, "' has no current version"));
+  return absl::NotFoundError(
+      absl::StrCat("model '", name_, "' does not hold version ", version, "; it holds ", VersionList(versions_)));
+}
+
+ModelSnapshot Model::Snapshot() const {
+  absl::MutexLock lock(&mutex_);
+  ModelSnapshot snapshot;
+  snapshot.name = name_;
+  snapshot.current = current_;
+  snapshot.highest = highest_;
+  snapshot.versions = versions_;
+  if (update_ != nullptr) snapshot.updates.push_back(update_->Record());
+  snapshot.updates.insert(snapshot.updates.end(), history_.begin(), history_.end());
+  snapshot.change = change_;
+  return snapshot;
+}
+
+void Model::AwaitChange(uint64_t seen, absl::Duration patience) const {
+  const absl::Time deadline = absl::Now() + patience;
+  absl::MutexLock lock(&mutex_);
+  while (change_ == seen) {
+    if (changed_.WaitWithDeadline(&mutex_, deadline)) return;
+  }
+}
+
+bool Model::IsForgettable() const {
+  absl::MutexLock lock(&mutex_);
+  return versions_.empty() && update_ == nullptr && operation_.empty();
+}
+
+void Model::Changed() {
+  ++change_;
+  changed_.SignalAll();
+}
+
+}  // namespace weightstream

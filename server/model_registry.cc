@@ -1,0 +1,146 @@
+#include "server/model_registry.h"
+
+#include <random>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "server/log.h"
+
+namespace weightstream {
+namespace {
+
+// How often a drain looks whether updates are left: AwaitChange of one model wakes for that model only.
+constexpr absl::Duration kDrainPoll = absl::Milliseconds(50);
+
+// 128 random bits: an id must not be guessed, and must not come again after a restart.
+std::string NewUpdateId() {
+  std::random_device random;
+  return absl::StrFormat("%08x%08x%08x%08x", random(), random(), random(), random());
+}
+
+}  // namespace
+
+ModelRegistry::ModelRegistry(ModelStore& store, Device& device, const Limits& limits,
+                             std::function<void(const std::string&, uint64_t)> on_current)
+    : store_(store), device_(device), limits_(limits), on_current_(std::move(on_current)) {
+  for (const StoredModel& stored : store_.recovered()) {
+    models_[stored.name] = std::make_shared<Model>(stored, Context());
+    if (stored.current != 0 && on_current_) on_current_(stored.name, stored.current);
+  }
+}
+
+ModelContext ModelRegistry::Context() {
+  return {&store_, &device_, &limits_, on_current_, [this] { return PromisedBytes(); }};
+}
+
+absl::StatusOr<BegunUpdate> ModelRegistry::Begin(const std::string& model, BeginParams params) {
+  if (absl::Status valid = ValidateModelName(model); !valid.ok()) return valid;
+  absl::StatusOr<std::shared_ptr<Model>> found = FindOrAdd(model);
+  if (!found.ok()) return found.status();
+  return (*found)->Begin(NewUpdateId(), std::move(params));
+}
+
+absl::StatusOr<std::shared_ptr<Model>> ModelRegistry::FindOrAdd(const std::string& model) {
+  absl::MutexLock lock(&mutex_);
+  if (draining_) return absl::UnavailableError("the server is shutting down and begins no update; try again later");
+  const auto found = models_.find(model);
+  if (found != models_.end()) return found->second;
+  if (models_.size() >= limits_.models) {
+    // Names whose updates all failed hold nothing: they make room.
+    for (auto it = models_.begin(); it != models_.end();) {
+      it = it->second->IsForgettable() ? models_.erase(it) : std::next(it);
+    }
+  }
+  if (models_.size() >= limits_.models) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("this server knows ", models_.size(), " models and takes no more (--max-models)"));
+  }
+  auto added = std::make_shared<Model>(StoredModel{model, 0, {}}, Context());
+  models_[model] = added;
+  return added;
+}
+
+absl::StatusOr<std::shared_ptr<Model>> ModelRegistry::Find(const std::string& model) const {
+  absl::MutexLock lock(&mutex_);
+  const auto found = models_.find(model);
+  if (found != models_.end()) return found->second;
+  return absl::NotFoundError(
+      absl::StrCat("there is no model '", Printable(model), "' here; ListModels tells which there are"));
+}
+
+void ModelRegistry::AwaitNewModel(const std::string& model, absl::Duration patience) const {
+  const auto known = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return models_.count(model) > 0; };
+  absl::MutexLock lock(&mutex_);
+  mutex_.AwaitWithTimeout(absl::Condition(&known), patience);
+}
+
+std::vector<std::shared_ptr<Model>> ModelRegistry::All() const {
+  std::vector<std::shared_ptr<Model>> all;
+  absl::MutexLock lock(&mutex_);
+  all.reserve(models_.size());
+  for (const auto& entry : models_) all.push_back(entry.second);
+  return all;
+}
+
+absl::StatusOr<std::shared_ptr<Update>> ModelRegistry::FindUpdate(absl::string_view update_id) const {
+  for (const std::shared_ptr<Model>& model : All()) {
+    absl::StatusOr<std::shared_ptr<Update>> update = model->FindUpdate(update_id);
+    if (!absl::IsNotFound(update.status())) return update;
+  }
+  return absl::NotFoundError(absl::StrCat("there is no update '", Printable(update_id),
+                                          "'; it may have ended, or the server was restarted: begin it again"));
+}
+
+uint64_t ModelRegistry::PromisedBytes() const {
+  uint64_t promised = 0;
+  for (const std::shared_ptr<Model>& model : All()) {
+    if (const std::shared_ptr<Update> update = model->update_in_flight(); update != nullptr) {
+      promised += update->ranges().missing_bytes();
+    }
+  }
+  return promised;
+}
+
+void ModelRegistry::AbortIdle() {
+  const absl::Time limit = absl::Now() - limits_.idle_update;
+  for (const std::shared_ptr<Model>& model : All()) {
+    const std::shared_ptr<Update> update = model->update_in_flight();
+    if (update == nullptr || update->state() != UpdateState::kReceiving || update->last_activity() > limit) continue;
+    const absl::Status aborted = model->Abort(
+        update->identity().id,
+        absl::StrCat("no chunk for ", absl::FormatDuration(limits_.idle_update), " (--idle-update-seconds)"));
+    if (!aborted.ok()) LogWarning("cannot_abort", {{"model", model->name()}, {"error", aborted.ToString()}});
+    update->DrainStreams(absl::ZeroDuration());
+  }
+}
+
+bool ModelRegistry::Drain(absl::Time deadline) {
+  {
+    absl::MutexLock lock(&mutex_);
+    draining_ = true;
+  }
+  for (const std::shared_ptr<Model>& model : All()) {
+    while (model->update_in_flight() != nullptr) {
+      if (absl::Now() >= deadline) return false;
+      model->AwaitChange(model->Snapshot().change, kDrainPoll);
+    }
+  }
+  return true;
+}
+
+bool ModelRegistry::draining() const {
+  absl::MutexLock lock(&mutex_);
+  return draining_;
+}
+
+void ModelRegistry::AbortAll(absl::string_view reason) {
+  for (const std::shared_ptr<Model>& model : All()) {
+    const std::shared_ptr<Update> update = model->update_in_flight();
+    if (update == nullptr) continue;
+    const absl::Status aborted = model->Abort(update->identity().id, reason);
+    if (!aborted.ok()) LogWarning("cannot_abort", {{"model", model->name()}, {"error", aborted.ToString()}});
+  }
+}
+
+}  // namespace weightstream

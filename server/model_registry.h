@@ -1,0 +1,72 @@
+// All models of one server, by name; and the updates in flight, by id.
+#ifndef WEIGHTSTREAM_SERVER_MODEL_REGISTRY_H_
+#define WEIGHTSTREAM_SERVER_MODEL_REGISTRY_H_
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "kernels/device.h"
+#include "server/limits.h"
+#include "server/model.h"
+#include "server/model_store.h"
+
+namespace weightstream {
+
+// Thread-safe. Lock order: ModelRegistry, Model, Update, RangeTracker; none is held while files are written or a chunk
+// is copied.
+class ModelRegistry {
+ public:
+  // `store`, `device` and `limits` outlive this. `on_current` is told of each version that became current, also of
+  // those that the store recovered.
+  ModelRegistry(ModelStore& store, Device& device, const Limits& limits,
+                std::function<void(const std::string& model, uint64_t version)> on_current);
+
+  // Begins an update of a model, which is made known if it is not. UNAVAILABLE while draining.
+  absl::StatusOr<BegunUpdate> Begin(const std::string& model, BeginParams params) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // NOT_FOUND if there is none.
+  absl::StatusOr<std::shared_ptr<Model>> Find(const std::string& model) const ABSL_LOCKS_EXCLUDED(mutex_);
+  std::vector<std::shared_ptr<Model>> All() const ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Waits until there is a model of this name, or the time is over.
+  void AwaitNewModel(const std::string& model, absl::Duration patience) const ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // The update in flight of this id; NOT_FOUND, or what became of it.
+  absl::StatusOr<std::shared_ptr<Update>> FindUpdate(absl::string_view update_id) const ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Aborts the updates that got no chunk for limits.idle_update.
+  void AbortIdle() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // From now on no update begins. Those in flight may finish; returns true once none is left, false at the deadline.
+  bool Drain(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mutex_);
+  // True from the start of Drain.
+  bool draining() const ABSL_LOCKS_EXCLUDED(mutex_);
+  void AbortAll(absl::string_view reason) ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  absl::StatusOr<std::shared_ptr<Model>> FindOrAdd(const std::string& model) ABSL_LOCKS_EXCLUDED(mutex_);
+  uint64_t PromisedBytes() const ABSL_LOCKS_EXCLUDED(mutex_);
+  ModelContext Context();
+
+  ModelStore& store_;
+  Device& device_;
+  const Limits& limits_;
+  const std::function<void(const std::string&, uint64_t)> on_current_;
+
+  mutable absl::Mutex mutex_;
+  std::map<std::string, std::shared_ptr<Model>> models_ ABSL_GUARDED_BY(mutex_);
+  bool draining_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace weightstream
+
+#endif  // WEIGHTSTREAM_SERVER_MODEL_REGISTRY_H_

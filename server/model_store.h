@@ -1,0 +1,123 @@
+// The files of committed versions, and the atomic steps by which they appear and go.
+//
+//   DATA_DIR/.lock                                      held by the one server that uses the folder
+//   DATA_DIR/MODEL/VERSION/model.safetensors            a committed version, never written again
+//   DATA_DIR/MODEL/current -> VERSION                   what readers follow
+//   DATA_DIR/MODEL/.incoming-UPDATE/model.safetensors   what an update writes; nobody else's business
+//   DATA_DIR/MODEL/.next -> VERSION                     the intent of a commit
+//   DATA_DIR/MODEL/.removed-VERSION                     on its way out
+//
+// A commit is: sync the file; .next -> VERSION; rename .incoming-UPDATE to VERSION; rename .next over current. After a
+// crash at any moment, recovery knows what to do from the names alone: .next whose VERSION exists is carried through,
+// any other .next and every .incoming- and .removed- folder go. So `current` always points at a whole version, and a
+// version folder is always whole.
+#ifndef WEIGHTSTREAM_SERVER_MODEL_STORE_H_
+#define WEIGHTSTREAM_SERVER_MODEL_STORE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "tensor/mapped_file.h"
+#include "tensor/safetensors_layout.h"
+
+namespace weightstream {
+
+// What is known of a committed version without opening it.
+struct VersionRecord {
+  uint64_t version = 0;
+  uint64_t total_bytes = 0;
+  uint64_t tensors = 0;
+  uint32_t manifest_crc32c = 0;
+  absl::Time commit_time;
+  std::string path;
+};
+
+struct StoredModel {
+  std::string name;
+  // 0 if nothing is current.
+  uint64_t current = 0;
+  // Ascending.
+  std::vector<VersionRecord> versions;
+};
+
+// A committed version opened for reading. Stays readable whatever happens to its name.
+struct OpenVersion {
+  std::unique_ptr<MappedFile> file;
+  SafetensorsLayout layout;
+
+  // The bytes of layout.tensors[index].
+  absl::string_view data(size_t index) const;
+};
+
+// Has no state but the folder. Calls for different models may run at once; for one model the caller keeps them apart
+// (Model does).
+class ModelStore {
+ public:
+  // Makes the folder where missing, locks it, recovers, and lists what is there. Errors: the folder cannot be made or
+  // written (PERMISSION_DENIED ...), another server holds it (FAILED_PRECONDITION). A version that cannot be read is
+  // left alone and told in `warnings`.
+  static absl::StatusOr<std::unique_ptr<ModelStore>> Open(const std::string& data_dir);
+  ~ModelStore();
+  ModelStore(const ModelStore&) = delete;
+  ModelStore& operator=(const ModelStore&) = delete;
+
+  // What recovery found.
+  const std::vector<StoredModel>& recovered() const { return recovered_; }
+  const std::vector<std::string>& warnings() const { return warnings_; }
+
+  // Makes a place for an incoming version: a file with this header and nothing else. Returns the file's path.
+  absl::StatusOr<std::string> CreateIncoming(const std::string& model, const std::string& update_id,
+                                             absl::string_view header);
+
+  // Removes what CreateIncoming made. Nothing there is fine.
+  absl::Status DiscardIncoming(const std::string& model, const std::string& update_id);
+
+  // Makes the incoming file, whose bytes the caller has synced, the current version. Either all of it happens or, on an
+  // error, nothing that a reader sees.
+  absl::StatusOr<VersionRecord> Publish(const std::string& model, const std::string& update_id, uint64_t version);
+
+  // Makes a version that is there current.
+  absl::Status SetCurrent(const std::string& model, uint64_t version);
+
+  // Removes a version that is not current. Readers that have it open keep it.
+  absl::Status RemoveVersion(const std::string& model, uint64_t version);
+
+  absl::StatusOr<OpenVersion> OpenForReading(const std::string& model, uint64_t version) const;
+
+  absl::StatusOr<uint64_t> FreeBytes() const;
+  const std::string& data_dir() const { return data_dir_; }
+
+ private:
+  ModelStore(std::string data_dir, int lock_fd) : data_dir_(std::move(data_dir)), lock_fd_(lock_fd) {}
+
+  absl::Status Recover();
+  absl::StatusOr<StoredModel> RecoverModel(const std::string& name);
+  absl::Status ClearLeftovers(const std::string& folder);
+  absl::Status RecoverCurrent(const std::string& folder, StoredModel& model);
+
+  std::string ModelFolder(const std::string& model) const;
+  std::string IncomingFolder(const std::string& model, const std::string& update_id) const;
+  std::string VersionFolder(const std::string& model, uint64_t version) const;
+  static absl::StatusOr<OpenVersion> OpenFolder(const std::string& folder);
+  static absl::StatusOr<VersionRecord> ReadRecord(const std::string& folder, uint64_t version);
+  // Makes `current` what it was before a commit that failed half-way.
+  static void TakeBack(const std::string& folder, const absl::StatusOr<std::string>& previous);
+
+  const std::string data_dir_;
+  const int lock_fd_;
+  std::vector<StoredModel> recovered_;
+  std::vector<std::string> warnings_;
+};
+
+// The CRC32C of a layout's encoded header: equal for equal manifests and metadata.
+uint32_t ManifestCrc32c(const SafetensorsLayout& layout);
+
+}  // namespace weightstream
+
+#endif  // WEIGHTSTREAM_SERVER_MODEL_STORE_H_

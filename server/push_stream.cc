@@ -1,0 +1,112 @@
+#include "server/push_stream.h"
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/str_cat.h"
+#include "absl/types/optional.h"
+#include "proto/chunk_codec.h"
+#include "server/chunk_check.h"
+#include "server/landing.h"
+#include "server/log.h"
+
+namespace weightstream {
+namespace {
+
+// Ties a stream to its update for as long as it feeds it.
+class Feed {
+ public:
+  Feed(const PushEnvironment& environment, grpc::ServerContext* context, std::shared_ptr<Update> update)
+      : update_(std::move(update)),
+        token_(update_->AddStream([context] { context->TryCancel(); })),
+        lander_(*environment.device, environment.staging, update_, environment.limits->copy_wait,
+                [context, update = update_] { return context->IsCancelled() || !update->ReceivingStatus().ok(); }) {}
+  ~Feed() { update_->RemoveStream(token_); }
+  Feed(const Feed&) = delete;
+  Feed& operator=(const Feed&) = delete;
+
+  Update& update() { return *update_; }
+  ChunkLander& lander() { return lander_; }
+
+ private:
+  const std::shared_ptr<Update> update_;
+  const uint64_t token_;
+  ChunkLander lander_;
+};
+
+absl::Status CheckUpdateId(const ChunkHeader& header, const absl::optional<Feed>& feed, const std::string& feed_id) {
+  if (!feed.has_value() && header.update_id.empty()) {
+    return absl::InvalidArgumentError(
+        "the stream's first chunk has no update_id; set the one that BeginUpdate returned");
+  }
+  if (feed.has_value() && !header.update_id.empty() && header.update_id != feed_id) {
+    return absl::InvalidArgumentError(absl::StrCat("a chunk names another update than its stream's first one, ",
+                                                   feed_id, "; push each update on streams of its own"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TakeChunk(const PushEnvironment& environment, grpc::ServerContext* context, const ReceivedChunk& chunk,
+                       absl::optional<Feed>& feed) {
+  const std::string feed_id = feed.has_value() ? feed->update().identity().id : "";
+  if (absl::Status checked = CheckUpdateId(chunk.header(), feed, feed_id); !checked.ok()) return checked;
+  if (!feed.has_value()) {
+    absl::StatusOr<std::shared_ptr<Update>> update = environment.registry->FindUpdate(chunk.header().update_id);
+    if (!update.ok()) return update.status();
+    feed.emplace(environment, context, *std::move(update));
+  }
+  feed->update().Touch();
+  if (absl::Status receiving = feed->update().ReceivingStatus(); !receiving.ok()) return receiving;
+  absl::StatusOr<CheckedChunk> checked = CheckChunk(feed->update(), chunk.header(), chunk.data_bytes());
+  if (!checked.ok()) return checked.status();
+  return feed->lander().Land(*checked, chunk.pieces());
+}
+
+void LogEnd(const grpc::ServerContext& context, absl::optional<Feed>& feed, const v1::PushResponse& response,
+            const absl::Status& status) {
+  const std::string update = feed.has_value() ? feed->update().identity().id : "";
+  const std::string model = feed.has_value() ? feed->update().identity().model : "";
+  const auto log = status.ok() ? LogDebug : LogWarning;
+  log("push_stream_ended", {{"peer", context.peer()},
+                            {"model", model},
+                            {"update", update},
+                            {"chunks", absl::StrCat(response.chunks())},
+                            {"bytes", absl::StrCat(response.bytes())},
+                            {"status", status.ToString()}});
+}
+
+}  // namespace
+
+absl::Status ServePush(const PushEnvironment& environment, grpc::ServerContext* context,
+                       grpc::ServerReaderInterface<grpc::ByteBuffer>* reader, v1::PushResponse* response) {
+  absl::optional<Feed> feed;
+  ReceivedChunk chunk;
+  grpc::ByteBuffer message;
+  absl::Status status;
+  while (status.ok() && reader->Read(&message)) {
+    status = chunk.Parse(message);
+    if (status.ok()) status = TakeChunk(environment, context, chunk, feed);
+    if (!status.ok()) break;
+    response->set_chunks(response->chunks() + 1);
+    response->set_bytes(response->bytes() + chunk.data_bytes());
+  }
+  if (status.ok() && context->IsCancelled()) {
+    // A read fails in the same way at a stream's end and at a connection's: only this tells them apart.
+    status =
+        absl::CancelledError("the stream was cut before its end: the sender cancelled it or its connection was lost");
+    if (feed.has_value() && !feed->update().ReceivingStatus().ok()) status = feed->update().ReceivingStatus();
+  }
+  if (feed.has_value()) {
+    // First the cause, then what the copies that were under way have to say.
+    status.Update(feed->lander().Finish());
+    response->set_missing_bytes(feed->update().ranges().missing_bytes());
+  } else if (status.ok()) {
+    status = absl::InvalidArgumentError("the stream ended without a chunk; the first one names the update");
+  }
+  LogEnd(*context, feed, *response, status);
+  return status;
+}
+
+}  // namespace weightstream

@@ -1,0 +1,34 @@
+// The Push call: reads chunks off one stream and lands them.
+#ifndef WEIGHTSTREAM_SERVER_PUSH_STREAM_H_
+#define WEIGHTSTREAM_SERVER_PUSH_STREAM_H_
+
+#include <grpcpp/server_context.h>
+#include <grpcpp/support/byte_buffer.h>
+#include <grpcpp/support/sync_stream.h>
+
+#include "absl/status/status.h"
+#include "kernels/device.h"
+#include "kernels/staging.h"
+#include "server/limits.h"
+#include "server/model_registry.h"
+#include "weightstream/v1/weightstream.pb.h"
+
+namespace weightstream {
+
+// What every push needs; all outlive the calls.
+struct PushEnvironment {
+  ModelRegistry* registry = nullptr;
+  Device* device = nullptr;
+  // Null for a device that needs none.
+  StagingRing* staging = nullptr;
+  const Limits* limits = nullptr;
+};
+
+// Serves one stream, on the calling thread, until it ends. Not reading is the brake: while a chunk lands, the next ones
+// wait in TCP.
+absl::Status ServePush(const PushEnvironment& environment, grpc::ServerContext* context,
+                       grpc::ServerReaderInterface<grpc::ByteBuffer>* reader, v1::PushResponse* response);
+
+}  // namespace weightstream
+
+#endif  // WEIGHTSTREAM_SERVER_PUSH_STREAM_H_

@@ -1,0 +1,65 @@
+// Which bytes of an update are still missing, which are being written, and which have landed.
+#ifndef WEIGHTSTREAM_SERVER_RANGE_TRACKER_H_
+#define WEIGHTSTREAM_SERVER_RANGE_TRACKER_H_
+
+#include <atomic>
+#include <cstdint>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/types/span.h"
+#include "tensor/byte_range.h"
+#include "tensor/safetensors_layout.h"
+
+namespace weightstream {
+
+// Each byte of each tensor is in one of three states:
+//
+//   missing --Claim--> claimed --Land--> landed
+//      ^                  |
+//      +-----Release------+
+//
+// A byte is written only by whoever claimed it, so a repeated chunk, however wrong, can never touch a byte that has
+// landed, and two streams that bring the same range at once never write the same byte. What has landed never goes back.
+// Thread-safe.
+class RangeTracker {
+ public:
+  explicit RangeTracker(absl::Span<const PlacedTensor> tensors);
+
+  // Claims what of `range` (bytes of the tensor) is neither claimed nor landed, and returns it, ascending. Empty if
+  // there is nothing.
+  std::vector<ByteRange> Claim(uint32_t tensor, ByteRange range) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // The claimed ranges are in the target and their checksum was right.
+  void Land(uint32_t tensor, absl::Span<const ByteRange> claimed) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // The claimed ranges could not be brought in: they are missing again.
+  void Release(uint32_t tensor, absl::Span<const ByteRange> claimed) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  struct TensorMissing {
+    uint32_t tensor = 0;
+    std::vector<ByteRange> ranges;
+  };
+  // Everything that has not landed (what is claimed counts as missing), by ascending tensor.
+  std::vector<TensorMissing> Missing() const ABSL_LOCKS_EXCLUDED(mutex_);
+
+  uint64_t landed_bytes() const { return landed_bytes_.load(std::memory_order_acquire); }
+  uint64_t total_bytes() const { return total_bytes_; }
+  uint64_t missing_bytes() const { return total_bytes_ - landed_bytes(); }
+
+ private:
+  struct TensorState {
+    ByteRangeSet missing;
+    ByteRangeSet claimed;
+  };
+
+  mutable absl::Mutex mutex_;
+  std::vector<TensorState> tensors_ ABSL_GUARDED_BY(mutex_);
+  std::atomic<uint64_t> landed_bytes_{0};
+  uint64_t total_bytes_ = 0;
+};
+
+}  // namespace weightstream
+
+#endif  // WEIGHTSTREAM_SERVER_RANGE_TRACKER_H_

@@ -1,0 +1,180 @@
+#include "server/server.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/resource_quota.h>
+
+#include <algorithm>
+#include <limits>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "kernels/staging.h"
+#include "proto/chunk_codec.h"
+#include "server/listen_error.h"
+#include "server/log.h"
+#include "server/model_registry.h"
+#include "server/model_store.h"
+#include "server/service.h"
+
+namespace weightstream {
+namespace {
+
+// How often idle updates are looked for: a small part of the shortest useful limit.
+constexpr absl::Duration kIdleCheck = absl::Seconds(1);
+
+// Calls that are still open after a shutdown's deadline are cut; this is for their handlers to notice.
+constexpr absl::Duration kCutPatience = absl::Seconds(5);
+
+int ToMillis(absl::Duration duration) {
+  return static_cast<int>(std::min<int64_t>(absl::ToInt64Milliseconds(duration), std::numeric_limits<int>::max()));
+}
+
+std::chrono::system_clock::time_point ToChrono(absl::Time time) { return absl::ToChronoTime(time); }
+
+class GrpcServer final : public Server {
+ public:
+  GrpcServer(ServerOptions options, std::unique_ptr<Device> device)
+      : options_(std::move(options)), device_(std::move(device)) {}
+
+  ~GrpcServer() override { Shutdown(absl::Now()); }
+
+  absl::Status Start();
+
+  const std::string& address() const override { return address_; }
+  void Shutdown(absl::Time deadline) override;
+
+ private:
+  absl::Status Listen();
+  void ConfigureConnections(grpc::ServerBuilder& builder) const;
+  void WatchIdle();
+
+  const ServerOptions options_;
+  // In the order of dependence: what is below uses what is above.
+  std::unique_ptr<Device> device_;
+  std::unique_ptr<ModelStore> store_;
+  std::unique_ptr<StagingRing> staging_;
+  std::unique_ptr<ModelRegistry> registry_;
+  std::unique_ptr<WeightStreamService> service_;
+  std::unique_ptr<grpc::Server> server_;
+  std::string address_;
+  std::thread idle_watch_;
+
+  absl::Mutex mutex_;
+  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+absl::Status GrpcServer::Start() {
+  absl::StatusOr<std::unique_ptr<ModelStore>> store = ModelStore::Open(options_.data_dir);
+  if (!store.ok()) return store.status();
+  store_ = *std::move(store);
+  for (const std::string& warning : store_->warnings()) LogWarning("recovery", {{"warning", warning}});
+  if (device_->needs_staging()) {
+    absl::StatusOr<std::unique_ptr<StagingRing>> staging =
+        StagingRing::Create(*device_, options_.limits.staging_bytes, options_.limits.bucket_bytes);
+    if (!staging.ok()) return staging.status();
+    staging_ = *std::move(staging);
+  }
+  registry_ = std::make_unique<ModelRegistry>(*store_, *device_, options_.limits,
+                                              [this](const std::string& model, uint64_t version) {
+                                                // Recovered versions come before there is a server to tell.
+                                                if (server_ != nullptr)
+                                                  server_->GetHealthCheckService()->SetServingStatus(model, true);
+                                              });
+  service_ = std::make_unique<WeightStreamService>(
+      PushEnvironment{registry_.get(), device_.get(), staging_.get(), &options_.limits},
+      ReadEnvironment{registry_.get(), store_.get(), &options_.limits});
+  if (absl::Status listening = Listen(); !listening.ok()) return listening;
+  for (const StoredModel& model : store_->recovered()) {
+    if (model.current != 0) server_->GetHealthCheckService()->SetServingStatus(model.name, true);
+    LogInfo("recovered", {{"model", model.name},
+                          {"current", absl::StrCat(model.current)},
+                          {"versions", absl::StrCat(model.versions.size())}});
+  }
+  idle_watch_ = std::thread([this] { WatchIdle(); });
+  return absl::OkStatus();
+}
+
+absl::Status GrpcServer::Listen() {
+  // Both are read as a server is built, and once per process is enough.
+  static const bool plugins_ready = [] {
+    grpc::EnableDefaultHealthCheckService(true);
+    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+    return true;
+  }();
+  static_cast<void>(plugins_ready);
+  grpc::ServerBuilder builder;
+  int port = 0;
+  builder.AddListeningPort(options_.listen, grpc::InsecureServerCredentials(), &port);
+  ConfigureConnections(builder);
+  builder.RegisterService(service_.get());
+  server_ = builder.BuildAndStart();
+  if (server_ == nullptr || port == 0) return ListenError(options_.listen);
+  const size_t colon = options_.listen.rfind(':');
+  address_ = absl::StartsWith(options_.listen, "unix:") ? options_.listen
+                                                        : absl::StrCat(options_.listen.substr(0, colon), ":", port);
+  return absl::OkStatus();
+}
+
+void GrpcServer::ConfigureConnections(grpc::ServerBuilder& builder) const {
+  const Limits& limits = options_.limits;
+  // A manifest, or a chunk with its header: whichever may be larger. Replies go to whoever asked and are not limited
+  // here.
+  builder.SetMaxReceiveMessageSize(static_cast<int>(std::min<uint64_t>(
+      std::max(limits.manifest_bytes, limits.bucket_bytes + kMaxChunkHeaderBytes), std::numeric_limits<int>::max())));
+  builder.SetMaxSendMessageSize(-1);
+  // Each call has a thread, which may wait: the number of threads is the number of calls.
+  grpc::ResourceQuota quota("weightstream");
+  quota.SetMaxThreads(limits.threads);
+  builder.SetResourceQuota(quota);
+  // A stale process must not take connections from a new one on the same port.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, ToMillis(limits.keepalive_time));
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, ToMillis(limits.keepalive_timeout));
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  // Clients ping at this pace to find a dead server; gRPC would take more than one in five minutes for an attack.
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 1000);
+}
+
+void GrpcServer::WatchIdle() {
+  const auto stopped = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopped_; };
+  absl::MutexLock lock(&mutex_);
+  while (!mutex_.AwaitWithTimeout(absl::Condition(&stopped), kIdleCheck)) {
+    mutex_.Unlock();
+    registry_->AbortIdle();
+    mutex_.Lock();
+  }
+}
+
+void GrpcServer::Shutdown(absl::Time deadline) {
+  {
+    absl::MutexLock lock(&mutex_);
+    if (std::exchange(stopped_, true)) return;
+  }
+  if (idle_watch_.joinable()) idle_watch_.join();
+  if (server_ == nullptr) return;
+  LogInfo("shutting_down", {{"address", address_}});
+  // Load balancers look elsewhere from now on; senders that are at work may finish.
+  server_->GetHealthCheckService()->SetServingStatus(false);
+  service_->StopWatches();
+  const bool drained = registry_->Drain(deadline);
+  if (!drained) registry_->AbortAll("the server is shutting down");
+  server_->Shutdown(ToChrono(std::max(deadline, absl::Now() + (drained ? absl::ZeroDuration() : kCutPatience))));
+  server_->Wait();
+  LogInfo("stopped", {{"drained", drained ? "true" : "false"}});
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options, std::unique_ptr<Device> device) {
+  auto server = std::make_unique<GrpcServer>(std::move(options), std::move(device));
+  if (absl::Status started = server->Start(); !started.ok()) return started;
+  return server;
+}
+
+}  // namespace weightstream

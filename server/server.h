@@ -1,0 +1,41 @@
+// A whole server in one object: what weightstream-server runs, and what tests start in their own process.
+#ifndef WEIGHTSTREAM_SERVER_SERVER_H_
+#define WEIGHTSTREAM_SERVER_SERVER_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "kernels/device.h"
+#include "server/limits.h"
+
+namespace weightstream {
+
+struct ServerOptions {
+  // host:port (port 0: any free one), [v6]:port, or unix:/path.
+  std::string listen = "127.0.0.1:7070";
+  std::string data_dir = "/dev/shm/weightstream";
+  Limits limits;
+};
+
+class Server {
+ public:
+  // Recovers the data directory and starts to serve. Errors say what to do: the address cannot be listened on, the
+  // folder cannot be written or is in use, staging cannot be allocated.
+  static absl::StatusOr<std::unique_ptr<Server>> Start(ServerOptions options, std::unique_ptr<Device> device);
+
+  // As Shutdown(now).
+  virtual ~Server() = default;
+
+  // Where it listens, with the real port.
+  virtual const std::string& address() const = 0;
+
+  // Begins no more updates, lets those in flight finish until `deadline`, aborts the rest, ends all calls. Returns once
+  // all is stopped and freed. Idempotent.
+  virtual void Shutdown(absl::Time deadline) = 0;
+};
+
+}  // namespace weightstream
+
+#endif  // WEIGHTSTREAM_SERVER_SERVER_H_

@@ -1,0 +1,245 @@
+#include "server/service.h"
+
+#include <grpcpp/impl/rpc_service_method.h>
+#include <grpcpp/support/method_handler.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "proto/convert.h"
+#include "proto/status.h"
+#include "server/log.h"
+#include "server/model_state.h"
+#include "weightstream/v1/weightstream.grpc.pb.h"
+
+namespace weightstream {
+namespace {
+
+constexpr absl::string_view kServicePrefix = "/weightstream.v1.WeightStream/";
+constexpr size_t kMaxReasonBytes = 1024;
+constexpr absl::Duration kDefaultWatchInterval = absl::Milliseconds(500);
+constexpr absl::Duration kLeastWatchInterval = absl::Milliseconds(50);
+
+}  // namespace
+
+WeightStreamService::WeightStreamService(PushEnvironment push, ReadEnvironment read)
+    : push_(push), read_(read), registry_(*push.registry) {
+  AddUnary("BeginUpdate", &WeightStreamService::BeginUpdate);
+  AddPush();
+  AddUnary("CommitUpdate", &WeightStreamService::CommitUpdate);
+  AddUnary("AbortUpdate", &WeightStreamService::AbortUpdate);
+  AddServerStream("Pull", &WeightStreamService::Pull);
+  AddUnary("GetManifest", &WeightStreamService::GetManifest);
+  AddServerStream("DigestModel", &WeightStreamService::DigestModel);
+  AddUnary("GetModel", &WeightStreamService::GetModel);
+  AddUnary("ListModels", &WeightStreamService::ListModels);
+  AddServerStream("WatchModel", &WeightStreamService::WatchModel);
+  AddUnary("RollbackModel", &WeightStreamService::RollbackModel);
+}
+
+// The three Add functions do what the generated service's constructor does (see weightstream.grpc.pb.cc), with the
+// message types of our choice.
+template <typename Request, typename Response>
+void WeightStreamService::AddUnary(absl::string_view method,
+                                   absl::Status (WeightStreamService::*handler)(grpc::ServerContext*, const Request&,
+                                                                                Response*)) {
+  method_names_.push_back(std::make_unique<std::string>(absl::StrCat(kServicePrefix, method)));
+  AddMethod(new grpc::internal::RpcServiceMethod(
+      method_names_.back()->c_str(), grpc::internal::RpcMethod::NORMAL_RPC,
+      new grpc::internal::RpcMethodHandler<WeightStreamService, Request, Response, google::protobuf::MessageLite,
+                                           google::protobuf::MessageLite>(
+          [handler](WeightStreamService* service, grpc::ServerContext* context, const Request* request,
+                    Response* response) { return ToGrpcStatus((service->*handler)(context, *request, response)); },
+          this)));
+}
+
+template <typename Request, typename Response>
+void WeightStreamService::AddServerStream(absl::string_view method,
+                                          absl::Status (WeightStreamService::*handler)(grpc::ServerContext*,
+                                                                                       const Request&,
+                                                                                       grpc::ServerWriter<Response>*)) {
+  method_names_.push_back(std::make_unique<std::string>(absl::StrCat(kServicePrefix, method)));
+  AddMethod(new grpc::internal::RpcServiceMethod(
+      method_names_.back()->c_str(), grpc::internal::RpcMethod::SERVER_STREAMING,
+      new grpc::internal::ServerStreamingHandler<WeightStreamService, Request, Response>(
+          [handler](WeightStreamService* service, grpc::ServerContext* context, const Request* request,
+                    grpc::ServerWriter<Response>* writer) {
+            return ToGrpcStatus((service->*handler)(context, *request, writer));
+          },
+          this)));
+}
+
+void WeightStreamService::AddPush() {
+  method_names_.push_back(std::make_unique<std::string>(absl::StrCat(kServicePrefix, "Push")));
+  AddMethod(new grpc::internal::RpcServiceMethod(
+      method_names_.back()->c_str(), grpc::internal::RpcMethod::CLIENT_STREAMING,
+      new grpc::internal::ClientStreamingHandler<WeightStreamService, grpc::ByteBuffer, v1::PushResponse>(
+          [](WeightStreamService* service, grpc::ServerContext* context, grpc::ServerReader<grpc::ByteBuffer>* reader,
+             v1::PushResponse* response) { return ToGrpcStatus(ServePush(service->push_, context, reader, response)); },
+          this)));
+}
+
+absl::Status WeightStreamService::BeginUpdate(grpc::ServerContext* context, const v1::BeginUpdateRequest& request,
+                                              v1::BeginUpdateResponse* response) {
+  absl::StatusOr<std::vector<TensorSpec>> tensors = FromProto(request.tensors());
+  if (!tensors.ok()) return tensors.status();
+  BeginParams params;
+  params.version = request.version();
+  params.tensors = *std::move(tensors);
+  params.metadata = FromProto(request.metadata());
+  params.bucket_limit_bytes = request.bucket_limit_bytes();
+  params.source_id = request.source_id();
+  absl::StatusOr<BegunUpdate> begun = registry_.Begin(request.model(), std::move(params));
+  if (!begun.ok()) {
+    LogWarning("begin_refused", {{"peer", context->peer()},
+                                 {"model", Printable(request.model())},
+                                 {"version", absl::StrCat(request.version())},
+                                 {"error", begun.status().ToString()}});
+    return begun.status();
+  }
+  const Update& update = *begun->update;
+  response->set_update_id(update.identity().id);
+  response->set_resumed(begun->resumed);
+  response->set_total_bytes(update.ranges().total_bytes());
+  const uint64_t bucket = update.bucket_limit_bytes();
+  response->set_bucket_limit_bytes(request.bucket_limit_bytes() == 0 ? bucket
+                                                                     : std::min(bucket, request.bucket_limit_bytes()));
+  uint64_t missing_bytes = 0;
+  for (const RangeTracker::TensorMissing& missing : update.ranges().Missing()) {
+    *response->add_missing() = ToProto(update.layout().tensors[missing.tensor].spec.name, missing.ranges);
+    for (const ByteRange& range : missing.ranges) missing_bytes += range.size();
+  }
+  response->set_missing_bytes(missing_bytes);
+  LogInfo(begun->resumed ? "update_resumed" : "update_begun", {{"peer", context->peer()},
+                                                               {"model", request.model()},
+                                                               {"version", absl::StrCat(request.version())},
+                                                               {"update", update.identity().id},
+                                                               {"tensors", absl::StrCat(request.tensors_size())},
+                                                               {"total_bytes", absl::StrCat(response->total_bytes())},
+                                                               {"missing_bytes", absl::StrCat(missing_bytes)}});
+  return absl::OkStatus();
+}
+
+absl::Status WeightStreamService::CommitUpdate(grpc::ServerContext* context, const v1::CommitUpdateRequest& request,
+                                               v1::CommitUpdateResponse* response) {
+  absl::StatusOr<std::shared_ptr<Model>> model = registry_.Find(request.model());
+  if (!model.ok()) return model.status();
+  const absl::Time start = absl::Now();
+  absl::StatusOr<VersionRecord> record = (*model)->Commit(request.update_id());
+  if (!record.ok()) {
+    LogWarning("commit_refused", {{"peer", context->peer()},
+                                  {"model", request.model()},
+                                  {"update", Printable(request.update_id())},
+                                  {"error", record.status().ToString()}});
+    return record.status();
+  }
+  response->set_version(record->version);
+  response->set_total_bytes(record->total_bytes);
+  response->set_path(record->path);
+  LogInfo("update_committed", {{"peer", context->peer()},
+                               {"model", request.model()},
+                               {"version", absl::StrCat(record->version)},
+                               {"update", request.update_id()},
+                               {"total_bytes", absl::StrCat(record->total_bytes)},
+                               {"commit_seconds", absl::StrCat(absl::ToDoubleSeconds(absl::Now() - start))}});
+  return absl::OkStatus();
+}
+
+absl::Status WeightStreamService::AbortUpdate(grpc::ServerContext* context, const v1::AbortUpdateRequest& request,
+                                              v1::AbortUpdateResponse* response) {
+  absl::StatusOr<std::shared_ptr<Model>> model = registry_.Find(request.model());
+  if (!model.ok()) return model.status();
+  const std::string reason = request.reason().substr(0, kMaxReasonBytes);
+  return (*model)->Abort(request.update_id(),
+                         reason.empty() ? "aborted by its sender" : absl::StrCat("aborted by its sender: ", reason));
+}
+
+absl::Status WeightStreamService::Pull(grpc::ServerContext* context, const v1::PullRequest& request,
+                                       grpc::ServerWriter<grpc::ByteBuffer>* writer) {
+  return ServePull(read_, context, request, writer);
+}
+
+absl::Status WeightStreamService::GetManifest(grpc::ServerContext* context, const v1::GetManifestRequest& request,
+                                              v1::Manifest* response) {
+  return ServeManifest(read_, request, response);
+}
+
+absl::Status WeightStreamService::DigestModel(grpc::ServerContext* context, const v1::DigestModelRequest& request,
+                                              grpc::ServerWriter<v1::TensorDigest>* writer) {
+  return ServeDigest(read_, context, request, writer);
+}
+
+absl::Status WeightStreamService::GetModel(grpc::ServerContext* context, const v1::GetModelRequest& request,
+                                           v1::Model* response) {
+  absl::StatusOr<std::shared_ptr<Model>> model = registry_.Find(request.model());
+  if (!model.ok()) return model.status();
+  *response = ToProto((*model)->Snapshot());
+  return absl::OkStatus();
+}
+
+absl::Status WeightStreamService::ListModels(grpc::ServerContext* context, const v1::ListModelsRequest& request,
+                                             v1::ListModelsResponse* response) {
+  for (const std::shared_ptr<Model>& model : registry_.All()) *response->add_models() = ToProto(model->Snapshot());
+  return absl::OkStatus();
+}
+
+ModelSnapshot WeightStreamService::SnapshotOf(const std::string& model) const {
+  absl::StatusOr<std::shared_ptr<Model>> found = registry_.Find(model);
+  if (found.ok()) return (*found)->Snapshot();
+  ModelSnapshot none;
+  none.name = model;
+  return none;
+}
+
+absl::Status WeightStreamService::WatchModel(grpc::ServerContext* context, const v1::WatchModelRequest& request,
+                                             grpc::ServerWriter<v1::Model>* writer) {
+  if (absl::Status valid = ValidateModelName(request.model()); !valid.ok()) return valid;
+  const absl::Duration interval = request.interval_ms() == 0
+                                      ? kDefaultWatchInterval
+                                      : std::max(kLeastWatchInterval, absl::Milliseconds(request.interval_ms()));
+  std::string last;
+  uint64_t last_change = 0;
+  absl::Time last_sent = absl::InfinitePast();
+  while (!context->IsCancelled()) {
+    if (stopping_.load(std::memory_order_acquire))
+      return absl::UnavailableError("the server is shutting down; watch again later");
+    const ModelSnapshot snapshot = SnapshotOf(request.model());
+    // A change of state goes out at once, progress at most once per interval.
+    if (snapshot.change != last_change || absl::Now() - last_sent >= interval) {
+      const v1::Model state = ToProto(snapshot);
+      std::string now = state.SerializeAsString();
+      if (now != last) {
+        if (!writer->Write(state)) return absl::CancelledError("the watcher went away");
+        last = std::move(now);
+        last_sent = absl::Now();
+      }
+      last_change = snapshot.change;
+    }
+    const absl::Duration patience = std::min(interval, kDefaultWatchInterval);
+    absl::StatusOr<std::shared_ptr<Model>> found = registry_.Find(request.model());
+    if (found.ok()) {
+      (*found)->AwaitChange(snapshot.change, patience);
+    } else {
+      registry_.AwaitNewModel(request.model(), patience);
+    }
+  }
+  return absl::CancelledError("the watcher went away");
+}
+
+absl::Status WeightStreamService::RollbackModel(grpc::ServerContext* context, const v1::RollbackModelRequest& request,
+                                                v1::RollbackModelResponse* response) {
+  absl::StatusOr<std::shared_ptr<Model>> model = registry_.Find(request.model());
+  if (!model.ok()) return model.status();
+  absl::StatusOr<uint64_t> previous = (*model)->Rollback(request.version());
+  if (!previous.ok()) return previous.status();
+  response->set_previous_version(*previous);
+  *response->mutable_model() = ToProto((*model)->Snapshot());
+  LogInfo("rolled_back", {{"peer", context->peer()},
+                          {"model", request.model()},
+                          {"version", absl::StrCat(request.version())},
+                          {"previous", absl::StrCat(*previous)}});
+  return absl::OkStatus();
+}
+
+}  // namespace weightstream

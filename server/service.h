@@ -1,0 +1,75 @@
+// The RPC surface: each call's request checked, given to who does the work, and its answer or error written.
+#ifndef WEIGHTSTREAM_SERVER_SERVICE_H_
+#define WEIGHTSTREAM_SERVER_SERVICE_H_
+
+#include <grpcpp/impl/service_type.h>
+#include <grpcpp/server_context.h>
+#include <grpcpp/support/sync_stream.h>
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "server/push_stream.h"
+#include "server/version_stream.h"
+#include "weightstream/v1/weightstream.pb.h"
+
+namespace weightstream {
+
+// weightstream.v1.WeightStream as a synchronous gRPC service, on the wire the same as the generated one. It is not
+// derived from the generated class because Push and Pull exchange chunks as they came off the wire (grpc::ByteBuffer),
+// which the generated synchronous service cannot: that is what spares a parse and a copy of every byte. Each call has a
+// thread of its own, and may wait on it.
+class WeightStreamService final : public grpc::Service {
+ public:
+  WeightStreamService(PushEnvironment push, ReadEnvironment read);
+
+  // Ends the WatchModel calls that are open, and those that come: at shutdown.
+  void StopWatches() { stopping_.store(true, std::memory_order_release); }
+
+ private:
+  template <typename Request, typename Response>
+  void AddUnary(absl::string_view method,
+                absl::Status (WeightStreamService::*handler)(grpc::ServerContext*, const Request&, Response*));
+  template <typename Request, typename Response>
+  void AddServerStream(absl::string_view method,
+                       absl::Status (WeightStreamService::*handler)(grpc::ServerContext*, const Request&,
+                                                                    grpc::ServerWriter<Response>*));
+  void AddPush();
+
+  absl::Status BeginUpdate(grpc::ServerContext* context, const v1::BeginUpdateRequest& request,
+                           v1::BeginUpdateResponse* response);
+  absl::Status CommitUpdate(grpc::ServerContext* context, const v1::CommitUpdateRequest& request,
+                            v1::CommitUpdateResponse* response);
+  absl::Status AbortUpdate(grpc::ServerContext* context, const v1::AbortUpdateRequest& request,
+                           v1::AbortUpdateResponse* response);
+  absl::Status Pull(grpc::ServerContext* context, const v1::PullRequest& request,
+                    grpc::ServerWriter<grpc::ByteBuffer>* writer);
+  absl::Status GetManifest(grpc::ServerContext* context, const v1::GetManifestRequest& request, v1::Manifest* response);
+  absl::Status DigestModel(grpc::ServerContext* context, const v1::DigestModelRequest& request,
+                           grpc::ServerWriter<v1::TensorDigest>* writer);
+  absl::Status GetModel(grpc::ServerContext* context, const v1::GetModelRequest& request, v1::Model* response);
+  absl::Status ListModels(grpc::ServerContext* context, const v1::ListModelsRequest& request,
+                          v1::ListModelsResponse* response);
+  absl::Status WatchModel(grpc::ServerContext* context, const v1::WatchModelRequest& request,
+                          grpc::ServerWriter<v1::Model>* writer);
+  absl::Status RollbackModel(grpc::ServerContext* context, const v1::RollbackModelRequest& request,
+                             v1::RollbackModelResponse* response);
+
+  // The model as it is; one without anything if there is none of this name.
+  ModelSnapshot SnapshotOf(const std::string& model) const;
+
+  const PushEnvironment push_;
+  const ReadEnvironment read_;
+  ModelRegistry& registry_;
+  std::atomic<bool> stopping_{false};
+  // Owned here: gRPC keeps only the pointers that it is given as names of methods.
+  std::vector<std::unique_ptr<std::string>> method_names_;
+};
+
+}  // namespace weightstream
+
+#endif  // WEIGHTSTREAM_SERVER_SERVICE_H_

@@ -1,0 +1,119 @@
+// One attempt to bring a model to a version: its manifest, its target, what has landed, and its state.
+#ifndef WEIGHTSTREAM_SERVER_UPDATE_H_
+#define WEIGHTSTREAM_SERVER_UPDATE_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "absl/types/optional.h"
+#include "kernels/device.h"
+#include "server/range_tracker.h"
+#include "server/update_state.h"
+#include "tensor/safetensors_layout.h"
+
+namespace weightstream {
+
+struct UpdateIdentity {
+  std::string id;
+  std::string model;
+  uint64_t version = 0;
+  std::string source_id;
+};
+
+// What an update was, once it ended, or is now: for status.
+struct UpdateRecord {
+  UpdateIdentity identity;
+  UpdateState state = UpdateState::kReceiving;
+  uint64_t total_bytes = 0;
+  uint64_t landed_bytes = 0;
+  absl::Time begin_time;
+  absl::Time end_time = absl::InfiniteFuture();
+  std::string reason;
+  uint32_t open_streams = 0;
+  uint32_t manifest_crc32c = 0;
+};
+
+// Shared by the model, the streams that feed it and the copies in flight: the target lives until the last of them is
+// gone, so that nothing can write into memory that was freed. Thread-safe.
+class Update {
+ public:
+  Update(UpdateIdentity identity, SafetensorsLayout layout, uint32_t manifest_crc32c, uint64_t bucket_limit_bytes,
+         std::unique_ptr<Target> target);
+  ~Update();
+
+  const UpdateIdentity& identity() const { return identity_; }
+  const SafetensorsLayout& layout() const { return layout_; }
+  uint64_t bucket_limit_bytes() const { return bucket_limit_bytes_; }
+  Target& target() { return *target_; }
+  RangeTracker& ranges() { return ranges_; }
+  const RangeTracker& ranges() const { return ranges_; }
+
+  // The index in layout().tensors of the tensor of this name.
+  absl::optional<uint32_t> FindTensor(absl::string_view name) const;
+
+  UpdateState state() const ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // OK while chunks may come. Else why not: FAILED_PRECONDITION once committing, ABORTED with the reason once aborted.
+  absl::Status ReceivingStatus() const;
+
+  // kReceiving -> kCommitting, if nothing is missing. FAILED_PRECONDITION names what is missing, or the state.
+  absl::Status StartCommit() ABSL_LOCKS_EXCLUDED(mutex_);
+  // kCommitting -> kCommitted.
+  void FinishCommit() ABSL_LOCKS_EXCLUDED(mutex_);
+  // To kAborted, from any state but the final ones; false if it was final already. Streams end with ABORTED and the
+  // reason at their next chunk; those that bring none are cut by CutStreams.
+  bool Abort(absl::string_view reason) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // A stream that feeds this update, for as long as it does; `cut` ends it from another thread.
+  uint64_t AddStream(std::function<void()> cut) ABSL_LOCKS_EXCLUDED(mutex_);
+  void RemoveStream(uint64_t token) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Waits up to `patience` for the streams to leave, then cuts those that are left and waits as long again.
+  void DrainStreams(absl::Duration patience) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Notes that the sender is alive.
+  void Touch() { last_activity_nanos_.store(absl::GetCurrentTimeNanos(), std::memory_order_relaxed); }
+  absl::Time last_activity() const { return absl::FromUnixNanos(last_activity_nanos_.load(std::memory_order_relaxed)); }
+
+  UpdateRecord Record() const ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  bool MoveTo(UpdateState state) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  const UpdateIdentity identity_;
+  const SafetensorsLayout layout_;
+  const uint32_t manifest_crc32c_;
+  const uint64_t bucket_limit_bytes_;
+  const absl::Time begin_time_;
+  const std::unique_ptr<Target> target_;
+  RangeTracker ranges_;
+  // Views into layout_.
+  absl::flat_hash_map<absl::string_view, uint32_t> tensors_by_name_;
+  std::atomic<int64_t> last_activity_nanos_;
+
+  mutable absl::Mutex mutex_;
+  UpdateState state_ ABSL_GUARDED_BY(mutex_) = UpdateState::kReceiving;
+  // Mirrors state_ for the check that every chunk makes.
+  std::atomic<bool> receiving_{true};
+  std::string reason_ ABSL_GUARDED_BY(mutex_);
+  absl::Time end_time_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();
+  uint64_t next_stream_token_ ABSL_GUARDED_BY(mutex_) = 1;
+  std::map<uint64_t, std::function<void()>> streams_ ABSL_GUARDED_BY(mutex_);
+};
+
+// Why chunks of an ended update are refused: used for live updates and for what is remembered of past ones.
+absl::Status EndedUpdateStatus(const UpdateRecord& record);
+
+}  // namespace weightstream
+
+#endif  // WEIGHTSTREAM_SERVER_UPDATE_H_
