@@ -29,10 +29,12 @@ class Checkpoint {
     absl::string_view data;
   };
 
-  // `path` is a .safetensors file, or a folder with model.safetensors.index.json and its shards, or a folder with a single
-  // model.safetensors. Errors name the file, the tensor and what to do: NOT_FOUND for a missing file or shard,
-  // INVALID_ARGUMENT for a corrupt header, a truncated file, an index that names a tensor that its shard lacks, a tensor
-  // that two shards hold, or a tensor in a shard that the index does not name; a shard's name with a path in it.
+  // `path` is a .safetensors file, or a folder: with model.safetensors.index.json and its shards, or else with a
+  // model.safetensors, or else with exactly one .safetensors file. Symbolic links are followed. Errors name the file,
+  // the tensor and what to do: NOT_FOUND for a missing file or shard, INVALID_ARGUMENT for a corrupt header, a
+  // truncated file, an index that names a tensor that its shard lacks, a tensor that two shards hold, or a tensor in a
+  // shard that the index does not name; a shard's name with a path in it; a folder whose one file is a shard of
+  // several.
   static absl::StatusOr<Checkpoint> Open(const std::string& path);
 
   // In the order of the shards' names, then of the place in the file: reading in this order reads the disk in order.
@@ -41,8 +43,9 @@ class Checkpoint {
   const Metadata& metadata() const { return metadata_; }
   uint64_t total_bytes() const { return total_bytes_; }
 
-  // Names this very content by the files' names, sizes, inodes and modification times: equal after a second Open of the
-  // same files, different once one was written. 32 hexadecimal digits or fewer.
+  // Names this very content by the names, sizes, devices, inodes and modification times of the files that hold tensors:
+  // equal after a second Open of the same files, in any process; different once one was written (unless within the few
+  // milliseconds that are one step of the file system's clock). 32 hexadecimal digits.
   const std::string& fingerprint() const { return fingerprint_; }
 
  private:
@@ -53,6 +56,8 @@ class Checkpoint {
   Metadata metadata_;
   uint64_t total_bytes_ = 0;
   std::string fingerprint_;
+
+  friend class CheckpointReader;
 };
 
 }  // namespace weightstream

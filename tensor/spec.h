@@ -14,6 +14,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "tensor/dtype.h"
+#include "tensor/text.h"  // IWYU pragma: export
 
 namespace weightstream {
 
@@ -36,20 +37,13 @@ struct TensorSpec {
 // Free-form text kept with a version (safetensors' __metadata__).
 using Metadata = std::map<std::string, std::string>;
 
-// Bytes of a tensor of this dtype and shape. INVALID_ARGUMENT if the product overflows 64 bits, if the shape has too many
-// dimensions, or if packed elements do not fill whole bytes. `name` is for the error only.
+// Bytes of a tensor of this dtype and shape. INVALID_ARGUMENT if the product overflows 64 bits, if the shape has too
+// many dimensions, or if packed elements do not fill whole bytes. `name` is for the error only.
 absl::StatusOr<uint64_t> TensorByteSize(absl::string_view name, DType dtype, absl::Span<const uint64_t> shape);
 absl::StatusOr<uint64_t> TensorByteSize(const TensorSpec& spec);
 
-// "F32[128, 512]": for messages.
+// "F32[128, 512]": for messages. Dimensions past kMaxTensorRank are left out.
 std::string ShapeString(DType dtype, absl::Span<const uint64_t> shape);
-
-// `text` made safe and short for a message or a log line: cut to 100 bytes with "..." and its length, control
-// characters and broken UTF-8 escaped.
-std::string Printable(absl::string_view text);
-
-// True if `text` is well-formed UTF-8 (no overlong forms, no surrogates, nothing above U+10FFFF).
-bool IsValidUtf8(absl::string_view text);
 
 // 1 to kMaxTensorNameBytes bytes of UTF-8 without NUL, and not "__metadata__", which safetensors reserves.
 absl::Status ValidateTensorName(absl::string_view name);

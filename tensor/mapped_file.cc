@@ -1,0 +1,53 @@
+#include "tensor/mapped_file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+
+namespace weightstream {
+namespace {
+
+absl::Status CannotRead(const std::string& path, absl::string_view action) {
+  return absl::ErrnoToStatus(errno, absl::StrCat("cannot ", action, " ", path));
+}
+
+MappedFile::Identity IdentityOf(const struct stat& file) {
+  return {.device = file.st_dev,
+          .inode = file.st_ino,
+          .bytes = static_cast<uint64_t>(file.st_size),
+          .modified_ns = static_cast<int64_t>(file.st_mtim.tv_sec) * 1'000'000'000 + file.st_mtim.tv_nsec};
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<MappedFile>> MappedFile::Open(const std::string& path) {
+  // Without O_NONBLOCK, opening a named pipe would wait for a writer, perhaps for ever.
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return CannotRead(path, "open");
+  const absl::Cleanup close_fd = [fd] { close(fd); };
+  struct stat file;
+  if (fstat(fd, &file) != 0) return CannotRead(path, "stat");
+  if (!S_ISREG(file.st_mode)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        path, " is ", S_ISDIR(file.st_mode) ? "a folder" : "not a regular file", "; name a file that holds tensors"));
+  }
+  const Identity identity = IdentityOf(file);
+  if (identity.bytes == 0) return std::unique_ptr<MappedFile>(new MappedFile("", identity));
+  void* const address = mmap(nullptr, identity.bytes, PROT_READ, MAP_SHARED, fd, 0);
+  if (address == MAP_FAILED) return CannotRead(path, "map");
+  return std::unique_ptr<MappedFile>(
+      new MappedFile(absl::string_view(static_cast<const char*>(address), identity.bytes), identity));
+}
+
+MappedFile::~MappedFile() {
+  if (!bytes_.empty()) munmap(const_cast<char*>(bytes_.data()), bytes_.size());
+}
+
+}  // namespace weightstream
