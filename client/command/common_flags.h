@@ -1,0 +1,25 @@
+// Flags that several commands take, with one wording and one set of limits.
+#ifndef WEIGHTSTREAM_CLIENT_COMMAND_COMMON_FLAGS_H_
+#define WEIGHTSTREAM_CLIENT_COMMAND_COMMON_FLAGS_H_
+
+#include <string>
+
+#include "client/command/command_line.h"
+#include "client/connection.h"
+
+namespace weightstream::command {
+
+FlagSpec JsonFlag();
+FlagSpec ServersFlag();
+FlagSpec ServerFlag(const std::string& name, const std::string& help);
+FlagSpec ModelFlag(bool required, const std::string& help);
+FlagSpec VersionFlag(bool required, const std::string& help);
+FlagSpec ConnectSecondsFlag();
+FlagSpec StallSecondsFlag();
+
+// From --connect-seconds and --stall-seconds, for commands that take both.
+TimeLimits TimeLimitsFrom(const CommandLine& line);
+
+}  // namespace weightstream::command
+
+#endif  // WEIGHTSTREAM_CLIENT_COMMAND_COMMON_FLAGS_H_

@@ -1,0 +1,83 @@
+#include "client/command/model_json.h"
+
+#include <utility>
+
+#include "client/command/formatting.h"
+
+namespace weightstream::command {
+namespace {
+
+// null where there is no such time.
+Json TimeJson(const google::protobuf::Timestamp& timestamp) {
+  const std::string text = JsonTimeText(TimeOf(timestamp));
+  return text.empty() ? Json() : Json(text);
+}
+
+Json VersionJson(const v1::VersionInfo& version) {
+  return {{"version", version.version()},
+          {"total_bytes", version.total_bytes()},
+          {"tensors", version.tensors()},
+          {"commit_time", TimeJson(version.commit_time())},
+          {"path", version.path()}};
+}
+
+Json UpdateJson(const v1::UpdateInfo& update) {
+  return {{"update_id", update.update_id()},
+          {"version", update.version()},
+          {"state", UpdateStateName(update.state())},
+          {"total_bytes", update.total_bytes()},
+          {"landed_bytes", update.landed_bytes()},
+          {"percent", Percent(update.landed_bytes(), update.total_bytes())},
+          {"begin_time", TimeJson(update.begin_time())},
+          {"end_time", TimeJson(update.end_time())},
+          {"reason", update.reason()},
+          {"source_id", update.source_id()},
+          {"open_streams", update.open_streams()}};
+}
+
+}  // namespace
+
+std::string UpdateStateName(v1::UpdateState state) {
+  switch (state) {
+    case v1::UPDATE_STATE_RECEIVING:
+      return "receiving";
+    case v1::UPDATE_STATE_COMMITTING:
+      return "committing";
+    case v1::UPDATE_STATE_COMMITTED:
+      return "committed";
+    case v1::UPDATE_STATE_ABORTED:
+      return "aborted";
+    default:
+      return "unknown";
+  }
+}
+
+bool InFlight(const v1::UpdateInfo& update) {
+  return update.state() == v1::UPDATE_STATE_RECEIVING || update.state() == v1::UPDATE_STATE_COMMITTING;
+}
+
+absl::Time TimeOf(const google::protobuf::Timestamp& timestamp) {
+  if (timestamp.seconds() == 0 && timestamp.nanos() == 0) return absl::InfinitePast();
+  return absl::FromUnixSeconds(timestamp.seconds()) + absl::Nanoseconds(timestamp.nanos());
+}
+
+const v1::VersionInfo* CurrentVersion(const v1::Model& model) {
+  for (const v1::VersionInfo& version : model.versions()) {
+    if (version.version() == model.current_version()) return &version;
+  }
+  return nullptr;
+}
+
+Json ModelJson(const v1::Model& model) {
+  Json versions = Json::array();
+  for (const v1::VersionInfo& version : model.versions()) versions.push_back(VersionJson(version));
+  Json updates = Json::array();
+  for (const v1::UpdateInfo& update : model.updates()) updates.push_back(UpdateJson(update));
+  return {{"name", model.name()},
+          {"current_version", model.current_version()},
+          {"highest_version", model.highest_version()},
+          {"versions", std::move(versions)},
+          {"updates", std::move(updates)}};
+}
+
+}  // namespace weightstream::command

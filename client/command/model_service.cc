@@ -1,0 +1,101 @@
+#include "client/command/model_service.h"
+
+#include <grpcpp/client_context.h>
+
+#include <chrono>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
+#include "client/channel.h"
+#include "proto/status.h"
+
+namespace weightstream::command {
+namespace {
+
+// How soon a cancellation takes hold.
+constexpr absl::Duration kCancelInterval = absl::Milliseconds(50);
+
+// Cancels a blocking call from beside it once asked to; a blocked call cannot look itself.
+class CancelWatch {
+ public:
+  CancelWatch(grpc::ClientContext& context, const std::function<bool()>& cancelled)
+      : thread_([this, &context, &cancelled] {
+          while (!done_.WaitForNotificationWithTimeout(kCancelInterval)) {
+            if (!cancelled()) continue;
+            context.TryCancel();
+            return;
+          }
+        }) {}
+  ~CancelWatch() {
+    done_.Notify();
+    thread_.join();
+  }
+
+ private:
+  absl::Notification done_;
+  std::thread thread_;
+};
+
+template <typename Request, typename Response>
+absl::StatusOr<Response> Call(v1::WeightStream::Stub& stub,
+                              grpc::Status (v1::WeightStream::Stub::*method)(grpc::ClientContext*, const Request&,
+                                                                             Response*),
+                              const Request& request, absl::Duration limit, const std::function<bool()>& cancelled) {
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(limit));
+  CancelWatch watch(context, cancelled);
+  Response response;
+  const absl::Status status = FromGrpcStatus((stub.*method)(&context, request, &response));
+  if (!status.ok()) return status;
+  return response;
+}
+
+}  // namespace
+
+ModelService::ModelService(const std::string& server, const TimeLimits& limits, std::function<bool()> cancelled)
+    : server_(server),
+      limits_(limits),
+      cancelled_(std::move(cancelled)),
+      stub_(v1::WeightStream::NewStub(NewChannel(server, limits, 0))) {}
+
+absl::StatusOr<std::vector<v1::Model>> ModelService::List() {
+  absl::StatusOr<v1::ListModelsResponse> response =
+      Call(*stub_, &v1::WeightStream::Stub::ListModels, v1::ListModelsRequest(), limits_.call, cancelled_);
+  if (!response.ok()) return response.status();
+  return std::vector<v1::Model>(response->models().begin(), response->models().end());
+}
+
+absl::StatusOr<v1::Model> ModelService::Get(const std::string& model) {
+  v1::GetModelRequest request;
+  request.set_model(model);
+  return Call(*stub_, &v1::WeightStream::Stub::GetModel, request, limits_.call, cancelled_);
+}
+
+absl::StatusOr<v1::RollbackModelResponse> ModelService::Rollback(const std::string& model, uint64_t version) {
+  v1::RollbackModelRequest request;
+  request.set_model(model);
+  request.set_version(version);
+  return Call(*stub_, &v1::WeightStream::Stub::RollbackModel, request, limits_.call, cancelled_);
+}
+
+absl::Status ModelService::Watch(const std::string& model, const std::function<bool(const v1::Model&)>& take) {
+  // No deadline: a watch is as long as it is wanted. Keepalive finds out a dead server, CancelWatch ends it for the
+  // user.
+  grpc::ClientContext context;
+  CancelWatch watch(context, cancelled_);
+  v1::WatchModelRequest request;
+  request.set_model(model);
+  const auto stream = stub_->WatchModel(&context, request);
+  v1::Model state;
+  bool wanted = true;
+  while (wanted && stream->Read(&state)) wanted = take(state);
+  if (!wanted) context.TryCancel();
+  const absl::Status status = FromGrpcStatus(stream->Finish());
+  if (!wanted) return absl::OkStatus();
+  if (status.ok()) return absl::UnavailableError("the server ended the watch; it is shutting down");
+  return status;
+}
+
+}  // namespace weightstream::command

@@ -1,0 +1,48 @@
+// The calls of the service that are about the state of models, one server each. Every call has a deadline.
+//
+// A server that cannot be reached is UNAVAILABLE at once: these commands are asked by people and by loops, which would
+// rather know. Thread-safe.
+#ifndef WEIGHTSTREAM_CLIENT_COMMAND_MODEL_SERVICE_H_
+#define WEIGHTSTREAM_CLIENT_COMMAND_MODEL_SERVICE_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "client/connection.h"
+#include "weightstream/v1/weightstream.grpc.pb.h"
+
+namespace weightstream::command {
+
+class ModelService {
+ public:
+  // Requires a valid address. `cancelled` is asked several times a second while a call runs; once it says true the call
+  // ends with CANCELLED.
+  ModelService(const std::string& server, const TimeLimits& limits, std::function<bool()> cancelled);
+
+  const std::string& server() const { return server_; }
+
+  // By name.
+  absl::StatusOr<std::vector<v1::Model>> List();
+  absl::StatusOr<v1::Model> Get(const std::string& model);
+  absl::StatusOr<v1::RollbackModelResponse> Rollback(const std::string& model, uint64_t version);
+
+  // Hands each state to `take`, until it returns false (OK) or the stream ends (its error; a server that shuts down is
+  // UNAVAILABLE).
+  absl::Status Watch(const std::string& model, const std::function<bool(const v1::Model&)>& take);
+
+ private:
+  const std::string server_;
+  const TimeLimits limits_;
+  const std::function<bool()> cancelled_;
+  const std::unique_ptr<v1::WeightStream::Stub> stub_;
+};
+
+}  // namespace weightstream::command
+
+#endif  // WEIGHTSTREAM_CLIENT_COMMAND_MODEL_SERVICE_H_

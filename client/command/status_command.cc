@@ -1,0 +1,102 @@
+// weightstream status: what servers hold, what is in flight.
+#include <thread>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "client/command/command.h"
+#include "client/command/common_flags.h"
+#include "client/command/formatting.h"
+#include "client/command/model_json.h"
+#include "client/command/model_service.h"
+#include "client/command/report.h"
+#include "client/command/signals.h"
+#include "client/command/status_text.h"
+
+namespace weightstream::command {
+namespace {
+
+using ModelsOrStatus = absl::StatusOr<std::vector<v1::Model>>;
+
+const CommandSpec& Spec() {
+  static const CommandSpec& spec = *new CommandSpec{
+      .name = "status",
+      .summary = "Shows what servers hold and what is in flight",
+      .description =
+          "Shows each server's models: the current version, the versions held, the bytes and the age of the current "
+          "one, and "
+          "the update in flight (its version, how far it is, its state). With --model also the files, and the last "
+          "updates that "
+          "ended, with the reason.",
+      .examples = {"weightstream status --to=10.0.0.5:7070,10.0.0.6:7070",
+                   "weightstream status --to=localhost:7070 --model=llama --json"},
+      .flags = {ServersFlag(), ModelFlag(false, "Only this model, in detail."), JsonFlag()},
+      .done = "every server answered (and has the model)",
+      .failed = "a server did not; what the others said is shown",
+  };
+  return spec;
+}
+
+ModelsOrStatus Ask(const std::string& server, const std::string& model) {
+  ModelService service(server, TimeLimits(), Interrupted);
+  if (model.empty()) return service.List();
+  absl::StatusOr<v1::Model> state = service.Get(model);
+  if (!state.ok()) return state.status();
+  return std::vector<v1::Model>{*std::move(state)};
+}
+
+// All at once: a dead server costs its deadline, and the deadlines of several must not add up.
+std::vector<ModelsOrStatus> AskAll(const std::vector<std::string>& servers, const std::string& model) {
+  std::vector<ModelsOrStatus> answers(servers.size(), absl::UnknownError("not asked"));
+  std::vector<std::thread> threads;
+  for (size_t i = 0; i < servers.size(); ++i) {
+    threads.emplace_back([&, i] { answers[i] = Ask(servers[i], model); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  return answers;
+}
+
+Json AnswerJson(const std::string& server, const ModelsOrStatus& answer) {
+  Json json = {{"server", server}};
+  json.update(OutcomeJson(answer.status()));
+  json["models"] = Json::array();
+  if (answer.ok()) {
+    for (const v1::Model& model : *answer) json["models"].push_back(ModelJson(model));
+  }
+  return json;
+}
+
+std::string AnswerText(const ModelsOrStatus& answer, bool detail) {
+  if (!answer.ok()) {
+    return absl::StrCat(absl::StatusCodeToString(answer.status().code()), ": ", OneLine(answer.status().message()),
+                        "\n");
+  }
+  return detail ? ModelDetail(answer->front(), absl::Now()) : ModelsTable(*answer, absl::Now());
+}
+
+int Run(const CommandLine& line) {
+  const std::vector<std::string>& servers = line.Addresses("to");
+  const std::string model = line.Text("model");
+  const std::vector<ModelsOrStatus> answers = AskAll(servers, model);
+  Report report;
+  Json list = Json::array();
+  for (size_t i = 0; i < servers.size(); ++i) {
+    if (!answers[i].ok() && report.status.ok()) {
+      report.status =
+          absl::Status(answers[i].status().code(), absl::StrCat(servers[i], ": ", answers[i].status().message()));
+    }
+    list.push_back(AnswerJson(servers[i], answers[i]));
+    if (servers.size() > 1) absl::StrAppend(&report.text, i == 0 ? "" : "\n", servers[i], "\n");
+    // With one server its error is the command's own.
+    if (servers.size() > 1 || answers[i].ok()) absl::StrAppend(&report.text, AnswerText(answers[i], !model.empty()));
+  }
+  report.json = {{"servers", std::move(list)}};
+  report.status = OrInterrupted(report.status, "run the same command again");
+  return Finish(report, line.Switch("json"));
+}
+
+}  // namespace
+
+Command StatusCommand() { return {Spec(), Run}; }
+
+}  // namespace weightstream::command

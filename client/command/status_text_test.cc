@@ -1,0 +1,118 @@
+#include "client/command/status_text.h"
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_split.h"
+#include "client/command/model_json.h"
+#include "gtest/gtest.h"
+
+namespace weightstream::command {
+namespace {
+
+constexpr int64_t kNowSeconds = 1'795'503'818;
+const absl::Time kNow = absl::FromUnixSeconds(kNowSeconds);
+constexpr uint64_t kGib = uint64_t{1} << 30;
+
+void AddVersion(v1::Model& model, uint64_t version, uint64_t bytes, int64_t age_seconds) {
+  v1::VersionInfo& info = *model.add_versions();
+  info.set_version(version);
+  info.set_total_bytes(bytes);
+  info.set_tensors(291);
+  info.mutable_commit_time()->set_seconds(kNowSeconds - age_seconds);
+  info.set_path("/dev/shm/weightstream/llama/12/model.safetensors");
+}
+
+v1::Model Llama() {
+  v1::Model model;
+  model.set_name("llama");
+  model.set_current_version(12);
+  model.set_highest_version(12);
+  AddVersion(model, 11, 14 * kGib, 3600);
+  AddVersion(model, 12, 14 * kGib, 185);
+  v1::UpdateInfo& flying = *model.add_updates();
+  flying.set_update_id("u13");
+  flying.set_version(13);
+  flying.set_state(v1::UPDATE_STATE_RECEIVING);
+  flying.set_total_bytes(1000);
+  flying.set_landed_bytes(421);
+  flying.set_open_streams(4);
+  flying.mutable_begin_time()->set_seconds(kNowSeconds - 12);
+  v1::UpdateInfo& ended = *model.add_updates();
+  ended.set_update_id("u12");
+  ended.set_version(12);
+  ended.set_state(v1::UPDATE_STATE_ABORTED);
+  ended.set_total_bytes(1000);
+  ended.set_landed_bytes(10);
+  ended.mutable_end_time()->set_seconds(kNowSeconds - 200);
+  ended.set_reason("no chunk for 60 s\x1b[2J");
+  return model;
+}
+
+TEST(StatusTextTest, ATableReadsWellAt80Columns) {
+  v1::Model empty;
+  empty.set_name("draft");
+  const std::string table = ModelsTable({Llama(), empty}, kNow);
+  EXPECT_EQ(table,
+            "MODEL  CURRENT  HELD      BYTES    AGE  UPDATE\n"
+            "llama       12  11,12  14.0 GiB  3m05s  13 42.1 % receiving\n"
+            "draft        -  -             -      -  -\n");
+}
+
+TEST(StatusTextTest, ALongNameAndManyVersionsDoNotWidenTheTable) {
+  v1::Model model = Llama();
+  model.set_name(std::string(128, 'm'));
+  for (uint64_t version = 14; version < 80; version += 2) AddVersion(model, version, kGib, 1);
+  const std::vector<std::string> lines = absl::StrSplit(ModelsTable({model}, kNow), '\n');
+  ASSERT_GE(lines.size(), 3u);
+  EXPECT_EQ(lines[1], std::string(128, 'm'));
+  EXPECT_LE(lines[0].size(), 80u);
+  EXPECT_LE(lines[2].size(), 80u);
+  EXPECT_TRUE(absl::StrContains(lines[2], "35 held")) << lines[2];
+}
+
+TEST(StatusTextTest, AServerClockAheadOfOursIsNoNegativeAge) {
+  v1::Model model;
+  model.set_name("m");
+  model.set_current_version(1);
+  AddVersion(model, 1, 5, -100);
+  EXPECT_TRUE(absl::StrContains(ModelsTable({model}, kNow), "  0.0s  ")) << ModelsTable({model}, kNow);
+}
+
+TEST(StatusTextTest, NoModelsIsSaid) { EXPECT_EQ(ModelsTable({}, kNow), "no models\n"); }
+
+TEST(StatusTextTest, TheDetailNamesFilesTheUpdateInFlightAndWhyOthersEnded) {
+  const std::string detail = ModelDetail(Llama(), kNow);
+  for (const char* part : {"model llama\ncurrent version 12, 14.0 GiB, committed 3m05s ago\n", "12 *",
+                           "2026-11-24 07:00:33 UTC", "/dev/shm/weightstream/llama/12/model.safetensors\n",
+                           "update in flight: version 13, receiving, 42.1 % of 1000 B,\n  4 streams, begun 12s ago\n",
+                           "aborted", "3m20s", "no chunk for 60 s\\x1b[2J\n"}) {
+    EXPECT_TRUE(absl::StrContains(detail, part)) << part << "\nin\n" << detail;
+  }
+}
+
+TEST(StatusTextTest, AModelWithoutAVersionIsSaidToHaveNone) {
+  v1::Model model;
+  model.set_name("draft");
+  EXPECT_EQ(ModelDetail(model, kNow), "model draft\nno version is current\nno version held\nno update in flight\n");
+}
+
+TEST(ModelJsonTest, HoldsVersionsAndUpdatesWithNamesForStates) {
+  const Json json = ModelJson(Llama());
+  EXPECT_EQ(json["name"], "llama");
+  EXPECT_EQ(json["current_version"], 12);
+  ASSERT_EQ(json["versions"].size(), 2u);
+  EXPECT_EQ(json["versions"][1]["commit_time"], "2026-11-24T07:00:33.000Z");
+  ASSERT_EQ(json["updates"].size(), 2u);
+  EXPECT_EQ(json["updates"][0]["state"], "receiving");
+  EXPECT_EQ(json["updates"][0]["percent"], 42.1);
+  EXPECT_TRUE(json["updates"][0]["end_time"].is_null());
+  EXPECT_EQ(json["updates"][1]["reason"], "no chunk for 60 s\x1b[2J");
+}
+
+TEST(JsonOutputTest, IsOneLineAlsoWithBrokenUtf8) {
+  const std::string line = JsonLine(OutcomeJson(absl::UnavailableError("bad \xff\n byte")));
+  EXPECT_EQ(line, "{\"ok\":false,\"error\":{\"code\":\"UNAVAILABLE\",\"message\":\"bad \xef\xbf\xbd\\n byte\"}}\n");
+  EXPECT_EQ(JsonLine(OutcomeJson(absl::OkStatus())), "{\"ok\":true}\n");
+}
+
+}  // namespace
+}  // namespace weightstream::command

@@ -1,0 +1,85 @@
+// weightstream watch: one line per change, until something ends it.
+#include "absl/strings/str_cat.h"
+#include "client/command/command.h"
+#include "client/command/common_flags.h"
+#include "client/command/report.h"
+#include "client/command/signals.h"
+#include "client/command/watch_events.h"
+#include "client/command/watch_run.h"
+
+namespace weightstream::command {
+namespace {
+
+constexpr uint64_t kMostSeconds = 31'536'000;
+
+const CommandSpec& Spec() {
+  static const CommandSpec& spec = *new CommandSpec{
+      .name = "watch",
+      .summary = "Follows what servers hold and receive",
+      .description =
+          "Prints a line at each change on any of the servers: time, server, model, state, version, how far, rate. The "
+          "states "
+          "are current (this version is the current one now), receiving, committing, committed, aborted (with the "
+          "reason) and "
+          "unreachable. It ends at Ctrl-C, or as the flags say.\n"
+          "With --json each line is an object with time, server, model, state, version, landed_bytes, total_bytes, "
+          "percent, "
+          "bytes_per_second and reason; the last one is the outcome, with \"ok\".",
+      .examples = {"weightstream watch --to=10.0.0.5:7070,10.0.0.6:7070",
+                   "weightstream watch --to=localhost:7070 --model=llama --until-version=12 --timeout-seconds=600"},
+      .flags = {ServersFlag(),
+                ModelFlag(false, "Only this model, which need not exist yet. Default: every model."),
+                {.name = "until-version",
+                 .kind = FlagKind::kNumber,
+                 .value = "N",
+                 .help =
+                     "Ends with exit code 0 once version N of --model, or a higher one, is current on every server.",
+                 .least = 1},
+                {.name = "timeout-seconds",
+                 .kind = FlagKind::kNumber,
+                 .value = "N",
+                 .help = "Ends with exit code 1 after N seconds.",
+                 .least = 1,
+                 .most = kMostSeconds},
+                ConnectSecondsFlag(),
+                JsonFlag()},
+      .needs = {{"until-version", "model"}},
+      .done = "the version waited for is current on every server; or Ctrl-C, if none was waited for",
+      .failed =
+          "time ran out, a server that is waited for stayed out of reach, none is left to watch, or Ctrl-C came before "
+          "the "
+          "version",
+  };
+  return spec;
+}
+
+WatchOptions OptionsFrom(const CommandLine& line) {
+  WatchOptions options;
+  options.servers = line.Addresses("to");
+  options.model = line.Text("model");
+  options.until_version = line.Number("until-version", 0);
+  if (line.Has("timeout-seconds")) options.timeout = absl::Seconds(line.Number("timeout-seconds", 0));
+  options.limits.connect = absl::Seconds(line.Number("connect-seconds", absl::ToInt64Seconds(options.limits.connect)));
+  return options;
+}
+
+int Run(const CommandLine& line) {
+  const bool json = line.Switch("json");
+  const WatchOptions options = OptionsFrom(line);
+  const bool with_server = options.servers.size() > 1;
+  WatchRun run(
+      options,
+      [&](const WatchEvent& event) {
+        return PrintNow(json ? JsonLine(WatchEventJson(event)) : WatchEventText(event, with_server));
+      },
+      Interrupted);
+  Report report;
+  report.status = run.Run();
+  return Finish(report, json);
+}
+
+}  // namespace
+
+Command WatchCommand() { return {Spec(), Run}; }
+
+}  // namespace weightstream::command
