@@ -196,6 +196,7 @@ TEST(AbslMutexAnnotations, BlockingCounterOrdersEveryDecrementBeforeTheWait) {
     absl::BlockingCounter remaining(kThreads);
     std::vector<int> values(kThreads);
     std::vector<std::thread> threads;
+    threads.reserve(kThreads);
     for (int thread = 0; thread < kThreads; ++thread) {
       threads.emplace_back([&, thread] {
         values[thread] = thread;
