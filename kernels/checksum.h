@@ -13,8 +13,8 @@ namespace weightstream {
 // The checksum of what `crc` covers followed by `bytes`; start with 0. Crc32c(0, "123456789") is 0xE3069283.
 uint32_t ExtendCrc32c(uint32_t crc, absl::string_view bytes);
 
-// The same, and copies `bytes` to `destination`, reading the source from memory once: it goes block by block, each block
-// summed while it comes into the cache, then copied from there. The regions must not overlap.
+// The same, and copies `bytes` to `destination`, reading the source from memory once: it goes block by block, each
+// block summed while it comes into the cache, then copied from there. The regions must not overlap.
 uint32_t CopyAndExtendCrc32c(uint32_t crc, char* destination, absl::string_view bytes);
 
 // The checksum of the concatenation of two byte strings, from their own checksums and the second one's length.

@@ -1,9 +1,10 @@
-// The seam between the pipeline and the memory that weights end in. Everything above it is the same code for host memory
-// and for a GPU; everything that differs is behind it.
+// The seam between the pipeline and the memory that weights end in. Everything above it is the same code for host
+// memory and for a GPU; everything that differs is behind it.
 //
 // One chunk's way, above the seam (server/landing.cc):
-//   target.Prepare(range)                 the medium has room for these bytes, or the push fails with RESOURCE_EXHAUSTED
-//   if (device.needs_staging())           socket slices -> staging slot, checksum on the way, checked, then
+//   target.Prepare(range)                 the medium has room for these bytes, or the push fails with
+//   RESOURCE_EXHAUSTED if (device.needs_staging())           socket slices -> staging slot, checksum on the way,
+//   checked, then
 //     device.CopyToTarget(...)            one asynchronous copy, slot -> target + offset; the slot is free at `done`
 //   else                                  socket slices -> target.host_data() + offset, checksum on the way
 #ifndef WEIGHTSTREAM_KERNELS_DEVICE_H_
@@ -45,9 +46,9 @@ class Target {
 // What a target is made of.
 struct TargetSpec {
   uint64_t bytes = 0;
-  // For host memory: an existing file that is to hold the bytes, and where in it they start (a multiple of 4096). The file
-  // is grown to hold them, without allocating. Device memory has no use for them.
-  std::string path;
+  // For host memory: an existing file that is to hold the bytes, and where in it they start (a multiple of 4096). The
+  // file is grown to hold them, without allocating. Device memory has no use for them.
+  std::string path = {};
   uint64_t start_in_file = 0;
 };
 
@@ -62,8 +63,9 @@ class PinnedMemory {
 // A place that holds targets, and the way into them. Outlives its targets and pinned memory. Thread-safe.
 class Device {
  public:
-  // Called exactly once, on any thread, perhaps before CopyToTarget returns; must not block, and must not call back into
-  // the device except to start another copy. OK means that the bytes are in the target, visible to whoever reads it.
+  // Called exactly once, on any thread, perhaps before CopyToTarget returns; must not block, and must not call back
+  // into the device except to start another copy. OK means that the bytes are in the target, visible to whoever reads
+  // it.
   using CopyDone = std::function<void(absl::Status)>;
 
   virtual ~Device() = default;
@@ -79,8 +81,8 @@ class Device {
 
   virtual absl::StatusOr<std::unique_ptr<PinnedMemory>> AllocatePinned(uint64_t bytes) = 0;
 
-  // Starts one asynchronous copy of `staged`, which lies in this device's pinned memory, to `offset` in `target`. Both must
-  // stay until `done` is called. Requires the range prepared. Copies to disjoint ranges may complete in any order.
+  // Starts one asynchronous copy of `staged`, which lies in this device's pinned memory, to `offset` in `target`. Both
+  // must stay until `done` is called. Requires the range prepared. Copies to disjoint ranges may complete in any order.
   virtual void CopyToTarget(absl::string_view staged, Target& target, uint64_t offset, CopyDone done) = 0;
 
   // Copies bytes of the target back into host memory, after every copy into that range has completed.

@@ -1,26 +1,46 @@
 // Device over host memory: a target is a shared mapping of a file, so that what lands is in the file.
+//
+// CreateTarget: NOT_FOUND for a missing file; INVALID_ARGUMENT for a folder, a symbolic link or whatever else is not a
+// regular file, for a start that is not a multiple of 4096, for a size that no file can have; PERMISSION_DENIED;
+// RESOURCE_EXHAUSTED over a file size limit or without address space. A target without bytes has no memory: its
+// host_data() is null. A file keeps the bytes that it already holds.
+//
+// A process that runs under a file size limit (RLIMIT_FSIZE) should ignore SIGXFSZ; the limit is then
+// RESOURCE_EXHAUSTED.
 #ifndef WEIGHTSTREAM_KERNELS_HOST_DEVICE_H_
 #define WEIGHTSTREAM_KERNELS_HOST_DEVICE_H_
 
+#include <cstdint>
 #include <memory>
 
 #include "absl/time/time.h"
 #include "kernels/device.h"
+#include "kernels/file_space.h"
 
 namespace weightstream {
 
 struct HostDeviceOptions {
-  // Behave like a GPU: needs_staging(), host_data() null, copies done later, in batches out of order, by a thread of the
-  // device's own. So the pipeline that a GPU will use runs, and is tested, on any machine.
+  // Behave like a GPU: needs_staging(), host_data() null, copies done later, in batches out of order, by a thread of
+  // the device's own. So the pipeline that a GPU will use runs, and is tested, on any machine.
   bool device_like = false;
   // How long a device-like copy takes at least.
   absl::Duration copy_latency = absl::ZeroDuration();
+  // Decides the order in which a batch of device-like copies is done: the same for the same seed.
+  uint64_t shuffle_seed = 1;
+  // Back targets on tmpfs with huge pages as they are prepared, where the kernel has any to give: several times faster
+  // to touch first, and faster to read. Off for a machine where memory is so tight that 2 MiB pages are a worry.
+  bool huge_pages = true;
+  // What Prepare allocates blocks with; fallocate(2) if empty.
+  FallocateFunction fallocate = {};
 };
 
 // A full disk or tmpfs shows in Target::Prepare, which allocates the file's blocks ahead of the writes, one extent of
 // kHostTargetExtentBytes at a time: a store into the mapping can then never raise SIGBUS for want of room.
+// On two cores an extent takes 5 to 30 ms to prepare on tmpfs; smaller ones would gain nothing, larger ones make the
+// first chunk wait.
 inline constexpr uint64_t kHostTargetExtentBytes = 32 << 20;
 
+// Waits, on destruction, for the copies that are under way.
 std::unique_ptr<Device> NewHostDevice(HostDeviceOptions options = {});
 
 }  // namespace weightstream

@@ -1,0 +1,130 @@
+#include "kernels/checksum.h"
+
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+
+#include <random>
+#include <string>
+
+#include "kernels/checksum_internal.h"
+
+namespace weightstream {
+namespace {
+
+absl::string_view View(const std::string& bytes) { return absl::string_view(bytes.data(), bytes.size()); }
+
+std::string RandomBytes(size_t size, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::string bytes(size, '\0');
+  for (char& byte : bytes) byte = static_cast<char>(random());
+  return bytes;
+}
+
+// By the definition, bit by bit.
+uint32_t SlowCrc32c(absl::string_view bytes) {
+  uint32_t crc = ~uint32_t{0};
+  for (const char byte : bytes) {
+    crc ^= static_cast<unsigned char>(byte);
+    for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1) ^ ((crc & 1) != 0 ? 0x82F63B78 : 0);
+  }
+  return ~crc;
+}
+
+// The check value of the usual catalogues, and the examples of RFC 3720, B.4.
+TEST(ChecksumTest, AgreesWithPublishedValues) {
+  EXPECT_EQ(ExtendCrc32c(0, "123456789"), 0xE3069283u);
+  EXPECT_EQ(ExtendCrc32c(0, ""), 0u);
+  EXPECT_EQ(ExtendCrc32c(0, View(std::string(32, '\0'))), 0x8A9136AAu);
+  EXPECT_EQ(ExtendCrc32c(0, View(std::string(32, '\xff'))), 0x62A8AB43u);
+  std::string ascending;
+  for (char byte = 0; byte < 32; ++byte) ascending.push_back(byte);
+  EXPECT_EQ(ExtendCrc32c(0, View(ascending)), 0x46DD794Eu);
+}
+
+TEST(ChecksumTest, AgreesWithTheDefinitionForEverySmallSizeAndAlignment) {
+  const std::string bytes = RandomBytes(1'100, 1);
+  for (size_t start = 0; start < 9; ++start) {
+    for (size_t size = 0; size < 1'090; size += size < 300 ? 1 : 37) {
+      const absl::string_view part = View(bytes).substr(start, size);
+      ASSERT_EQ(ExtendCrc32c(0, part), SlowCrc32c(part)) << size << " bytes at " << start;
+    }
+  }
+}
+
+TEST(ChecksumTest, ExtendsInPieces) {
+  const std::string bytes = RandomBytes(10'000, 2);
+  const uint32_t whole = ExtendCrc32c(0, View(bytes));
+  for (const size_t piece : {1, 7, 64, 4'096, 9'999}) {
+    uint32_t crc = 0;
+    for (size_t at = 0; at < bytes.size(); at += piece) crc = ExtendCrc32c(crc, View(bytes).substr(at, piece));
+    EXPECT_EQ(crc, whole) << piece;
+  }
+}
+
+TEST(ChecksumTest, FusedCopyCopiesAndSums) {
+  const std::string bytes = RandomBytes(3 * internal::kCopyBlockBytes + 20, 3);
+  for (const size_t size : {size_t{0}, size_t{1}, internal::kCopyBlockBytes - 1, internal::kCopyBlockBytes,
+                            internal::kCopyBlockBytes + 1, 3 * internal::kCopyBlockBytes + 5}) {
+    for (const size_t start : {0, 1, 13}) {
+      const absl::string_view source = View(bytes).substr(start, size);
+      std::string destination(size + 2, '#');
+      EXPECT_EQ(CopyAndExtendCrc32c(5, destination.data() + 1, source), ExtendCrc32c(5, source)) << size;
+      EXPECT_TRUE(destination == "#" + bytes.substr(start, size) + "#") << size;
+    }
+  }
+}
+
+TEST(ChecksumTest, FusedCopyChainsAcrossSlices) {
+  const std::string bytes = RandomBytes(100'000, 4);
+  std::string destination(bytes.size(), '\0');
+  uint32_t crc = 0;
+  for (size_t at = 0, slice = 1; at < bytes.size(); at += slice, slice = slice * 3 % 17'011 + 1) {
+    crc = CopyAndExtendCrc32c(crc, destination.data() + at, View(bytes).substr(at, slice));
+    if (at + slice >= bytes.size()) break;
+  }
+  EXPECT_EQ(crc, ExtendCrc32c(0, View(bytes)));
+  EXPECT_TRUE(destination == bytes);
+}
+
+TEST(ChecksumTest, ConcatEqualsTheChecksumOfTheWhole) {
+  const std::string bytes = RandomBytes(70'000, 5);
+  for (const size_t first : {0, 1, 100, 4'096, 65'537, 70'000}) {
+    const uint32_t first_crc = ExtendCrc32c(0, View(bytes).substr(0, first));
+    const uint32_t second_crc = ExtendCrc32c(0, View(bytes).substr(first));
+    EXPECT_EQ(ConcatCrc32c(first_crc, second_crc, bytes.size() - first), ExtendCrc32c(0, View(bytes))) << first;
+  }
+}
+
+// No test can sum 2^63 bytes, but concatenation is associative, and zeros can be doubled.
+TEST(ChecksumTest, ConcatHoldsForLengthsBeyondMemory) {
+  const uint32_t head = ExtendCrc32c(0, "head");
+  uint32_t zeros = ExtendCrc32c(0, View(std::string(1, '\0')));
+  uint32_t expected = ConcatCrc32c(head, zeros, 1);
+  uint64_t length = 1;
+  for (int doubling = 1; doubling < 63; ++doubling) {
+    // head + zeros(2n) is (head + zeros(n)) + zeros(n).
+    expected = ConcatCrc32c(expected, zeros, length);
+    zeros = ConcatCrc32c(zeros, zeros, length);
+    length *= 2;
+    ASSERT_EQ(ConcatCrc32c(head, zeros, length), expected) << length;
+  }
+}
+
+// The library under it takes an int: a size beyond that is split.
+TEST(ChecksumTest, SumsMoreThanTwoGigabytes) {
+  constexpr size_t kBytes = (size_t{2} << 30) + 12'345;
+  // Reading untouched memory takes none: it is one page of zeros all over.
+  void* zeros = mmap(nullptr, kBytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  ASSERT_NE(zeros, MAP_FAILED);
+  const absl::string_view bytes(static_cast<const char*>(zeros), kBytes);
+  const uint32_t piece = ExtendCrc32c(0, bytes.substr(0, 1 << 20));
+  // Not from 0, or a stretch of zeros that was left out might not show.
+  uint32_t expected = ExtendCrc32c(0, "head");
+  for (size_t i = 0; i < 2'048; ++i) expected = ConcatCrc32c(expected, piece, 1 << 20);
+  expected = ExtendCrc32c(expected, bytes.substr(0, 12'345));
+  EXPECT_EQ(ExtendCrc32c(ExtendCrc32c(0, "head"), bytes), expected);
+  munmap(zeros, kBytes);
+}
+
+}  // namespace
+}  // namespace weightstream

@@ -1,0 +1,113 @@
+#include "kernels/device_testing.h"
+
+#include <gtest/gtest.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <random>
+#include <system_error>
+
+#include "kernels/host_device.h"
+
+namespace weightstream {
+namespace {
+
+constexpr absl::Duration kLongestWait = absl::Minutes(1);
+
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    for (const std::string& parent : {std::string("/dev/shm"), testing::TempDir()}) {
+      path_ = parent + "/weightstream-test-XXXXXX";
+      if (mkdtemp(path_.data()) != nullptr) return;
+    }
+    ADD_FAILURE() << "no temporary folder can be made";
+  }
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+}  // namespace
+
+std::vector<DeviceBackend> DeviceBackends() {
+  return {
+      {"Host", [] { return NewHostDevice(); }, testing::TempDir()},
+      {"HostInSharedMemory", [] { return NewHostDevice(); }, SharedMemoryFolder()},
+      {"DeviceLike", [] { return NewHostDevice({.device_like = true}); }, SharedMemoryFolder()},
+      {"SlowDeviceLike",
+       [] { return NewHostDevice({.device_like = true, .copy_latency = absl::Microseconds(500), .shuffle_seed = 7}); },
+       SharedMemoryFolder()},
+  };
+}
+
+const std::string& SharedMemoryFolder() {
+  static const TemporaryFolder folder;
+  return folder.path();
+}
+
+TargetFile::TargetFile(const std::string& folder) : path_(folder + "/target-XXXXXX") {
+  const int fd = mkstemp(path_.data());
+  EXPECT_GE(fd, 0) << path_;
+  if (fd >= 0) close(fd);
+}
+
+TargetFile::~TargetFile() { unlink(path_.c_str()); }
+
+std::string TargetFile::Read() const {
+  std::ifstream in(path_, std::ios::binary);
+  return std::string(std::istreambuf_iterator<char>(in), {});
+}
+
+void TargetFile::Write(const std::string& bytes) const {
+  std::ofstream out(path_, std::ios::binary | std::ios::trunc);
+  out << bytes;
+  EXPECT_TRUE(out.flush().good()) << path_;
+}
+
+std::string RandomBytes(uint64_t size, uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::string bytes(size, '\0');
+  uint64_t word = 0;
+  for (uint64_t i = 0; i < size; ++i) {
+    if (i % 8 == 0) word = random();
+    bytes[i] = static_cast<char>(word >> (i % 8 * 8));
+  }
+  return bytes;
+}
+
+Device::CopyDone CopyResults::Expect() {
+  absl::MutexLock lock(&mutex_);
+  ++pending_;
+  calls_.push_back(0);
+  return [this, copy = calls_.size() - 1](absl::Status status) {
+    absl::MutexLock lock(&mutex_);
+    --pending_;
+    ++calls_[copy];
+    if (first_error_.ok()) first_error_ = std::move(status);
+  };
+}
+
+absl::Status CopyResults::Wait() {
+  absl::MutexLock lock(&mutex_);
+  if (!mutex_.AwaitWithTimeout(absl::Condition(this, &CopyResults::AllDone), kLongestWait)) {
+    return absl::DeadlineExceededError("a copy was not done in time");
+  }
+  return first_error_;
+}
+
+std::vector<int> CopyResults::calls() const {
+  absl::MutexLock lock(&mutex_);
+  return calls_;
+}
+
+}  // namespace weightstream
