@@ -41,18 +41,21 @@ void F() {
   // {
   /* { */ char c = '{';
   s = "{\\"{";
-  r = R"json({{)json";
+  r = R"json({"{)json";
 }
 void G() {}
 """
         self.assertEqual(found(source), [("F", 6), ("G", 1)])
 
     def test_a_quote_between_digits_begins_no_character(self) -> None:
-        self.assertEqual(found("int F() {\n  return 1'000'000;\n}\n"), [("F", 3)])
+        self.assertEqual(found("int F() {\n  n = 1'000; if (x) { c = 'a'; }\n}\n"), [("F", 3)])
 
     def test_a_constructor_with_an_initialiser_list_is_measured_to_its_end(self) -> None:
         self.assertEqual(found("C::C(int x) : a_(x), b_(x) {\n  g();\n}\n"), [("C::C", 3)])
         self.assertEqual(max(lines for _, lines in found("C::C(int x) : a_{x}, b_(x) {\n  g();\n}\n")), 3)
+
+    def test_a_declaration_before_a_function_is_not_part_of_it(self) -> None:
+        self.assertEqual(found("enum class E : int;\nvoid F() {\n}\n"), [("F", 2)])
 
     def test_a_test_is_a_function(self) -> None:
         self.assertEqual(found("TEST(Ranges, Merge) {\n  int x;\n}\n"), [("TEST", 3)])
