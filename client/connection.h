@@ -1,17 +1,20 @@
-// How a client reaches a server: address, time limits, and (later) credentials. No gRPC types, so that a user of the library needs
-// none of its headers.
+// How a client reaches a server: address, time limits, and (later) credentials. No gRPC types, so that a user of the
+// library needs none of its headers.
 #ifndef WEIGHTSTREAM_CLIENT_CONNECTION_H_
 #define WEIGHTSTREAM_CLIENT_CONNECTION_H_
 
 #include <string>
 
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
 namespace weightstream {
 
 // Every wait in the client is bounded by one of these.
 struct TimeLimits {
-  // To reach a server at first, and again after each loss of all connections: retried with backoff until then.
+  // To reach a server at first, and again after each loss of all connections: retried with backoff until then, counted
+  // from the server's last sign of life.
   absl::Duration connect = absl::Seconds(30);
   // For a call that does not depend on the model's size.
   absl::Duration call = absl::Seconds(30);
@@ -23,6 +26,13 @@ struct TimeLimits {
   absl::Duration keepalive_time = absl::Seconds(10);
   absl::Duration keepalive_timeout = absl::Seconds(10);
 };
+
+// INVALID_ARGUMENT, naming the limit, unless each is positive (per_gib may be zero).
+absl::Status ValidateTimeLimits(const TimeLimits& limits);
+
+// HOST:PORT, [IPV6]:PORT, unix:/PATH or dns:///HOST:PORT. INVALID_ARGUMENT, quoting the address, otherwise. Only the
+// form is checked; nothing is resolved.
+absl::Status ValidateAddress(absl::string_view address);
 
 }  // namespace weightstream
 

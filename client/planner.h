@@ -2,11 +2,11 @@
 #ifndef WEIGHTSTREAM_CLIENT_PLANNER_H_
 #define WEIGHTSTREAM_CLIENT_PLANNER_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/types/optional.h"
 #include "absl/types/span.h"
@@ -29,12 +29,13 @@ struct MissingTensor {
   std::vector<ByteRange> ranges;
 };
 
-// Deals out chunks in the order of the source, one after the other, to whichever connection asks next: so that all read the same
-// neighbourhood of the source and write the same neighbourhood of the target, and a slow connection simply takes fewer. Memory does
-// not depend on the number of chunks. Thread-safe.
+// Deals out chunks in the order of the source, one after the other, to whichever connection asks next: so that all read
+// the same neighbourhood of the source and write the same neighbourhood of the target, and a slow connection simply
+// takes fewer. Memory does not depend on the number of chunks. Thread-safe.
 //
-// Chunks are at most `chunk_bytes` long, and end between elements, and where possible on a multiple of 4 KiB of the tensor, so that
-// copies are aligned. A chunk limit smaller than an element cuts elements: the wire allows it.
+// Chunks are never empty and at most `chunk_bytes` long. Inside a range they end between elements, and where
+// chunk_bytes allows it on a multiple of 4 KiB of the tensor, so that copies are aligned. A chunk limit smaller than an
+// element cuts elements: the wire allows it.
 class ChunkPlan {
  public:
   // `missing` by ascending tensor; ranges ascending and within their tensor. Requires chunk_bytes > 0.
@@ -47,9 +48,25 @@ class ChunkPlan {
   uint64_t total_chunks() const { return total_chunks_; }
 
  private:
-  absl::Mutex mutex_;
+  // A range to send, and the multiple on which its chunks end.
+  struct Piece {
+    uint32_t tensor = 0;
+    ByteRange range;
+    uint64_t grid = 1;
+  };
+
+  uint64_t EndOfChunk(uint64_t begin, const Piece& piece) const;
+  uint64_t CountChunks(const Piece& piece) const;
+
+  const uint64_t chunk_bytes_;
+  std::vector<Piece> pieces_;
   uint64_t total_bytes_ = 0;
   uint64_t total_chunks_ = 0;
+
+  absl::Mutex mutex_;
+  size_t next_piece_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Bytes of the next piece that were dealt out.
+  uint64_t dealt_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace weightstream

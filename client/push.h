@@ -5,9 +5,12 @@
 //   options.model = "llama";
 //   auto result = Push(**source, {"10.0.0.5:7070", "10.0.0.6:7070"}, options, [](const PushProgress& p) { Draw(p); });
 //
-// What it promises: all or nothing over all servers (unless allow_partial), commit only once every byte is there on every one of
-// them; a lost connection costs the chunks in flight, and is retried with backoff; one slow or dead server does not stop the others;
-// no wait is for ever; and where a reply to a commit was lost, the truth is asked for.
+// What it promises: all or nothing over all servers (unless allow_partial), commit only once every byte is there on
+// every one of them; a lost connection costs the chunks in flight, and is retried with backoff; one slow or dead server
+// does not stop the others from receiving; no wait is for ever; and where a reply to a commit was lost, the truth is
+// asked for. All or nothing has one hole, which two servers alone cannot close: one that fails in the commit itself,
+// after the others have committed. It then is reported as failed, and the same push to it again ends with
+// ALREADY_EXISTS or heals it.
 #ifndef WEIGHTSTREAM_CLIENT_PUSH_H_
 #define WEIGHTSTREAM_CLIENT_PUSH_H_
 
@@ -26,10 +29,11 @@ namespace weightstream {
 
 struct PushOptions {
   std::string model;
-  // 0: the version of an update in flight of the same source, which is then resumed; else one more than the highest version that any
-  // of the servers has seen.
+  // 0: the version of an update in flight of the same source, which is then resumed; else one more than the highest
+  // version that any of the servers has seen. Servers that cannot be reached within 3 s of the first answer have no say
+  // in it.
   uint64_t version = 0;
-  // TCP connections to each server; 0 chooses.
+  // TCP connections to each server for the data, 64 at most; 0 chooses. One more carries the other calls.
   int connections = 0;
   // Most payload bytes in a chunk; 0 chooses. The server's limit holds in any case.
   uint64_t bucket_limit_bytes = 0;
@@ -50,14 +54,15 @@ struct PushProgress {
   uint64_t version = 0;
   uint64_t total_bytes = 0;
   // Handed to the connection and on the wire or landed; falls when a lost connection makes bytes go again.
+  // sent_bytes + resumed_bytes is total_bytes once everything is there.
   uint64_t sent_bytes = 0;
-  // Landed before this push began: what a resume saved.
+  // Landed before this push began: what a resume saved. Falls to 0 if the server is restarted and loses it.
   uint64_t resumed_bytes = 0;
   int retries = 0;
 };
 
-// Called from the library's threads, never two at once, at most some twenty times a second a server and at each change of phase.
-// Must not block for long and must not call back into the push.
+// Called from the thread that called Push, at most some twenty times a second a server and at each change of phase.
+// Must not block for long: cancellation and stalls are noticed by the same thread.
 using PushProgressCallback = std::function<void(const PushProgress&)>;
 
 struct ServerOutcome {
@@ -84,10 +89,12 @@ struct PushResult {
   absl::Status status;
 };
 
-// Blocks until every server has committed or failed. Errors that concern no server (bad options, a bad manifest) are returned as such;
-// what happened on servers is in the result. The source's bytes are no longer in use when it returns.
-// `cancelled`, if given, is asked several times a second; once it says true the push ends with CANCELLED. Updates that are cut short by
-// a failure of ours or a cancellation are left to be resumed; those that another server's failure made useless are aborted.
+// Blocks until every server has committed or failed. Errors that concern no server (bad options, a bad manifest, more
+// than 256 servers) are returned as such; what happened on servers is in the result. The source's bytes are no longer
+// in use when it returns; should gRPC not let go of them, the error is INTERNAL and says so. `cancelled`, if given, is
+// asked several times a second from the calling thread; once it says true the push ends, and the result's status is
+// CANCELLED. Updates that are cut short by a failure of ours or a cancellation are left to be resumed; those that
+// another server's failure made useless are aborted.
 absl::StatusOr<PushResult> Push(const WeightSource& source, const std::vector<std::string>& servers,
                                 const PushOptions& options, PushProgressCallback progress = nullptr,
                                 std::function<bool()> cancelled = nullptr);

@@ -1,4 +1,5 @@
-// Reads committed versions back from a server, or compares them with a source: the library behind `weightstream pull` and `verify`.
+// Reads committed versions back from a server, or compares them with a source: the library behind `weightstream pull`
+// and `verify`.
 #ifndef WEIGHTSTREAM_CLIENT_READ_H_
 #define WEIGHTSTREAM_CLIENT_READ_H_
 
@@ -32,8 +33,10 @@ struct PullResult {
   std::string path;
 };
 
-// Writes the version to FOLDER/model.safetensors (the folder is made if missing), checking each chunk's checksum; the file appears only
-// once it is whole. A connection lost in the middle is retried, and only what is missing is asked for again.
+// Writes the version to FOLDER/model.safetensors (the folder is made if missing), checking each chunk's checksum; the
+// file appears only once it is whole. A connection lost in the middle is retried, and only what is missing is asked for
+// again. `cancelled`, if given, is asked several times a second from the calling thread; once it says true the call
+// ends with CANCELLED. Errors name the server, and keep what it said: NOT_FOUND for an unknown model or version.
 absl::StatusOr<PullResult> Pull(const std::string& server, const ReadOptions& options, const std::string& folder,
                                 ReadProgressCallback progress = nullptr, std::function<bool()> cancelled = nullptr);
 
@@ -52,8 +55,8 @@ struct VerifyResult {
   uint64_t differing_tensors = 0;
 };
 
-// Compares every byte of `source` with the version on the server by digests (CRC32C of each block), which the server computes from where
-// the version lies now. A difference is a result, not an error.
+// Compares every byte of `source` with the version on the server by digests (CRC32C of each block), which the server
+// computes from where the version lies now. A difference is a result, not an error. Metadata are not compared.
 absl::StatusOr<VerifyResult> Verify(const WeightSource& source, const std::string& server, const ReadOptions& options,
                                     ReadProgressCallback progress = nullptr, std::function<bool()> cancelled = nullptr);
 

@@ -12,8 +12,8 @@
 
 namespace weightstream {
 
-// A set of tensors and their bytes, which are borrowed, never copied. Immutable and readable from any thread while a push
-// that uses it runs.
+// A set of tensors and their bytes, which are borrowed, never copied. Immutable and readable from any thread while a
+// push that uses it runs.
 class WeightSource {
  public:
   virtual ~WeightSource() = default;
@@ -27,11 +27,12 @@ class WeightSource {
   virtual const Metadata& metadata() const = 0;
 
   // Names these very bytes; see BeginUpdateRequest.source_id. Equal ids must mean equal bytes: a resume relies on it.
+  // At most 256 bytes.
   virtual const std::string& source_id() const = 0;
 };
 
-// A checkpoint on disk, memory-mapped: a .safetensors file or a Hugging Face folder. The id comes from the files' identities, so
-// that a new process with the same files resumes what another began. Errors as Checkpoint::Open.
+// A checkpoint on disk, memory-mapped: a .safetensors file or a Hugging Face folder. The id comes from the files'
+// identities, so that a new process with the same files resumes what another began. Errors as Checkpoint::Open.
 absl::StatusOr<std::unique_ptr<WeightSource>> OpenCheckpointSource(const std::string& path);
 
 struct MemoryTensor {
@@ -40,10 +41,15 @@ struct MemoryTensor {
   absl::string_view data;
 };
 
-// Tensors in the caller's memory. `source_id` names the bytes, for instance "run 17, step 4200"; where it is empty a random one is
-// made, which no other process can resume. INVALID_ARGUMENT for a bad manifest or data that are not of their tensor's size.
+// Tensors in the caller's memory. `source_id` names the bytes, for instance "run 17, step 4200"; where it is empty a
+// random one is made, which no other process can resume. INVALID_ARGUMENT for a bad manifest, data that are not of
+// their tensor's size, or an id that is too long.
 absl::StatusOr<std::unique_ptr<WeightSource>> NewMemorySource(std::vector<MemoryTensor> tensors, Metadata metadata = {},
                                                               std::string source_id = "");
+
+// What a push or a comparison checks first: the manifest is valid, every tensor's data have its size, the id is not too
+// long. Returns the bytes of all tensors; INVALID_ARGUMENT names the tensor.
+absl::StatusOr<uint64_t> ValidateSource(const WeightSource& source);
 
 }  // namespace weightstream
 

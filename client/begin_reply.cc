@@ -1,0 +1,73 @@
+#include "client/begin_reply.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "proto/convert.h"
+
+namespace weightstream {
+namespace {
+
+absl::Status BadReply(absl::string_view what) {
+  return absl::InternalError(absl::StrCat("the server's answer to BeginUpdate makes no sense: ", what,
+                                          "; is it a weightstream server of a compatible version?"));
+}
+
+absl::StatusOr<MissingTensor> CheckTensor(const v1::TensorRanges& ranges, const ManifestIndex& index) {
+  const absl::optional<uint32_t> tensor = index.Find(ranges.name());
+  if (!tensor.has_value()) {
+    return BadReply(
+        absl::StrCat("it misses tensor \"", Printable(ranges.name()), "\", which the manifest does not hold"));
+  }
+  absl::StatusOr<std::vector<ByteRange>> missing = FromProto(ranges);
+  if (!missing.ok()) return BadReply(missing.status().message());
+  if (!missing->empty() && missing->back().end > index.bytes(*tensor)) {
+    return BadReply(absl::StrCat("it misses bytes up to ", missing->back().end, " of tensor \"",
+                                 Printable(ranges.name()), "\", which has ", index.bytes(*tensor)));
+  }
+  return MissingTensor{*tensor, *std::move(missing)};
+}
+
+}  // namespace
+
+v1::BeginUpdateRequest MakeBeginRequest(const WeightSource& source, const std::string& model, uint64_t version,
+                                        uint64_t chunk_bytes) {
+  v1::BeginUpdateRequest request;
+  request.set_model(model);
+  request.set_version(version);
+  for (const TensorSpec& spec : source.tensors()) *request.add_tensors() = ToProto(spec);
+  request.set_bucket_limit_bytes(chunk_bytes);
+  ToProto(source.metadata(), request.mutable_metadata());
+  request.set_source_id(source.source_id());
+  return request;
+}
+
+absl::StatusOr<std::vector<MissingTensor>> CheckBeginReply(const v1::BeginUpdateResponse& reply,
+                                                           const ManifestIndex& index) {
+  if (reply.update_id().empty()) return BadReply("the update id is empty");
+  std::vector<MissingTensor> missing;
+  missing.reserve(reply.missing_size());
+  uint64_t bytes = 0;
+  for (const v1::TensorRanges& ranges : reply.missing()) {
+    absl::StatusOr<MissingTensor> tensor = CheckTensor(ranges, index);
+    if (!tensor.ok()) return tensor.status();
+    for (const ByteRange& range : tensor->ranges) bytes += range.size();
+    missing.push_back(*std::move(tensor));
+  }
+  std::sort(missing.begin(), missing.end(),
+            [](const MissingTensor& a, const MissingTensor& b) { return a.tensor < b.tensor; });
+  const auto repeated =
+      std::adjacent_find(missing.begin(), missing.end(),
+                         [](const MissingTensor& a, const MissingTensor& b) { return a.tensor == b.tensor; });
+  if (repeated != missing.end()) {
+    return BadReply(absl::StrCat("tensor \"", Printable(index.tensors()[repeated->tensor].name), "\" is listed twice"));
+  }
+  if (bytes != reply.missing_bytes()) {
+    return BadReply(absl::StrCat("the missing ranges add up to ", bytes, " bytes, not to ", reply.missing_bytes()));
+  }
+  if (bytes > 0 && reply.bucket_limit_bytes() == 0) return BadReply("the bucket limit is 0");
+  return missing;
+}
+
+}  // namespace weightstream

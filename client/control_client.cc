@@ -1,0 +1,79 @@
+#include "client/control_client.h"
+
+#include <algorithm>
+
+#include "client/channel.h"
+#include "client/defaults.h"
+#include "client/grpc_deadline.h"
+#include "proto/status.h"
+
+namespace weightstream {
+namespace {
+
+constexpr int kControlChannel = -1;
+
+}  // namespace
+
+ControlClient::ControlClient(const std::string& address, const TimeLimits& limits, StopSignal& stop)
+    : limits_(limits),
+      stop_(stop),
+      channel_(NewChannel(address, limits, kControlChannel)),
+      stub_(v1::WeightStream::NewStub(channel_)) {}
+
+template <typename Request, typename Response>
+absl::StatusOr<Response> ControlClient::Call(grpc::Status (v1::WeightStream::Stub::*method)(grpc::ClientContext*,
+                                                                                            const Request&, Response*),
+                                             const Request& request, absl::Duration limit) {
+  grpc::ClientContext context;
+  SetDeadline(context, limit);
+  const StopSignal::Listener cancel_on_stop(stop_, [&context](const absl::Status&) { context.TryCancel(); });
+  Response response;
+  const grpc::Status status = ((*stub_).*method)(&context, request, &response);
+  if (status.ok()) return response;
+  // What stopped us is the cause, and the cancelled call only its effect.
+  if (stop_.stopped()) return stop_.cause();
+  return FromGrpcStatus(status);
+}
+
+absl::Duration ControlClient::LimitFor(uint64_t model_bytes) const {
+  return limits_.call + limits_.per_gib * (static_cast<double>(model_bytes) / (uint64_t{1} << 30));
+}
+
+absl::StatusOr<v1::BeginUpdateResponse> ControlClient::BeginUpdate(const v1::BeginUpdateRequest& request,
+                                                                   uint64_t model_bytes) {
+  return Call(&v1::WeightStream::Stub::BeginUpdate, request, LimitFor(model_bytes));
+}
+
+absl::StatusOr<v1::CommitUpdateResponse> ControlClient::CommitUpdate(const v1::CommitUpdateRequest& request,
+                                                                     uint64_t model_bytes) {
+  return Call(&v1::WeightStream::Stub::CommitUpdate, request, LimitFor(model_bytes));
+}
+
+absl::StatusOr<v1::Model> ControlClient::GetModel(const v1::GetModelRequest& request) {
+  return Call(&v1::WeightStream::Stub::GetModel, request, limits_.call);
+}
+
+absl::StatusOr<v1::Manifest> ControlClient::GetManifest(const v1::GetManifestRequest& request) {
+  return Call(&v1::WeightStream::Stub::GetManifest, request, limits_.call);
+}
+
+absl::Status ControlClient::AbortUpdate(const v1::AbortUpdateRequest& request, absl::Duration limit) {
+  grpc::ClientContext context;
+  SetDeadline(context, limit);
+  v1::AbortUpdateResponse response;
+  return FromGrpcStatus(stub_->AbortUpdate(&context, request, &response));
+}
+
+bool ControlClient::WaitUntilConnected(absl::Duration limit) {
+  // In slices, since nothing else ends gRPC's wait.
+  const absl::Duration slice = absl::Milliseconds(100);
+  const absl::Duration end = MonotonicNow() + limit;
+  while (!stop_.stopped()) {
+    const absl::Duration left = end - MonotonicNow();
+    if (left <= absl::ZeroDuration()) return false;
+    if (channel_->WaitForConnected(SystemDeadline(std::min(slice, left)))) return true;
+  }
+  return false;
+}
+
+}  // namespace weightstream

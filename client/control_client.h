@@ -1,0 +1,85 @@
+// The calls to one server that carry no payload: bounded by a deadline and ended by a stop. Internal: it has gRPC
+// types.
+#ifndef WEIGHTSTREAM_CLIENT_CONTROL_CLIENT_H_
+#define WEIGHTSTREAM_CLIENT_CONTROL_CLIENT_H_
+
+#include <grpcpp/channel.h>
+#include <grpcpp/client_context.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "client/connection.h"
+#include "client/failure_rules.h"
+#include "client/monotonic_clock.h"
+#include "client/retry_budget.h"
+#include "client/stop_signal.h"
+#include "weightstream/v1/weightstream.grpc.pb.h"
+
+namespace weightstream {
+
+// On a connection of its own, so that it works while the others are jammed. Thread-safe. Every call returns the
+// signal's cause if that ended it, DEADLINE_EXCEEDED past its time, or what the server said.
+class ControlClient {
+ public:
+  // Requires a valid address. `model_bytes` sizes the deadlines of Begin and Commit.
+  ControlClient(const std::string& address, const TimeLimits& limits, StopSignal& stop);
+
+  absl::StatusOr<v1::BeginUpdateResponse> BeginUpdate(const v1::BeginUpdateRequest& request, uint64_t model_bytes);
+  absl::StatusOr<v1::CommitUpdateResponse> CommitUpdate(const v1::CommitUpdateRequest& request, uint64_t model_bytes);
+  absl::StatusOr<v1::Model> GetModel(const v1::GetModelRequest& request);
+  absl::StatusOr<v1::Manifest> GetManifest(const v1::GetManifestRequest& request);
+  // Goes on though the signal has stopped: it is what is done then.
+  absl::Status AbortUpdate(const v1::AbortUpdateRequest& request, absl::Duration limit);
+
+  // Waits until the connection stands; false if it does not within `limit`, or after a stop.
+  bool WaitUntilConnected(absl::Duration limit);
+
+  v1::WeightStream::Stub& stub() { return *stub_; }
+  grpc::Channel& channel() { return *channel_; }
+  StopSignal& stop() { return stop_; }
+
+ private:
+  template <typename Request, typename Response>
+  absl::StatusOr<Response> Call(grpc::Status (v1::WeightStream::Stub::*method)(grpc::ClientContext*, const Request&,
+                                                                               Response*),
+                                const Request& request, absl::Duration limit);
+  absl::Duration LimitFor(uint64_t model_bytes) const;
+
+  const TimeLimits limits_;
+  StopSignal& stop_;
+  const std::shared_ptr<grpc::Channel> channel_;
+  const std::unique_ptr<v1::WeightStream::Stub> stub_;
+};
+
+// Makes `call` until it is answered, with success or an error that a repetition would not change, or until the budget
+// for an outage is used up. `on_retry` is told of each repetition.
+template <typename Response>
+absl::StatusOr<Response> CallUntilAnswered(ControlClient& control, CallKind kind, RetryBudget& budget,
+                                           const std::function<absl::StatusOr<Response>()>& call,
+                                           const std::function<void()>& on_retry) {
+  for (;;) {
+    const absl::Duration began = MonotonicNow();
+    absl::StatusOr<Response> response = call();
+    if (control.stop().stopped()) return control.stop().cause();
+    if (response.ok() || RemedyFor(kind, response.status()) != Remedy::kRetry) {
+      budget.Answered();
+      return response;
+    }
+    const absl::StatusOr<absl::Duration> wait = budget.NoAnswer(began, response.status());
+    if (!wait.ok()) return wait.status();
+    on_retry();
+    if (control.stop().WaitFor(*wait)) return control.stop().cause();
+    if (!control.WaitUntilConnected(budget.OutageLeft())) {
+      return control.stop().stopped() ? control.stop().cause() : budget.Unreachable(response.status());
+    }
+  }
+}
+
+}  // namespace weightstream
+
+#endif  // WEIGHTSTREAM_CLIENT_CONTROL_CLIENT_H_

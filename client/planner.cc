@@ -1,0 +1,71 @@
+#include "client/planner.h"
+
+#include <numeric>
+
+#include "tensor/dtype.h"
+
+namespace weightstream {
+namespace {
+
+constexpr uint64_t kCopyAlignment = 4096;
+
+// The smallest number of bytes that holds whole elements: 3 for the types of 6 bits, 1 for those of 4.
+uint64_t ElementBytes(DType dtype) {
+  const uint64_t bits = static_cast<uint64_t>(DTypeBits(dtype));
+  return std::lcm(bits, uint64_t{8}) / 8;
+}
+
+// The coarsest multiple on which chunks of this size can end.
+uint64_t Grid(DType dtype, uint64_t chunk_bytes) {
+  const uint64_t element = ElementBytes(dtype);
+  const uint64_t aligned = std::lcm(element, kCopyAlignment);
+  if (chunk_bytes >= aligned) return aligned;
+  return chunk_bytes >= element ? element : 1;
+}
+
+}  // namespace
+
+ChunkPlan::ChunkPlan(absl::Span<const TensorSpec> tensors, std::vector<MissingTensor> missing, uint64_t chunk_bytes)
+    : chunk_bytes_(chunk_bytes) {
+  for (const MissingTensor& tensor : missing) {
+    const uint64_t grid = Grid(tensors[tensor.tensor].dtype, chunk_bytes_);
+    for (const ByteRange& range : tensor.ranges) {
+      if (range.empty()) continue;
+      pieces_.push_back({tensor.tensor, range, grid});
+      total_bytes_ += range.size();
+      total_chunks_ += CountChunks(pieces_.back());
+    }
+  }
+}
+
+uint64_t ChunkPlan::EndOfChunk(uint64_t begin, const Piece& piece) const {
+  if (piece.range.end - begin <= chunk_bytes_) return piece.range.end;
+  // After `begin`, since a chunk is no shorter than the grid.
+  return (begin + chunk_bytes_) / piece.grid * piece.grid;
+}
+
+uint64_t ChunkPlan::CountChunks(const Piece& piece) const {
+  const uint64_t first_end = EndOfChunk(piece.range.begin, piece);
+  const uint64_t rest = piece.range.end - first_end;
+  if (rest == 0) return 1;
+  if (rest <= chunk_bytes_) return 2;
+  // From here on every chunk starts on the grid, and is a whole number of its steps long, but for the last.
+  const uint64_t step = chunk_bytes_ / piece.grid * piece.grid;
+  return 2 + (rest - chunk_bytes_ + step - 1) / step;
+}
+
+absl::optional<PlannedChunk> ChunkPlan::Next() {
+  absl::MutexLock lock(&mutex_);
+  if (next_piece_ == pieces_.size()) return absl::nullopt;
+  const Piece& piece = pieces_[next_piece_];
+  const uint64_t begin = piece.range.begin + dealt_;
+  const uint64_t end = EndOfChunk(begin, piece);
+  dealt_ = end - piece.range.begin;
+  if (end == piece.range.end) {
+    ++next_piece_;
+    dealt_ = 0;
+  }
+  return PlannedChunk{piece.tensor, {begin, end}};
+}
+
+}  // namespace weightstream

@@ -1,0 +1,197 @@
+// Pushing to several servers of which one fails.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <string>
+
+#include "absl/strings/match.h"
+#include "absl/synchronization/notification.h"
+#include "client/fake_server.h"
+#include "client/flaky_proxy.h"
+#include "client/push.h"
+#include "client/push_testing.h"
+
+namespace weightstream {
+namespace {
+
+constexpr uint64_t kModelBytes = 2 << 20;
+
+using Context = grpc::ServerContext;
+
+std::string DeadAddress() {
+  const FakeServer gone;
+  return gone.address();
+}
+
+FakeServer::Hooks RefuseChunk(int which) {
+  FakeServer::Hooks hooks;
+  hooks.on_chunk = [which](const Context&, v1::WeightChunk&, int number) {
+    return number >= which ? absl::InvalidArgumentError("no more") : absl::OkStatus();
+  };
+  return hooks;
+}
+
+TEST(PushFleetTest, AllServersGetTheSameVersion) {
+  const TestModel model(kModelBytes);
+  FakeServer one, two, three;
+  PushOptions options = TestOptions();
+  options.version = 0;
+  const auto result = Push(*model.Source(), {one.address(), two.address(), three.address()}, options);
+  ASSERT_TRUE(result->status.ok()) << result->status;
+  ASSERT_EQ(result->servers.size(), 3u);
+  EXPECT_EQ(result->servers[1].server, two.address());
+  for (const FakeServer* server : {&one, &two, &three}) {
+    EXPECT_EQ(server->current_version("m"), 1u);
+    model.ExpectHeldBy(*server);
+  }
+}
+
+TEST(PushFleetTest, AFailureCommitsNowhereAndFreesTheOthers) {
+  const TestModel model(kModelBytes);
+  FakeServer good, bad(RefuseChunk(4)), other;
+  const auto result = Push(*model.Source(), {good.address(), bad.address(), other.address()}, TestOptions());
+  ASSERT_TRUE(result.ok());
+  EXPECT_EQ(result->status, absl::InvalidArgumentError(bad.address() + ": no more"));
+  for (const FakeServer* server : {&good, &other}) {
+    EXPECT_EQ(server->current_version("m"), 0u);
+    EXPECT_EQ(server->commits(), 0);
+  }
+  for (int i : {0, 2}) {
+    EXPECT_EQ(result->servers[i].status,
+              absl::AbortedError("not committed: " + bad.address() + " failed: INVALID_ARGUMENT: no more"));
+  }
+  // Whether or not they had begun, nothing of it is left with them; what the bad one holds may be resumed.
+  EXPECT_EQ(good.State("m").updates_size() + other.State("m").updates_size(), 0);
+  EXPECT_TRUE(bad.aborts().empty());
+}
+
+TEST(PushFleetTest, AnUpdateThatIsAbortedTellsTheServerWhy) {
+  const TestModel model(kModelBytes);
+  absl::Notification ready;
+  FakeServer::Hooks hooks;
+  hooks.on_chunk = [&ready](const Context&, v1::WeightChunk&, int) {
+    ready.WaitForNotificationWithTimeout(absl::Seconds(30));
+    return absl::InvalidArgumentError("no more");
+  };
+  FakeServer good, bad(hooks);
+  const auto result =
+      Push(*model.Source(), {good.address(), bad.address()}, TestOptions(), [&](const PushProgress& progress) {
+        if (progress.phase == PushPhase::kWaiting && !ready.HasBeenNotified()) ready.Notify();
+      });
+  EXPECT_TRUE(absl::IsInvalidArgument(result->status)) << result->status;
+  ASSERT_EQ(good.aborts().size(), 1u);
+  EXPECT_TRUE(absl::StrContains(good.aborts()[0], bad.address())) << good.aborts()[0];
+}
+
+TEST(PushFleetTest, ADeadServerCommitsNowhere) {
+  const TestModel model(kModelBytes);
+  FakeServer one, two;
+  const std::string dead = DeadAddress();
+  const auto result = Push(*model.Source(), {one.address(), dead, two.address()}, TestOptions());
+  EXPECT_TRUE(absl::IsUnavailable(result->status)) << result->status;
+  EXPECT_TRUE(absl::StartsWith(result->status.message(), dead)) << result->status;
+  EXPECT_EQ(one.commits() + two.commits(), 0);
+  EXPECT_TRUE(absl::IsAborted(result->servers[0].status)) << result->servers[0].status;
+  // They received everything meanwhile.
+  EXPECT_EQ(one.landed_bytes(), model.total_bytes());
+  EXPECT_EQ(two.landed_bytes(), model.total_bytes());
+}
+
+TEST(PushFleetTest, ADeadServerDoesNotKeepTheOthersFromCommittingWhereThatIsAllowed) {
+  const TestModel model(kModelBytes);
+  FakeServer one, two;
+  const std::string dead = DeadAddress();
+  PushOptions options = TestOptions();
+  options.allow_partial = true;
+  const auto result = Push(*model.Source(), {one.address(), dead, two.address()}, options);
+  EXPECT_TRUE(absl::IsUnavailable(result->status)) << result->status;
+  EXPECT_TRUE(result->servers[0].status.ok());
+  EXPECT_TRUE(absl::IsUnavailable(result->servers[1].status)) << result->servers[1].status;
+  EXPECT_TRUE(result->servers[2].status.ok());
+  model.ExpectHeldBy(one);
+  model.ExpectHeldBy(two);
+}
+
+TEST(PushFleetTest, ADeadServerHasNoSayInTheVersion) {
+  const TestModel model(kModelBytes);
+  FakeServer one;
+  PushOptions options = TestOptions();
+  options.version = 0;
+  options.allow_partial = true;
+  const auto result = Push(*model.Source(), {DeadAddress(), one.address()}, options);
+  EXPECT_TRUE(result->servers[1].status.ok()) << result->servers[1].status;
+  EXPECT_EQ(result->version, 1u);
+}
+
+TEST(PushFleetTest, ASlowServerDoesNotStopOthersFromReceiving) {
+  const TestModel model(kModelBytes);
+  FakeServer fast;
+  FakeServer::Hooks hooks;
+  hooks.on_chunk = [&](const Context&, v1::WeightChunk&, int number) {
+    // The slow one goes on only once the fast one has everything.
+    const absl::Notification never;
+    while (number == 0 && fast.landed_bytes() < model.total_bytes()) {
+      never.WaitForNotificationWithTimeout(absl::Milliseconds(1));
+    }
+    return absl::OkStatus();
+  };
+  FakeServer slow(hooks);
+  const auto result = Push(*model.Source(), {slow.address(), fast.address()}, TestOptions());
+  ASSERT_TRUE(result->status.ok()) << result->status;
+  model.ExpectHeldBy(slow);
+  model.ExpectHeldBy(fast);
+}
+
+TEST(PushFleetTest, NothingIsCommittedBeforeEveryServerHasEverything) {
+  const TestModel model(kModelBytes);
+  FakeServer* first = nullptr;
+  FakeServer* second = nullptr;
+  FakeServer::Hooks hooks;
+  hooks.before_commit = [&](const Context&) {
+    EXPECT_EQ(first->landed_bytes(), model.total_bytes());
+    EXPECT_EQ(second->landed_bytes(), model.total_bytes());
+    return absl::OkStatus();
+  };
+  FakeServer one(hooks), two(hooks);
+  first = &one;
+  second = &two;
+  ASSERT_TRUE(Push(*model.Source(), {one.address(), two.address()}, TestOptions())->status.ok());
+}
+
+TEST(PushFleetTest, ARestartDuringTheCommitIsHealedThoughTheOthersHaveCommitted) {
+  const TestModel model(kModelBytes);
+  FakeServer* restarted = nullptr;
+  std::atomic<int> commits = 0;
+  FakeServer::Hooks hooks;
+  hooks.before_commit = [&](const Context&) {
+    if (commits++ > 0) return absl::OkStatus();
+    restarted->ForgetUpdates();
+    return absl::UnavailableError("restarting");
+  };
+  FakeServer one, two(hooks);
+  restarted = &two;
+  const auto result = Push(*model.Source(), {one.address(), two.address()}, TestOptions());
+  ASSERT_TRUE(result->status.ok()) << result->status;
+  model.ExpectHeldBy(two);
+}
+
+TEST(PushFleetTest, CancellationEndsEverySession) {
+  const TestModel model(kModelBytes);
+  FakeServer::Hooks hooks;
+  std::atomic<bool> cancel = false;
+  hooks.on_chunk = [&](const Context& context, v1::WeightChunk&, int) {
+    cancel.store(true);
+    FakeServer::WaitUntilCancelled(context);
+    return absl::CancelledError("gone");
+  };
+  FakeServer one, two(hooks);
+  const auto result =
+      Push(*model.Source(), {one.address(), two.address()}, TestOptions(), nullptr, [&] { return cancel.load(); });
+  EXPECT_TRUE(absl::IsCancelled(result->status)) << result->status;
+  for (const ServerOutcome& outcome : result->servers) EXPECT_TRUE(absl::IsCancelled(outcome.status)) << outcome.status;
+  EXPECT_EQ(one.commits(), 0);
+  EXPECT_TRUE(one.aborts().empty());
+}
+
+}  // namespace
+}  // namespace weightstream

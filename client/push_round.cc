@@ -1,0 +1,89 @@
+#include "client/push_round.h"
+
+#include <algorithm>
+#include <limits>
+#include <memory>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "client/channel.h"
+#include "client/failure_rules.h"
+#include "client/push_stream.h"
+
+namespace weightstream {
+namespace {
+
+// Collects how streams end. Thread-safe. Its lock is taken before the signal's.
+class StreamVerdicts {
+ public:
+  explicit StreamVerdicts(StopSignal& round_stop) : round_stop_(round_stop) {}
+
+  void Add(const absl::StatusOr<uint64_t>& end) {
+    absl::MutexLock lock(&mutex_);
+    if (end.ok()) {
+      least_missing_ = std::min(least_missing_, *end);
+      return;
+    }
+    // A stopped stream's error is an effect of the stop.
+    if (round_stop_.stopped()) return;
+    if (first_failure_.ok()) first_failure_ = end.status();
+    if (RemedyFor(CallKind::kPush, end.status()) == Remedy::kGiveUp) {
+      give_up_ = true;
+      round_stop_.Stop(end.status());
+    }
+  }
+
+  RoundResult Result() {
+    absl::MutexLock lock(&mutex_);
+    RoundResult result;
+    if (round_stop_.stopped()) {
+      result.cause = round_stop_.cause();
+      result.give_up = give_up_;
+      return result;
+    }
+    // The last stream to end has seen what all of them brought.
+    result.complete = least_missing_ == 0;
+    if (result.complete) return result;
+    result.cause = !first_failure_.ok() ? first_failure_
+                                        : absl::InternalError(absl::StrCat("everything was sent and accepted, yet ",
+                                                                           least_missing_, " bytes are missing"));
+    return result;
+  }
+
+ private:
+  StopSignal& round_stop_;
+  absl::Mutex mutex_;
+  uint64_t least_missing_ ABSL_GUARDED_BY(mutex_) = std::numeric_limits<uint64_t>::max();
+  absl::Status first_failure_ ABSL_GUARDED_BY(mutex_);
+  bool give_up_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace
+
+RoundResult RunPushRound(const PushContext& context, const std::string& address, const std::string& update_id,
+                         std::vector<MissingTensor> missing, uint64_t chunk_bytes, StopSignal& stop, StallWatch& watch,
+                         TransferCounters& counters) {
+  ChunkPlan plan(context.source.tensors(), std::move(missing), chunk_bytes);
+  StopSignal round_stop;
+  const StopSignal::Listener from_outside(stop, [&](const absl::Status& cause) { round_stop.Stop(cause); });
+  const StallWatch::Guard guard(watch, round_stop, context.options.limits.stall);
+  StreamVerdicts verdicts(round_stop);
+  const PushStreamTask task{context, update_id, plan, round_stop, watch, counters};
+
+  const auto run = [&](int index) {
+    const std::shared_ptr<grpc::Channel> channel = NewChannel(address, context.options.limits, index);
+    verdicts.Add(RunPushStream(*channel, task));
+  };
+  const int streams =
+      static_cast<int>(std::clamp<uint64_t>(plan.total_chunks(), 1, static_cast<uint64_t>(context.connections)));
+  std::vector<std::thread> others;
+  for (int i = 1; i < streams; ++i) others.emplace_back(run, i);
+  run(0);
+  for (std::thread& other : others) other.join();
+  RoundResult result = verdicts.Result();
+  result.stalled = round_stop.stopped() && !result.give_up && !stop.stopped();
+  return result;
+}
+
+}  // namespace weightstream

@@ -1,0 +1,160 @@
+// Pushing to one server that behaves.
+#include "client/push.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "client/fake_server.h"
+#include "client/push_testing.h"
+
+namespace weightstream {
+namespace {
+
+constexpr uint64_t kModelBytes = 6 << 20;
+
+TEST(PushTest, EveryByteArrivesAndTheVersionBecomesCurrent) {
+  const TestModel model(kModelBytes);
+  FakeServer server;
+  const auto result = Push(*model.Source(), {server.address()}, TestOptions());
+  ASSERT_TRUE(result.ok()) << result.status();
+  ASSERT_TRUE(result->status.ok()) << result->status;
+  EXPECT_EQ(result->version, 1u);
+  EXPECT_EQ(result->total_bytes, model.total_bytes());
+  EXPECT_EQ(result->tensors, model.specs().size());
+  const ServerOutcome& outcome = result->servers.at(0);
+  EXPECT_EQ(outcome.server, server.address());
+  EXPECT_EQ(outcome.sent_bytes, model.total_bytes());
+  EXPECT_EQ(outcome.resumed_bytes, 0u);
+  EXPECT_EQ(outcome.retries, 0);
+  EXPECT_EQ(outcome.path, "/fake/m/1");
+  EXPECT_EQ(server.current_version("m"), 1u);
+  EXPECT_EQ(server.landed_bytes(), model.total_bytes());
+  model.ExpectHeldBy(server);
+}
+
+TEST(PushTest, EachStreamHasAConnectionOfItsOwn) {
+  const TestModel model(kModelBytes);
+  FakeServer server;
+  PushOptions options = TestOptions();
+  options.connections = 3;
+  ASSERT_TRUE(Push(*model.Source(), {server.address()}, options)->status.ok());
+  const std::vector<std::string> peers = server.stream_peers();
+  EXPECT_EQ(peers.size(), 3u);
+  EXPECT_EQ(std::set<std::string>(peers.begin(), peers.end()).size(), 3u);
+}
+
+TEST(PushTest, ChunksKeepTheSmallerOfBothLimits) {
+  const TestModel model(1 << 20);
+  FakeServer server({}, /*bucket_limit_bytes=*/10'000);
+  PushOptions options = TestOptions();
+  options.bucket_limit_bytes = 0;
+  ASSERT_TRUE(Push(*model.Source(), {server.address()}, options)->status.ok());
+  for (const FakeServer::LandedChunk& chunk : server.landed()) EXPECT_LE(chunk.range.size(), 10'000u);
+  model.ExpectHeldBy(server);
+}
+
+TEST(PushTest, AnEmptyModelIsAVersion) {
+  FakeServer server;
+  const auto source = NewMemorySource({});
+  const auto result = Push(**source, {server.address()}, TestOptions());
+  ASSERT_TRUE(result->status.ok()) << result->status;
+  EXPECT_EQ(server.current_version("m"), 1u);
+  EXPECT_TRUE(server.stream_peers().empty());
+}
+
+TEST(PushTest, TheSourcesMemoryMayBeFreedOnReturn) {
+  // AddressSanitizer, or the comparison, would see a late read.
+  FakeServer server;
+  auto model = std::make_unique<TestModel>(kModelBytes);
+  const TestModel copy(kModelBytes);
+  ASSERT_TRUE(Push(*model->Source(), {server.address()}, TestOptions())->status.ok());
+  model.reset();
+  copy.ExpectHeldBy(server);
+}
+
+TEST(PushTest, ChoosesTheNextVersion) {
+  const TestModel model(1 << 20);
+  FakeServer server;
+  PushOptions options = TestOptions();
+  options.version = 0;
+  EXPECT_EQ(Push(*model.Source(), {server.address()}, options)->version, 1u);
+  options.version = 41;
+  EXPECT_EQ(Push(*model.Source(), {server.address()}, options)->version, 41u);
+  options.version = 0;
+  const auto result = Push(*model.Source(), {server.address()}, options);
+  EXPECT_TRUE(result->status.ok()) << result->status;
+  EXPECT_EQ(result->version, 42u);
+  EXPECT_EQ(server.current_version("m"), 42u);
+}
+
+TEST(PushTest, ACommittedVersionIsAnErrorThatNamesTheServer) {
+  const TestModel model(1 << 20);
+  FakeServer server;
+  ASSERT_TRUE(Push(*model.Source(), {server.address()}, TestOptions())->status.ok());
+  const auto result = Push(*model.Source(), {server.address()}, TestOptions());
+  ASSERT_TRUE(result.ok());
+  EXPECT_TRUE(absl::IsAlreadyExists(result->status)) << result->status;
+  EXPECT_TRUE(absl::StartsWith(result->status.message(), server.address() + ": ")) << result->status;
+}
+
+TEST(PushTest, ReachesAServerThroughAnyFormOfAddress) {
+  const TestModel model(1 << 20);
+  FakeServer server;
+  const std::string port = std::to_string(server.port());
+  PushOptions options = TestOptions();
+  for (const std::string& address : {"localhost:" + port, "dns:///localhost:" + port}) {
+    const auto result = Push(*model.Source(), {address}, options);
+    EXPECT_TRUE(result->status.ok()) << result->status;
+    ++options.version;
+  }
+}
+
+TEST(PushTest, ProgressComesFromTheCallingThreadAndEndsComplete) {
+  const TestModel model(kModelBytes);
+  FakeServer server;
+  std::vector<PushPhase> phases;
+  PushProgress last;
+  const std::thread::id caller = std::this_thread::get_id();
+  const auto result = Push(*model.Source(), {server.address()}, TestOptions(), [&](const PushProgress& progress) {
+    EXPECT_EQ(std::this_thread::get_id(), caller);
+    EXPECT_EQ(progress.server, server.address());
+    if (phases.empty() || phases.back() != progress.phase) phases.push_back(progress.phase);
+    last = progress;
+  });
+  ASSERT_TRUE(result->status.ok()) << result->status;
+  EXPECT_EQ(phases, (std::vector<PushPhase>{PushPhase::kConnecting, PushPhase::kBeginning, PushPhase::kSending,
+                                            PushPhase::kWaiting, PushPhase::kCommitting, PushPhase::kDone}));
+  EXPECT_EQ(last.sent_bytes, model.total_bytes());
+  EXPECT_EQ(last.total_bytes, model.total_bytes());
+  EXPECT_EQ(last.version, 1u);
+}
+
+TEST(PushTest, RefusesBadOptionsBeforeItConnects) {
+  const TestModel model(0);
+  const auto source = model.Source();
+  const auto code = [&](const std::vector<std::string>& servers, const auto& change) {
+    PushOptions options = TestOptions();
+    change(options);
+    return Push(*source, servers, options).status().code();
+  };
+  const auto same = [](PushOptions&) {};
+  const auto bad = absl::StatusCode::kInvalidArgument;
+  EXPECT_EQ(code({}, same), bad);
+  EXPECT_EQ(code({"a:1", "b:1", "a:1"}, same), bad);
+  EXPECT_EQ(code({"nonsense"}, same), bad);
+  EXPECT_EQ(code(std::vector<std::string>(257, "a:1"), same), bad);
+  EXPECT_EQ(code({"a:1"}, [](PushOptions& options) { options.model = "../m"; }), bad);
+  EXPECT_EQ(code({"a:1"}, [](PushOptions& options) { options.connections = -1; }), bad);
+  EXPECT_EQ(code({"a:1"}, [](PushOptions& options) { options.connections = 65; }), bad);
+  EXPECT_EQ(code({"a:1"}, [](PushOptions& options) { options.max_attempts = 0; }), bad);
+  EXPECT_EQ(code({"a:1"}, [](PushOptions& options) { options.bucket_limit_bytes = ~uint64_t{0}; }), bad);
+  EXPECT_EQ(code({"a:1"}, [](PushOptions& options) { options.limits.stall = absl::ZeroDuration(); }), bad);
+}
+
+}  // namespace
+}  // namespace weightstream

@@ -1,0 +1,33 @@
+#include "client/supervised.h"
+
+#include <atomic>
+#include <thread>
+
+#include "client/defaults.h"
+#include "client/monotonic_clock.h"
+#include "client/wakeup.h"
+
+namespace weightstream {
+
+void RunSupervised(const std::function<void()>& work, StopSignal& stop, StallWatch& watch,
+                   const std::function<bool()>& cancelled, const std::function<void()>& tick) {
+  std::atomic<bool> done = false;
+  Wakeup wakeup;
+  std::thread worker([&] {
+    work();
+    done.store(true);
+    wakeup.Notify();
+  });
+  while (!done.load()) {
+    watch.Check(MonotonicNow());
+    if (cancelled != nullptr && !stop.stopped() && cancelled()) {
+      stop.Stop(absl::CancelledError("cancelled by the caller"));
+    }
+    tick();
+    wakeup.WaitFor(kSupervisionInterval);
+  }
+  worker.join();
+  tick();
+}
+
+}  // namespace weightstream

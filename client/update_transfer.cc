@@ -1,0 +1,113 @@
+#include "client/update_transfer.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "client/begin_reply.h"
+#include "client/failure_rules.h"
+
+namespace weightstream {
+namespace {
+
+constexpr int kMostStalls = 2;
+
+// Both what ended the attempts and what went wrong before, where that is something else.
+absl::Status WithPreceding(const absl::Status& status, const absl::Status& preceding) {
+  if (preceding.ok() || preceding.message() == status.message()) return status;
+  return absl::Status(
+      status.code(), absl::StrCat(status.message(), " (before that, ", absl::StatusCodeToString(preceding.code()), ": ",
+                                  preceding.message(), ")"));
+}
+
+}  // namespace
+
+UpdateTransfer::UpdateTransfer(const PushContext& context, const std::string& address, ControlClient& control,
+                               StallWatch& watch, TransferCounters& counters, RetryBudget& budget,
+                               std::shared_ptr<const v1::BeginUpdateRequest> request, PhaseCallback on_phase)
+    : context_(context),
+      address_(address),
+      control_(control),
+      watch_(watch),
+      counters_(counters),
+      budget_(budget),
+      request_(std::move(request)),
+      on_phase_(std::move(on_phase)) {}
+
+absl::StatusOr<UpdateTransfer::End> UpdateTransfer::Run(bool commit_sent) {
+  absl::Status failure;
+  for (;;) {
+    const absl::StatusOr<v1::BeginUpdateResponse> reply = Begin();
+    if (absl::IsAlreadyExists(reply.status()) && commit_sent) return End::kVersionExists;
+    if (!reply.ok()) return WithPreceding(reply.status(), failure);
+    absl::StatusOr<std::vector<MissingTensor>> missing = CheckBeginReply(*reply, context_.index);
+    if (!missing.ok()) return missing.status();
+
+    const bool progressed = NoteBegun(*reply);
+    if (reply->missing_bytes() == 0) return End::kAllLanded;
+    if (!failure.ok()) {
+      const absl::Status wait = WaitAfter(failure, !progressed);
+      if (!wait.ok()) return wait;
+    }
+
+    const RoundResult round = RunRound(*reply, *std::move(missing));
+    if (round.complete) {
+      budget_.Progressed();
+      least_missing_ = 0;
+      return End::kAllLanded;
+    }
+    if (control_.stop().stopped()) return control_.stop().cause();
+    if (round.give_up) return round.cause;
+    // It answers BeginUpdate but takes no data: once may be chance, and waiting longer than twice is no help to anyone.
+    stalls_ = round.stalled ? stalls_ + 1 : 0;
+    if (stalls_ >= kMostStalls) return Annotate(round.cause, "the server answers but takes no data");
+    failure = round.cause;
+    counters_.retries.fetch_add(1);
+    budget_.LastAlive(watch_.last_progress());
+  }
+}
+
+absl::StatusOr<v1::BeginUpdateResponse> UpdateTransfer::Begin() {
+  on_phase_(false);
+  return CallUntilAnswered<v1::BeginUpdateResponse>(
+      control_, CallKind::kBegin, budget_, [this] { return control_.BeginUpdate(*request_, context_.total_bytes); },
+      [this] { counters_.retries.fetch_add(1); });
+}
+
+bool UpdateTransfer::NoteBegun(const v1::BeginUpdateResponse& reply) {
+  const uint64_t landed = context_.total_bytes - std::min(reply.missing_bytes(), context_.total_bytes);
+  const bool first = update_id_.empty();
+  const bool same = reply.update_id() == update_id_;
+  const bool progressed = same && reply.missing_bytes() < least_missing_;
+  if (first) counters_.resumed_bytes.store(reply.resumed() ? landed : 0);
+  // A server that was restarted has lost what an earlier push had brought as well.
+  if (!first && !same) counters_.resumed_bytes.store(std::min(counters_.resumed_bytes.load(), landed));
+  if (!same || progressed) least_missing_ = reply.missing_bytes();
+  update_id_ = reply.update_id();
+  counters_.round_bytes.store(0);
+  counters_.landed_bytes.store(landed);
+  if (progressed) {
+    budget_.Progressed();
+    stalls_ = 0;
+  }
+  return progressed;
+}
+
+absl::Status UpdateTransfer::WaitAfter(const absl::Status& failure, bool fruitless) {
+  absl::Duration wait = budget_.ShortWait();
+  if (fruitless) {
+    const absl::StatusOr<absl::Duration> longer = budget_.Fruitless(failure);
+    if (!longer.ok()) return longer.status();
+    wait = *longer;
+  }
+  return control_.stop().WaitFor(wait) ? control_.stop().cause() : absl::OkStatus();
+}
+
+RoundResult UpdateTransfer::RunRound(const v1::BeginUpdateResponse& reply, std::vector<MissingTensor> missing) {
+  on_phase_(true);
+  const uint64_t chunk_bytes = std::min(context_.chunk_bytes, reply.bucket_limit_bytes());
+  return RunPushRound(context_, address_, reply.update_id(), std::move(missing), chunk_bytes, control_.stop(), watch_,
+                      counters_);
+}
+
+}  // namespace weightstream
