@@ -123,7 +123,7 @@ TEST(ProcessTest, BadUsageIsExitCode2WithTheCauseAndWhereToLook) {
   const std::vector<BadUsage> cases = {
       {{}, "a command is missing", "see weightstream --help"},
       {{"psuh"}, "unknown command \"psuh\"", "see weightstream --help"},
-      {{"--json", "push"}, "the command comes first", "see weightstream --help"},
+      {{"--to=a:1", "push"}, "the command comes first", "see weightstream --help"},
       {{"push"}, "PATH is missing", "see weightstream push --help"},
       {{"push", "x", "--to=a:1"}, "--model=NAME is missing", "see weightstream push --help"},
       {{"push", "x", "--to=a:1", "--model=m", "--versoin=1"}, "unknown flag --versoin", "see weightstream push --help"},

@@ -41,8 +41,9 @@ int Run(const CommandLine& line) {
     report.text = absl::StrCat(server, ": ", model, ": version ", version, " is current, ",
                                response->previous_version(), " was before\n");
   } else {
-    report.status =
-        OrInterrupted(response.status(), "whether the version changed is not known; see weightstream status");
+    const absl::Status& status = response.status();
+    report.status = OrInterrupted(absl::Status(status.code(), absl::StrCat(server, ": ", status.message())),
+                                  "whether the version changed is not known; see weightstream status");
   }
   return Finish(report, line.Switch("json"));
 }

@@ -59,15 +59,23 @@ TEST(PushReportTest, JsonHasTheVersionTheSizesAndEachServersOutcome) {
   EXPECT_EQ(json["servers"][1]["error"]["message"], "connection refused");
 }
 
+VerifyResult Compared(uint64_t tensors) {
+  VerifyResult result;
+  result.version = 3;
+  result.total_bytes = 1024;
+  result.tensors = tensors;
+  return result;
+}
+
 TEST(VerifyReportTest, EqualBytesAreDone) {
-  const Report report = ReportVerify("a:1", "llama", {.version = 3, .total_bytes = 1024, .tensors = 2});
+  const Report report = ReportVerify("a:1", "llama", Compared(2));
   EXPECT_TRUE(report.status.ok());
   EXPECT_EQ(report.text, "a:1: version 3, 2 tensors, 1.0 KiB: every byte is equal\n");
   EXPECT_EQ(report.json["equal"], true);
 }
 
 TEST(VerifyReportTest, ADifferenceFailsAndIsNamed) {
-  VerifyResult result = {.version = 3, .total_bytes = 1024, .tensors = 9};
+  VerifyResult result = Compared(9);
   result.differences.push_back({"w", "missing on the server"});
   result.differing_tensors = 5;
   const Report report = ReportVerify("a:1", "llama", result);

@@ -19,14 +19,14 @@
 namespace weightstream::command {
 
 struct WatchOptions {
-  std::vector<std::string> servers;
+  std::vector<std::string> servers{};
   // Empty is every model, also those that come later.
-  std::string model;
+  std::string model{};
   // Not 0: the watch ends once this version, or a higher one, is current on every server. Requires a model.
   uint64_t until_version = 0;
   absl::Duration timeout = absl::InfiniteDuration();
   // `connect` is how long a server may be out of reach, at first or later, before it is given up.
-  TimeLimits limits;
+  TimeLimits limits{};
 };
 
 class WatchRun {
