@@ -87,7 +87,9 @@ TEST(LayOut, TheHeaderStaysWithinTheFormatsCapWithItsPadding) {
   const uint64_t largest_start =
       (kMaxSafetensorsHeaderBytes + 8) / kSafetensorsDataAlignment * kSafetensorsDataAlignment;
   const uint64_t other_bytes = 8 + std::string(R"({"__metadata__":{"k":""}})").size();
-  std::string value(largest_start - other_bytes, 'v');
+  // A control character takes six bytes of JSON, so that the value itself can be short.
+  const uint64_t value_bytes = largest_start - other_bytes;
+  std::string value = std::string(value_bytes / 6, '\x01') + std::string(value_bytes % 6, 'v');
   EXPECT_EQ(LayOut({}, {{"k", value}}).data_start, largest_start);
   value.push_back('v');
   ExpectError(LayOutSafetensors({}, {{"k", value}}).status(), absl::StatusCode::kInvalidArgument,
@@ -109,9 +111,9 @@ TEST(Encode, NothingAtAllIsAFile) {
 }
 
 TEST(Encode, AParsedLayoutKeepsItsDataStart) {
-  const std::string file = RawSafetensors(
-      R"({ "b": {"data_offsets" : [0, 1], "shape":[1], "dtype":"U8"}, "a":{"dtype":"F32","shape":[],"data_offsets":[1,5]} })",
-      "abcde");
+  const std::string file = RawSafetensors(R"({ "b": {"data_offsets" : [0, 1], "shape":[1], "dtype":"U8"}, )"
+                                          R"("a":{"dtype":"F32","shape":[],"data_offsets":[1,5]} })",
+                                          "abcde");
   const absl::StatusOr<SafetensorsLayout> layout = ParseSafetensors("f", file, file.size());
   ASSERT_TRUE(layout.ok()) << layout.status();
   EXPECT_THAT(NamesOf(*layout), testing::ElementsAre("b", "a"));

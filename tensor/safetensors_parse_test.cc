@@ -36,9 +36,10 @@ std::string OneTensor(absl::string_view from, absl::string_view to) {
 }
 
 TEST(Parse, ReadsWhatTheFormatAllows) {
-  const absl::StatusOr<SafetensorsLayout> layout = Parse(
-      R"({"__metadata__":{"format":"pt","note":""},"b":{"data_offsets":[2,4],"shape":[1],"dtype":"BF16"},)"
-      R"("e":{"dtype":"F32","shape":[0,3],"data_offsets":[2,2]},"a":{"dtype":"F4","shape":[2,2],"data_offsets":[0,2]}}   )");
+  const absl::StatusOr<SafetensorsLayout> layout =
+      Parse(R"({"__metadata__":{"format":"pt","note":""},"b":{"data_offsets":[2,4],"shape":[1],"dtype":"BF16"},)"
+            R"("e":{"dtype":"F32","shape":[0,3],"data_offsets":[2,2]},)"
+            R"("a":{"dtype":"F4","shape":[2,2],"data_offsets":[0,2]}}   )");
   ASSERT_TRUE(layout.ok()) << layout.status();
   const std::vector<PlacedTensor> expected = {
       {{"a", DType::kF4, {2, 2}}, {0, 2}}, {{"e", DType::kF32, {0, 3}}, {2, 2}}, {{"b", DType::kBF16, {1}}, {2, 4}}};

@@ -55,16 +55,17 @@ struct TensorData {
 // INVALID_ARGUMENT unless the data are of the size that dtype and shape say.
 absl::Status CheckTensorData(const TensorData& tensor);
 
-// Writes the tensors to one file, replacing what is there. INVALID_ARGUMENT as CheckTensorData
-// and LayOutSafetensors.
+// Writes the tensors to one file, replacing what is there. INVALID_ARGUMENT as CheckTensorData and
+// LayOutSafetensors.
 absl::Status WriteSafetensors(const std::string& path, absl::Span<const TensorData> tensors, Metadata metadata);
 
 // Writes model-00001-of-0000N.safetensors ... and model.safetensors.index.json into `folder` (made if missing), tensors
 // in the order given, a new shard begun where the next tensor would take it over `shard_bytes`. The index comes last,
 // so that a folder is never taken for a checkpoint before it is one. After an error the shards written so far are
-// removed. ALREADY_EXISTS if the folder holds .safetensors files or an index already: a folder cannot be replaced
-// atomically, and a reader must never see shards of two checkpoints. INVALID_ARGUMENT as WriteSafetensors, before
-// anything is written, and for shard_bytes of 0.
+// removed. Without tensors it writes model.safetensors alone, for the metadata.
+// ALREADY_EXISTS if the folder holds .safetensors files or an index already: a folder cannot be replaced atomically,
+// and a reader must never see shards of two checkpoints. INVALID_ARGUMENT as WriteSafetensors, before anything is
+// written, and for shard_bytes of 0.
 absl::Status WriteShardedCheckpoint(const std::string& folder, absl::Span<const TensorData> tensors, Metadata metadata,
                                     uint64_t shard_bytes);
 
