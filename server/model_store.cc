@@ -63,7 +63,10 @@ uint32_t ManifestCrc32c(const SafetensorsLayout& layout) { return ExtendCrc32c(0
 
 absl::StatusOr<std::unique_ptr<ModelStore>> ModelStore::Open(const std::string& data_dir) {
   if (data_dir.empty()) return absl::InvalidArgumentError("the data directory is empty; give one with --data-dir");
-  if (absl::Status made = MakeFolder(data_dir); !made.ok()) return made;
+  if (absl::Status made = MakeFolder(data_dir); !made.ok()) {
+    return absl::Status(made.code(), absl::StrCat("cannot use the data directory ", data_dir, ": ", made.message(),
+                                                  "; choose another with --data-dir, or give this user access"));
+  }
   absl::StatusOr<int> lock = LockFolder(data_dir);
   if (!lock.ok()) return lock.status();
   std::unique_ptr<ModelStore> store(new ModelStore(data_dir, *lock));
@@ -168,10 +171,10 @@ absl::StatusOr<VersionRecord> ModelStore::Publish(const std::string& model, cons
   const absl::StatusOr<std::string> previous = ReadLink(absl::StrCat(folder, kCurrent));
 
   absl::Status status = SetModifiedNow(absl::StrCat(incoming, kFile));
-  absl::StatusOr<VersionRecord> record = status;
-  if (status.ok()) record = ReadRecord(incoming, version);
-  status = record.status();
-  if (status.ok()) status = SyncFolder(incoming);
+  if (!status.ok()) return status;
+  absl::StatusOr<VersionRecord> record = ReadRecord(incoming, version);
+  if (!record.ok()) return record;
+  status = SyncFolder(incoming);
   if (status.ok()) status = MakeLink(absl::StrCat(version), next);
   // The intent must be on the medium before the version is.
   if (status.ok()) status = SyncFolder(folder);
@@ -193,13 +196,15 @@ absl::StatusOr<VersionRecord> ModelStore::Publish(const std::string& model, cons
 }
 
 void ModelStore::TakeBack(const std::string& folder, const absl::StatusOr<std::string>& previous) {
+  const std::string current = absl::StrCat(folder, kCurrent);
   const std::string next = absl::StrCat(folder, kNext);
-  if (!previous.ok()) {
-    static_cast<void>(RemoveAll(absl::StrCat(folder, kCurrent)));
-    static_cast<void>(RemoveAll(next));
-  } else if (MakeLink(*previous, next).ok()) {
-    static_cast<void>(Rename(next, absl::StrCat(folder, kCurrent)));
+  if (previous.ok()) {
+    if (MakeLink(*previous, next).ok()) static_cast<void>(Rename(next, current));
+    return;
   }
+  // There was no link. Something else of that name cannot have been replaced by one, and is not ours to remove.
+  if (absl::IsNotFound(previous.status())) static_cast<void>(RemoveAll(current));
+  static_cast<void>(RemoveAll(next));
 }
 
 absl::Status ModelStore::SetCurrent(const std::string& model, uint64_t version) {
@@ -207,9 +212,13 @@ absl::Status ModelStore::SetCurrent(const std::string& model, uint64_t version) 
   if (!IsFolder(VersionFolder(model, version))) {
     return absl::NotFoundError(absl::StrCat("model '", model, "' has no version ", version));
   }
+  const std::string current = absl::StrCat(folder, kCurrent);
+  const absl::StatusOr<std::string> previous = ReadLink(current);
   absl::Status status = MakeLink(absl::StrCat(version), absl::StrCat(folder, kNext));
-  if (status.ok()) status = Rename(absl::StrCat(folder, kNext), absl::StrCat(folder, kCurrent));
+  if (status.ok()) status = Rename(absl::StrCat(folder, kNext), current);
   if (status.ok()) status = SyncFolder(folder);
+  // An intent that stayed would be carried through at the next start, though the caller was told that it failed.
+  if (!status.ok()) TakeBack(folder, previous);
   return status;
 }
 
