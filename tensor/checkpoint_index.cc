@@ -129,7 +129,7 @@ std::string EncodeCheckpointIndex(const CheckpointIndex& index, uint64_t total_b
     for (const std::string& tensor : tensors) shard_of.emplace(tensor, shard);
   }
   const auto append_line = [](std::string* out, const std::pair<const absl::string_view, absl::string_view>& pair) {
-    absl::StrAppend(out, "\n    ", JsonString(std::string(pair.first)), ": ", JsonString(std::string(pair.second)));
+    absl::StrAppend(out, "\n    ", JsonString(pair.first), ": ", JsonString(pair.second));
   };
   return absl::StrCat("{\n  \"metadata\": {\n    \"total_size\": ", total_bytes, "\n  },\n  \"weight_map\": {",
                       absl::StrJoin(shard_of, ",", append_line), "\n  }\n}\n");

@@ -51,6 +51,30 @@ class Adapter : public nlohmann::json_sax<Json> {
   size_t error_position_ = 0;
 };
 
+// How JSON (RFC 8259, section 7) writes a character that may not stand for itself in a string; empty for the others.
+std::string EscapeOf(char c) {
+  switch (c) {
+    case '"':
+      return "\\\"";
+    case '\\':
+      return "\\\\";
+    case '\b':
+      return "\\b";
+    case '\f':
+      return "\\f";
+    case '\n':
+      return "\\n";
+    case '\r':
+      return "\\r";
+    case '\t':
+      return "\\t";
+    default:
+      break;
+  }
+  const auto byte = static_cast<uint8_t>(c);
+  return byte < 0x20 ? absl::StrCat("\\u", absl::Hex(byte, absl::kZeroPad4)) : std::string();
+}
+
 absl::Status NotJson(absl::string_view subject, absl::string_view json, size_t position) {
   constexpr size_t kContextBytes = 30;
   const size_t end = std::min(position, json.size());
@@ -74,8 +98,17 @@ absl::Status ParseJson(absl::string_view subject, absl::string_view json, JsonHa
   return parsed ? absl::OkStatus() : NotJson(subject, json, adapter.error_position());
 }
 
-std::string JsonString(const std::string& text) {
-  return Json(text).dump(-1, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
+std::string JsonString(absl::string_view text) {
+  std::string out = "\"";
+  size_t plain_begin = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const std::string escape = EscapeOf(text[i]);
+    if (escape.empty()) continue;
+    absl::StrAppend(&out, text.substr(plain_begin, i - plain_begin), escape);
+    plain_begin = i + 1;
+  }
+  absl::StrAppend(&out, text.substr(plain_begin), "\"");
+  return out;
 }
 
 }  // namespace weightstream

@@ -35,7 +35,7 @@ class JsonHandler {
 absl::Status ParseJson(absl::string_view subject, absl::string_view json, JsonHandler& handler);
 
 // `text` (valid UTF-8) as a JSON string with its quotes, only what must be escaped being escaped.
-std::string JsonString(const std::string& text);
+std::string JsonString(absl::string_view text);
 
 }  // namespace weightstream
 

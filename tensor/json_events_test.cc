@@ -87,6 +87,7 @@ TEST(JsonEvents, AStringSurvivesWritingAndReading) {
     EXPECT_THAT(EventsOf(JsonString(text)), testing::ElementsAre("'" + text + "'"));
   }
   EXPECT_EQ(JsonString("\u5c42/\x7f"), "\"\u5c42/\x7f\"");
+  EXPECT_EQ(JsonString("a\x01\"\n"), R"("a\u0001\"\n")");
 }
 
 }  // namespace

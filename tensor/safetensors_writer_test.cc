@@ -5,10 +5,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
+#include <cstdio>
 #include <random>
 #include <thread>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
@@ -77,7 +77,9 @@ TEST(SafetensorsWriter, ALayoutThatContradictsItselfIsRefused) {
   hole.data_bytes = 11;
   SafetensorsLayout short_header = TenBytes();
   short_header.data_start = 16;
-  for (const SafetensorsLayout& layout : {hole, short_header}) {
+  SafetensorsLayout unsorted = TenBytes();
+  std::swap(unsorted.tensors[0], unsorted.tensors[1]);
+  for (const SafetensorsLayout& layout : {hole, short_header, unsorted}) {
     EXPECT_EQ(SafetensorsWriter::Create(folder + "/f", layout).status().code(), absl::StatusCode::kInvalidArgument);
   }
   EXPECT_THAT(NamesIn(folder), IsEmpty());

@@ -119,7 +119,7 @@ TEST(Manifest, TheSumStaysWithin63Bits) {
   EXPECT_EQ(ValidateManifest(largest).value(), uint64_t{std::numeric_limits<int64_t>::max()});
   const std::vector<TensorSpec> too_large = {{"a", DType::kU8, {half}}, {"b", DType::kU8, {half}}};
   EXPECT_EQ(ValidateManifest(too_large).status().code(), absl::StatusCode::kInvalidArgument);
-  const std::vector<TensorSpec> wraps = {{"a", DType::kU8, {kMax}}, {"b", DType::kU8, {2}}};
+  const std::vector<TensorSpec> wraps = {{"a", DType::kU8, {2}}, {"b", DType::kU8, {kMax}}};
   EXPECT_EQ(ValidateManifest(wraps).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
