@@ -25,7 +25,7 @@ class PullTest : public testing::Test {
  protected:
   PullTest()
       : folder_(testing::TempDir() + "/" + testing::UnitTest::GetInstance()->current_test_info()->name() + "/a/b") {
-    options_.model = "m";
+    options_.model = std::string("m");
     options_.limits = ShortLimits();
   }
 
@@ -129,7 +129,7 @@ TEST_F(PullTest, AnUnknownModelOrVersionIsNotFound) {
   const auto server = Serve();
   options_.version = 7;
   EXPECT_TRUE(absl::IsNotFound(Pull(server->address(), options_, folder_).status()));
-  options_.model = "other";
+  options_.model = std::string("other");
   EXPECT_TRUE(absl::IsNotFound(Pull(server->address(), options_, folder_).status()));
   ExpectNoFile();
 }

@@ -61,7 +61,7 @@ TimeLimits ShortLimits() {
 
 PushOptions TestOptions() {
   PushOptions options;
-  options.model = "m";
+  options.model = std::string("m");
   options.version = 1;
   options.connections = 2;
   options.bucket_limit_bytes = 64 << 10;

@@ -17,7 +17,7 @@ using Context = grpc::ServerContext;
 class VerifyTest : public testing::Test {
  protected:
   VerifyTest() {
-    options_.model = "m";
+    options_.model = std::string("m");
     options_.limits = ShortLimits();
   }
 
