@@ -33,33 +33,51 @@ std::string DrawBar(uint64_t done, uint64_t total, size_t columns) {
   return absl::StrCat("[", bar, "]");
 }
 
-// The parts of a line, and how it gives way on a narrow terminal: bar, then time left, then rate, then bytes.
-std::string DrawLine(const std::string& label, uint64_t done, uint64_t total, double rate, size_t width) {
-  const size_t room = std::max<size_t>(width, 2) - 1;
+// A line of a terminal. On a narrow one the bar gives way first, then time left, rate and bytes.
+struct BarLine {
+  std::string label;
   std::vector<std::string> figures;
-  if (total > 0) {
-    figures = {absl::StrFormat("%7s", FormatPercent(done, total)),
-               absl::StrCat(FormatBytes(done), " of ", FormatBytes(total))};
-    if (rate >= 1) figures.push_back(FormatRate(rate));
-    if (const std::string left = TimeLeft(done, total, rate); !left.empty()) figures.push_back(left);
-  }
-  const auto join = [&] { return absl::StrCat(label, figures.empty() ? "" : "  ", absl::StrJoin(figures, "  ")); };
-  while (!figures.empty() && join().size() > room) figures.pop_back();
-  std::string line = join();
-  if (total > 0 && figures.size() > 1 && line.size() + 2 + kLeastBar <= room) {
-    const size_t columns = std::min(kMostBar, room - line.size() - 2);
-    figures.insert(figures.begin() + 1, DrawBar(done, total, columns));
-    line = join();
-  }
-  if (line.size() > room) line.resize(room);
+  uint64_t done = 0;
+  uint64_t total = 0;
+
+  std::string Text() const { return absl::StrCat(label, figures.empty() ? "" : "  ", absl::StrJoin(figures, "  ")); }
+};
+
+BarLine NewBarLine(std::string label, uint64_t done, uint64_t total, double rate) {
+  BarLine line = {std::move(label), {}, done, total};
+  if (total == 0) return line;
+  line.figures = {absl::StrFormat("%7s", FormatPercent(done, total)),
+                  absl::StrCat(FormatBytes(done), " of ", FormatBytes(total))};
+  if (rate >= 1) line.figures.push_back(FormatRate(rate));
+  if (const std::string left = TimeLeft(done, total, rate); !left.empty()) line.figures.push_back(left);
   return line;
+}
+
+// The bars of all lines are equally long, so that they can be compared: the fullest line decides.
+std::vector<std::string> DrawLines(std::vector<BarLine> lines, size_t width) {
+  const size_t room = std::max<size_t>(width, 2) - 1;
+  size_t bar_columns = kMostBar;
+  for (BarLine& line : lines) {
+    while (!line.figures.empty() && line.Text().size() > room) line.figures.pop_back();
+    if (line.total == 0) continue;
+    const size_t taken = std::min(room, line.Text().size() + 2);
+    bar_columns = std::min(bar_columns, room - taken);
+  }
+  std::vector<std::string> texts;
+  for (BarLine& line : lines) {
+    if (!line.figures.empty() && bar_columns >= kLeastBar) {
+      line.figures.insert(line.figures.begin() + 1, DrawBar(line.done, line.total, bar_columns));
+    }
+    texts.push_back(line.Text().substr(0, room));
+  }
+  return texts;
 }
 
 std::string Cut(const std::string& text, size_t most) {
   return text.size() <= most ? text : absl::StrCat(text.substr(0, most - 2), "..");
 }
 
-std::string VersionPart(uint64_t version) { return version == 0 ? "" : absl::StrCat(" version ", version); }
+std::string VersionPart(uint64_t version) { return version == 0 ? "" : absl::StrCat(" (version ", version, ")"); }
 
 std::string LogLine(const std::string& label, uint64_t done, uint64_t total, double rate) {
   std::vector<std::string> parts = {label};
@@ -94,7 +112,7 @@ ProgressBar::News ProgressBar::Update(absl::string_view name, const TransferStat
         absl::StrCat(server->name, ": resumed: ", FormatBytes(state.resumed_bytes), " were there already"));
   }
   if (state.retries > before.retries) {
-    news.notices.push_back(absl::StrCat(server->name, ": connection lost, trying again (retry ", state.retries, ")"));
+    news.notices.push_back(absl::StrCat(server->name, ": out of reach, trying again (retry ", state.retries, ")"));
   }
   const bool changed = !server->seen || state.phase != before.phase;
   server->seen = true;
@@ -132,21 +150,21 @@ ProgressBar::Sum ProgressBar::Summarize(absl::Time now) const {
 std::vector<std::string> ProgressBar::Bars(size_t width, absl::Time now) const {
   if (servers_.size() > kMostServerLines) {
     const Sum sum = Summarize(now);
-    return {DrawLine(Cut(sum.counts, 60), sum.done_bytes, sum.total_bytes, sum.rate, width)};
+    return DrawLines({NewBarLine(Cut(sum.counts, 60), sum.done_bytes, sum.total_bytes, sum.rate)}, width);
   }
   size_t longest = 0;
   for (const Server& server : servers_) longest = std::max(longest, server.name.size());
   const size_t label_columns = std::min({longest, kMostLabel, std::max<size_t>(width / 3, 8)});
-  std::vector<std::string> lines;
+  std::vector<BarLine> lines;
   for (const Server& server : servers_) {
     const TransferState& state = server.state;
     const double rate = state.end == TransferState::End::kNot ? server.meter.BytesPerSecond(now) : 0;
     const std::string label =
         absl::StrFormat("%-*s  %-*s", static_cast<int>(label_columns), Cut(server.name, label_columns),
                         static_cast<int>(kPhaseColumns), state.phase);
-    lines.push_back(DrawLine(label, state.done_bytes, state.total_bytes, rate, width));
+    lines.push_back(NewBarLine(label, state.done_bytes, state.total_bytes, rate));
   }
-  return lines;
+  return DrawLines(std::move(lines), width);
 }
 
 std::vector<std::string> ProgressBar::Lines(absl::Time now) const {

@@ -33,6 +33,16 @@ TEST(ProgressBarTest, ABarShowsPhasePercentBytesRateAndTimeLeft) {
       (Strings{"a:1  sending      50.0 %  [==============>              ]  4.0 GiB of 8.0 GiB  1.07 GB/s  4.0s left"}));
 }
 
+TEST(ProgressBarTest, TheBarsOfSeveralServersAreEquallyLong) {
+  ProgressBar bar = HalfWay({"a:1", "b:1"});
+  TransferState done = Sending(8 * kGib, 8 * kGib);
+  done.end = TransferState::End::kDone;
+  bar.Update("b:1", done, kStart + absl::Seconds(1));
+  const Strings lines = bar.Bars(100, kStart + absl::Seconds(1));
+  EXPECT_TRUE(absl::StrContains(lines[0], "[==============>              ]")) << lines[0];
+  EXPECT_TRUE(absl::StrContains(lines[1], "[=============================]")) << lines[1];
+}
+
 TEST(ProgressBarTest, NoLineIsAsWideAsTheTerminal) {
   const ProgressBar bar = HalfWay({"a:1", "a-host-with-a-rather-long-name.some-cluster.example.com:7070"});
   for (size_t width = 0; width < 200; ++width) {
@@ -77,13 +87,13 @@ TEST(ProgressBarTest, ALineForALogHoldsTheSameFigures) {
   done.end = TransferState::End::kDone;
   bar.Update("b:1", done, kStart + absl::Seconds(1));
   EXPECT_EQ(bar.Lines(kStart + absl::Seconds(1)),
-            (Strings{"a:1: sending version 12, 50.0 % of 8.0 GiB, 1.07 GB/s, 4.0s left"}));
+            (Strings{"a:1: sending (version 12), 50.0 % of 8.0 GiB, 1.07 GB/s, 4.0s left"}));
 }
 
 TEST(ProgressBarTest, EachChangeOfPhaseIsNewsOnce) {
   ProgressBar bar({"a:1"});
   EXPECT_EQ(bar.Update("a:1", {.phase = "connecting"}, kStart).phases, (Strings{"a:1: connecting"}));
-  EXPECT_EQ(bar.Update("a:1", Sending(0, kGib), kStart).phases, (Strings{"a:1: sending version 12"}));
+  EXPECT_EQ(bar.Update("a:1", Sending(0, kGib), kStart).phases, (Strings{"a:1: sending (version 12)"}));
   EXPECT_TRUE(bar.Update("a:1", Sending(1, kGib), kStart).phases.empty());
 }
 
@@ -94,7 +104,7 @@ TEST(ProgressBarTest, AResumeARetryAndAFailureAreToldOnce) {
   EXPECT_EQ(bar.Update("a:1", state, kStart).notices, (Strings{"a:1: resumed: 1.2 GiB were there already"}));
   EXPECT_TRUE(bar.Update("a:1", state, kStart).notices.empty());
   state.retries = 2;
-  EXPECT_EQ(bar.Update("a:1", state, kStart).notices, (Strings{"a:1: connection lost, trying again (retry 2)"}));
+  EXPECT_EQ(bar.Update("a:1", state, kStart).notices, (Strings{"a:1: out of reach, trying again (retry 2)"}));
   EXPECT_TRUE(bar.Update("a:1", state, kStart).notices.empty());
   state.phase = "failed";
   state.end = TransferState::End::kFailed;

@@ -52,8 +52,8 @@ TEST(ProgressPrinterTest, ALogGetsThePhaseAtOnceAndLinesNowAndThen) {
   Capture capture;
   ProgressPrinter printer(capture.stream(), {"a:1"}, Fast(false));
   printer.Update("a:1", kHalf);
-  EXPECT_TRUE(capture.Shows("a:1: sending version 3\n"));
-  EXPECT_TRUE(capture.Shows("a:1: sending version 3, 50.0 % of 1.0 KiB"));
+  EXPECT_TRUE(capture.Shows("a:1: sending (version 3)\n"));
+  EXPECT_TRUE(capture.Shows("a:1: sending (version 3), 50.0 % of 1.0 KiB"));
   printer.Finish();
   EXPECT_FALSE(absl::StrContains(capture.Text(), "\x1b")) << capture.Text();
 }
@@ -75,7 +75,7 @@ TEST(ProgressPrinterTest, ANoticeOnATerminalStaysAboveTheBars) {
   TransferState state = kHalf;
   state.retries = 1;
   printer.Update("a:1", state);
-  EXPECT_TRUE(capture.Shows("\x1b[1A\r\x1b[Ja:1: connection lost, trying again (retry 1)\n"));
+  EXPECT_TRUE(capture.Shows("\x1b[1A\r\x1b[Ja:1: out of reach, trying again (retry 1)\n"));
   // The bars come back below it, not over it.
   EXPECT_TRUE(capture.Shows("(retry 1)\na:1  sending"));
 }

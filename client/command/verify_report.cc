@@ -18,9 +18,9 @@ Report ReportVerify(const std::string& server, const std::string& model, const V
     absl::StrAppend(&report.text, "and ", result.differing_tensors - result.differences.size(), " more\n");
   }
   if (result.differing_tensors > 0) {
-    report.status =
-        absl::DataLossError(absl::StrCat(server, ": version ", result.version, " of ", model, " differs in ",
-                                         result.differing_tensors, " of ", result.tensors, " tensors"));
+    report.status = absl::DataLossError(absl::StrCat(server, ": version ", result.version, " of ", model,
+                                                     " differs in ", result.differing_tensors,
+                                                     result.differing_tensors == 1 ? " tensor" : " tensors"));
   } else {
     report.text = absl::StrCat(server, ": version ", result.version, ", ", result.tensors, " tensors, ",
                                FormatBytes(result.total_bytes), ": every byte is equal\n");
