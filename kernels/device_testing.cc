@@ -43,6 +43,7 @@ std::vector<DeviceBackend> DeviceBackends() {
   return {
       {"Host", [] { return NewHostDevice(); }, testing::TempDir()},
       {"HostInSharedMemory", [] { return NewHostDevice(); }, SharedMemoryFolder()},
+      {"HostWithHugePages", [] { return NewHostDevice({.huge_pages = true}); }, SharedMemoryFolder()},
       {"DeviceLike", [] { return NewHostDevice({.device_like = true}); }, SharedMemoryFolder()},
       {"SlowDeviceLike",
        [] { return NewHostDevice({.device_like = true, .copy_latency = absl::Microseconds(500), .shuffle_seed = 7}); },

@@ -16,14 +16,25 @@ namespace weightstream {
 // Maps bytes of an open file. Unmapped on destruction; the descriptor stays the caller's and must outlive this object.
 // Thread-safe. All ranges are in bytes of the file, within the range that was mapped.
 //
-// First touch: fresh shared-memory pages are zeroed and mapped one by one, which is slower than the network. Both calls
-// below do it in bulk where it was measured to pay: on tmpfs. Copying into 1 GiB of a cold file in /dev/shm, best of
-// several runs on two cores (Linux 6.18, shmem_enabled=never), in GB/s with one thread and with two:
+// First touch: fresh shared-memory pages are zeroed and mapped one by one. Both calls below do it in bulk, on tmpfs
+// only. Copying into 1 GiB of a new file in /dev/shm, a virtual machine with two quiet cores, Linux 6.18, files made
+// one right after the other, median of 7 runs in GB/s with one thread and with two:
 //
-//   stores into the bare mapping                                   1.6    2.8
-//   fallocate, then stores                                         1.8    3.1
-//   fallocate, MADV_POPULATE_WRITE, then stores                    2.2    3.8
-//   huge pages by MADV_COLLAPSE, fallocate, populate, then stores  8.8   17
+//   stores into the bare mapping                    1.2   2.6
+//   fallocate, then stores                          1.7   2.9
+//   fallocate, MADV_POPULATE_WRITE, then stores     1.9   3.2
+//
+// Huge pages are another matter, and off unless asked for. Seconds for 1 GiB, one thread, same machine under load,
+// median of 5 in random order [least..most]:
+//
+//                      right after an equal run    6 s after an equal run
+//   small pages        1.31 [1.19..2.19]           1.79 [1.02..1.99]
+//   huge pages         0.39 [0.20..0.72]           4.88 [4.67..7.67]
+//
+// Anonymous huge pages, populated without any file, show the same jump (0.21 to 6.04), so it is not MADV_COLLAPSE. No
+// compaction was counted. It fits the hypervisor taking back free 2 MiB blocks (free page reporting, order 9), which
+// must then be had anew; that was not proven by turning it off. With 4 GiB after a pause both were slow (small 0.24 to
+// 0.54 GB/s, huge 0.19 to 0.39, 4 runs each). Not measured on a machine without a hypervisor.
 class FileMapping {
  public:
   // `path` is for messages. Requires a non-empty range within the file. RESOURCE_EXHAUSTED if there is no address

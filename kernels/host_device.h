@@ -27,17 +27,18 @@ struct HostDeviceOptions {
   absl::Duration copy_latency = absl::ZeroDuration();
   // Decides the order in which a batch of device-like copies is done: the same for the same seed.
   uint64_t shuffle_seed = 1;
-  // Back targets on tmpfs with huge pages as they are prepared, where the kernel has any to give: several times faster
-  // to touch first, and faster to read. Off for a machine where memory is so tight that 2 MiB pages are a worry.
-  bool huge_pages = true;
+  // Back targets on tmpfs with huge pages as they are prepared, where the kernel has any to give. Faster to touch first
+  // if memory is at hand, slower in a virtual machine whose host takes free memory back; file_mapping.h has both
+  // figures. Measure with host_device_benchmark and with pauses before turning it on.
+  bool huge_pages = false;
   // What Prepare allocates blocks with; fallocate(2) if empty.
   FallocateFunction fallocate = {};
 };
 
 // A full disk or tmpfs shows in Target::Prepare, which allocates the file's blocks ahead of the writes, one extent of
 // kHostTargetExtentBytes at a time: a store into the mapping can then never raise SIGBUS for want of room.
-// On two cores an extent takes 5 to 30 ms to prepare on tmpfs; smaller ones would gain nothing, larger ones make the
-// first chunk wait.
+// The size is a compromise, not a measured optimum: the first chunk in an extent waits for the whole of it, about 16 ms
+// at the 0.5 s that 1 GiB took to prepare on two quiet cores, and several times that under load.
 inline constexpr uint64_t kHostTargetExtentBytes = 32 << 20;
 
 // Waits, on destruction, for the copies that are under way.
