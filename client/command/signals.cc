@@ -15,8 +15,7 @@ std::atomic<bool> json_wanted{false};
 static_assert(std::atomic<bool>::is_always_lock_free);
 
 constexpr char kTruncated[] =
-    "weightstream: a source file was truncated, or its disk failed, while it was being read; nothing was committed "
-    "from it. "
+    "weightstream: a source file was truncated, or its disk failed, while it was being read. "
     "Leave the files as they are while a command reads them, and run it again\n";
 constexpr char kTruncatedJson[] =
     "{\"ok\":false,\"error\":{\"code\":\"DATA_LOSS\",\"message\":\"a source file was truncated, or its disk failed, "
