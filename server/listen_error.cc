@@ -37,16 +37,35 @@ int TryBind(const sockaddr* address, socklen_t length) {
   return ::bind(fd, address, length) == 0 ? 0 : errno;
 }
 
-absl::Status UnixError(const std::string& address) {
-  const std::string path(absl::StripPrefix(address, "unix:"));
+std::string UnixPath(const std::string& address) { return std::string(absl::StripPrefix(address, "unix:")); }
+
+// Requires a path that fits.
+sockaddr_un UnixName(const std::string& path) {
   sockaddr_un name{};
   name.sun_family = AF_UNIX;
-  if (path.size() >= sizeof(name.sun_path)) {
-    return absl::InvalidArgumentError(absl::StrCat("cannot listen on ", address, ": the path is longer than ",
-                                                   sizeof(name.sun_path) - 1,
-                                                   " bytes; choose a shorter one with --listen"));
-  }
   std::memcpy(name.sun_path, path.data(), path.size());
+  return name;
+}
+
+absl::Status CheckUnixPath(const std::string& address) {
+  const std::string path = UnixPath(address);
+  if (path.empty() || path.size() >= sizeof(sockaddr_un::sun_path)) {
+    return absl::InvalidArgumentError(absl::StrCat("cannot listen on ", address, ": the path is empty or longer than ",
+                                                   sizeof(sockaddr_un::sun_path) - 1,
+                                                   " bytes; choose another one with --listen"));
+  }
+  const sockaddr_un name = UnixName(path);
+  const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return absl::OkStatus();
+  const absl::Cleanup close = [fd] { ::close(fd); };
+  // A file that nobody answers at was left by a process that died, and may be replaced.
+  if (::connect(fd, reinterpret_cast<const sockaddr*>(&name), sizeof(name)) == 0) return Describe(address, EADDRINUSE);
+  return absl::OkStatus();
+}
+
+absl::Status UnixError(const std::string& address) {
+  const std::string path = UnixPath(address);
+  const sockaddr_un name = UnixName(path);
   const int error = TryBind(reinterpret_cast<const sockaddr*>(&name), sizeof(name));
   if (error == 0) ::unlink(path.c_str());
   return Describe(address, error);
@@ -54,21 +73,28 @@ absl::Status UnixError(const std::string& address) {
 
 }  // namespace
 
-absl::Status ListenError(const std::string& address) {
-  if (absl::StartsWith(address, "unix:")) return UnixError(address);
+absl::Status CheckListenAddress(const std::string& address) {
+  if (absl::StartsWith(address, "unix:")) return CheckUnixPath(address);
   const size_t colon = address.rfind(':');
   uint32_t port = 0;
   if (colon == std::string::npos || !absl::SimpleAtoi(address.substr(colon + 1), &port) || port > 65535) {
     return absl::InvalidArgumentError(absl::StrCat(
         "cannot listen on '", address, "': it is not of the form HOST:PORT, [V6]:PORT or unix:/PATH; see --listen"));
   }
+  return absl::OkStatus();
+}
+
+absl::Status ListenError(const std::string& address) {
+  if (absl::Status checked = CheckListenAddress(address); !checked.ok()) return checked;
+  if (absl::StartsWith(address, "unix:")) return UnixError(address);
+  const size_t colon = address.rfind(':');
   std::string host = address.substr(0, colon);
   if (absl::StartsWith(host, "[") && absl::EndsWith(host, "]")) host = host.substr(1, host.size() - 2);
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
   addrinfo* found = nullptr;
-  const int failed = ::getaddrinfo(host.c_str(), absl::StrCat(port).c_str(), &hints, &found);
+  const int failed = ::getaddrinfo(host.c_str(), address.substr(colon + 1).c_str(), &hints, &found);
   if (failed != 0) {
     return absl::InvalidArgumentError(
         absl::StrCat("cannot listen on ", address, ": ", ::gai_strerror(failed), "; see --listen"));

@@ -8,6 +8,11 @@
 
 namespace weightstream {
 
+// Call before gRPC listens, which takes port 65536 for 0 and replaces the socket of a server that is alive.
+// INVALID_ARGUMENT for an address that is not as ServerOptions::listen says; ALREADY_EXISTS for a unix socket that
+// somebody answers at.
+absl::Status CheckListenAddress(const std::string& address);
+
 // Call after gRPC failed to listen on `address` (as ServerOptions::listen). Tries the address once more by hand to
 // learn the reason, and names it with the flag that changes it: ALREADY_EXISTS for one in use, PERMISSION_DENIED,
 // INVALID_ARGUMENT for one that cannot be parsed.

@@ -14,8 +14,8 @@ namespace {
 // Ended updates that are remembered, so that a late stream or a repeated commit learns what became of its update.
 constexpr size_t kHistory = 8;
 
-// How long a superseding update waits for the streams of the one before to notice, so that its memory is free again.
-constexpr absl::Duration kDrainPatience = absl::Seconds(2);
+// How long a superseding update waits for the streams of the one before to leave, so that its memory is free again.
+constexpr absl::Duration kCutPatience = absl::Seconds(2);
 
 constexpr size_t kMaxSourceIdBytes = 256;
 
@@ -149,7 +149,8 @@ absl::StatusOr<std::shared_ptr<Update>> Model::ResumeOrSupersede(const BeginPara
                         ? absl::StrCat("superseded by another sender of version ", params.version,
                                        identity.source_id == params.source_id ? " with another manifest" : "")
                         : absl::StrCat("superseded by an update to version ", params.version));
-  update->DrainStreams(kDrainPatience);
+  // Its memory is free once they have left.
+  update->CutStreams(kCutPatience);
   return std::shared_ptr<Update>();
 }
 
@@ -262,12 +263,17 @@ void Model::EndUpdate(const std::shared_ptr<Update>& update, absl::string_view r
                              {"landed_bytes", absl::StrCat(update->ranges().landed_bytes())},
                              {"reason", std::string(reason)}});
   if (!discarded.ok()) LogWarning("cannot_discard", {{"model", name_}, {"error", std::string(discarded.message())}});
-  absl::MutexLock lock(&mutex_);
-  Retire(*update);
+  {
+    absl::MutexLock lock(&mutex_);
+    Retire(*update);
+  }
+  update->CutStreams(absl::ZeroDuration());
 }
 
 void Model::Retire(const Update& update) {
   history_.push_front(update.Record());
+  // Streams that have yet to notice feed nothing any more.
+  history_.front().open_streams = 0;
   if (history_.size() > kHistory) history_.pop_back();
   update_.reset();
   Changed();

@@ -107,7 +107,7 @@ class Model {
   absl::StatusOr<std::shared_ptr<Update>> Create(const std::string& update_id, const BeginParams& params,
                                                  SafetensorsLayout layout);
   absl::StatusOr<VersionRecord> Publish(Update& update) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Ends the update in flight with this reason, and removes its files.
+  // Ends the update in flight with this reason, cuts its streams, and removes its files.
   void EndUpdate(const std::shared_ptr<Update>& update, absl::string_view reason) ABSL_LOCKS_EXCLUDED(mutex_);
   // Moves the update in flight to the history.
   void Retire(const Update& update) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

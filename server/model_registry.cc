@@ -111,7 +111,6 @@ void ModelRegistry::AbortIdle() {
         update->identity().id,
         absl::StrCat("no chunk for ", absl::FormatDuration(limits_.idle_update), " (--idle-update-seconds)"));
     if (!aborted.ok()) LogWarning("cannot_abort", {{"model", model->name()}, {"error", aborted.ToString()}});
-    update->DrainStreams(absl::ZeroDuration());
   }
 }
 

@@ -82,7 +82,7 @@ class ModelStore {
   // error, nothing that a reader sees.
   absl::StatusOr<VersionRecord> Publish(const std::string& model, const std::string& update_id, uint64_t version);
 
-  // Makes a version that is there current.
+  // Makes a version that is there current; on an error the one before stays.
   absl::Status SetCurrent(const std::string& model, uint64_t version);
 
   // Removes a version that is not current. Readers that have it open keep it.
@@ -106,7 +106,7 @@ class ModelStore {
   std::string VersionFolder(const std::string& model, uint64_t version) const;
   static absl::StatusOr<OpenVersion> OpenFolder(const std::string& folder);
   static absl::StatusOr<VersionRecord> ReadRecord(const std::string& folder, uint64_t version);
-  // Makes `current` what it was before a commit that failed half-way.
+  // Makes `current` what it was before a change that failed half-way.
   static void TakeBack(const std::string& folder, const absl::StatusOr<std::string>& previous);
 
   const std::string data_dir_;

@@ -1,5 +1,7 @@
 #include "server/push_stream.h"
 
+#include <grpc/grpc.h>
+
 #include <memory>
 #include <string>
 #include <utility>
@@ -8,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/types/optional.h"
 #include "proto/chunk_codec.h"
+#include "proto/status.h"
 #include "server/chunk_check.h"
 #include "server/landing.h"
 #include "server/log.h"
@@ -15,12 +18,19 @@
 namespace weightstream {
 namespace {
 
+// Ends a call from outside its handler. TryCancel would tell the sender no more than CANCELLED.
+void Cut(grpc::ServerContext* context, const absl::Status& reason) {
+  const grpc::Status status = ToGrpcStatus(reason);
+  grpc_call_cancel_with_status(context->c_call(), static_cast<grpc_status_code>(status.error_code()),
+                               status.error_message().c_str(), nullptr);
+}
+
 // Ties a stream to its update for as long as it feeds it.
 class Feed {
  public:
   Feed(const PushEnvironment& environment, grpc::ServerContext* context, std::shared_ptr<Update> update)
       : update_(std::move(update)),
-        token_(update_->AddStream([context] { context->TryCancel(); })),
+        token_(update_->AddStream([context](const absl::Status& reason) { Cut(context, reason); })),
         lander_(*environment.device, environment.staging, update_, environment.limits->copy_wait,
                 [context, update = update_] { return context->IsCancelled() || !update->ReceivingStatus().ok(); }) {}
   ~Feed() { update_->RemoveStream(token_); }

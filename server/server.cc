@@ -52,6 +52,8 @@ class GrpcServer final : public Server {
   absl::Status Listen();
   void ConfigureConnections(grpc::ServerBuilder& builder) const;
   void WatchIdle();
+  // The model is SERVING from now on.
+  void TellHealth(const std::string& model) ABSL_LOCKS_EXCLUDED(mutex_);
 
   const ServerOptions options_;
   // In the order of dependence: what is below uses what is above.
@@ -66,6 +68,8 @@ class GrpcServer final : public Server {
 
   absl::Mutex mutex_;
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
+  // The server's; null until it listens.
+  grpc::HealthCheckServiceInterface* health_ ABSL_GUARDED_BY(mutex_) = nullptr;
 };
 
 absl::Status GrpcServer::Start() {
@@ -80,17 +84,20 @@ absl::Status GrpcServer::Start() {
     staging_ = *std::move(staging);
   }
   registry_ = std::make_unique<ModelRegistry>(*store_, *device_, options_.limits,
-                                              [this](const std::string& model, uint64_t version) {
-                                                // Recovered versions come before there is a server to tell.
-                                                if (server_ != nullptr)
-                                                  server_->GetHealthCheckService()->SetServingStatus(model, true);
-                                              });
+                                              [this](const std::string& model, uint64_t) { TellHealth(model); });
   service_ = std::make_unique<WeightStreamService>(
       PushEnvironment{registry_.get(), device_.get(), staging_.get(), &options_.limits},
       ReadEnvironment{registry_.get(), store_.get(), &options_.limits});
   if (absl::Status listening = Listen(); !listening.ok()) return listening;
+  {
+    absl::MutexLock lock(&mutex_);
+    health_ = server_->GetHealthCheckService();
+  }
+  // What was recovered, and what was committed since it listens, came before there was anybody to tell.
+  for (const std::shared_ptr<Model>& model : registry_->All()) {
+    if (model->Snapshot().current != 0) TellHealth(model->name());
+  }
   for (const StoredModel& model : store_->recovered()) {
-    if (model.current != 0) server_->GetHealthCheckService()->SetServingStatus(model.name, true);
     LogInfo("recovered", {{"model", model.name},
                           {"current", absl::StrCat(model.current)},
                           {"versions", absl::StrCat(model.versions.size())}});
@@ -107,6 +114,7 @@ absl::Status GrpcServer::Listen() {
     return true;
   }();
   static_cast<void>(plugins_ready);
+  if (absl::Status checked = CheckListenAddress(options_.listen); !checked.ok()) return checked;
   grpc::ServerBuilder builder;
   int port = 0;
   builder.AddListeningPort(options_.listen, grpc::InsecureServerCredentials(), &port);
@@ -141,6 +149,11 @@ void GrpcServer::ConfigureConnections(grpc::ServerBuilder& builder) const {
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 1000);
 }
 
+void GrpcServer::TellHealth(const std::string& model) {
+  absl::MutexLock lock(&mutex_);
+  if (health_ != nullptr) health_->SetServingStatus(model, true);
+}
+
 void GrpcServer::WatchIdle() {
   const auto stopped = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopped_; };
   absl::MutexLock lock(&mutex_);
@@ -160,7 +173,8 @@ void GrpcServer::Shutdown(absl::Time deadline) {
   if (server_ == nullptr) return;
   LogInfo("shutting_down", {{"address", address_}});
   // Load balancers look elsewhere from now on; senders that are at work may finish.
-  server_->GetHealthCheckService()->SetServingStatus(false);
+  // What they commit does not make a model SERVING any more.
+  server_->GetHealthCheckService()->Shutdown();
   service_->StopWatches();
   const bool drained = registry_->Drain(deadline);
   if (!drained) registry_->AbortAll("the server is shutting down");

@@ -96,7 +96,7 @@ bool Update::Abort(absl::string_view reason) {
   return true;
 }
 
-uint64_t Update::AddStream(std::function<void()> cut) {
+uint64_t Update::AddStream(CutStream cut) {
   absl::MutexLock lock(&mutex_);
   const uint64_t token = next_stream_token_++;
   streams_.emplace(token, std::move(cut));
@@ -108,14 +108,15 @@ void Update::RemoveStream(uint64_t token) {
   streams_.erase(token);
 }
 
-void Update::DrainStreams(absl::Duration patience) {
-  const auto drained = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return streams_.empty(); };
+void Update::CutStreams(absl::Duration patience) {
+  absl::Status reason = ReceivingStatus();
+  if (reason.ok()) reason = absl::CancelledError(absl::StrCat("the stream to update ", identity_.id, " was cut"));
+  const auto left = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return streams_.empty(); };
   absl::MutexLock lock(&mutex_);
-  if (mutex_.AwaitWithTimeout(absl::Condition(&drained), patience)) return;
   // Under the lock: a stream that leaves meanwhile must wait, since its context dies with it. Cutting only flags the
   // call.
-  for (const auto& stream : streams_) stream.second();
-  mutex_.AwaitWithTimeout(absl::Condition(&drained), patience);
+  for (const auto& stream : streams_) stream.second(reason);
+  mutex_.AwaitWithTimeout(absl::Condition(&left), patience);
 }
 
 UpdateRecord Update::Record() const {

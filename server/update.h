@@ -75,11 +75,14 @@ class Update {
   // reason at their next chunk; those that bring none are cut by CutStreams.
   bool Abort(absl::string_view reason) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // A stream that feeds this update, for as long as it does; `cut` ends it from another thread.
-  uint64_t AddStream(std::function<void()> cut) ABSL_LOCKS_EXCLUDED(mutex_);
+  // A stream that feeds this update, for as long as it does; `cut` ends it from another thread, with the reason. It
+  // must not block, nor call back.
+  using CutStream = std::function<void(const absl::Status&)>;
+  uint64_t AddStream(CutStream cut) ABSL_LOCKS_EXCLUDED(mutex_);
   void RemoveStream(uint64_t token) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Waits up to `patience` for the streams to leave, then cuts those that are left and waits as long again.
-  void DrainStreams(absl::Duration patience) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Cuts the streams, with what ReceivingStatus says, and waits up to `patience` for them to leave. An idle one would
+  // otherwise hold the target for as long as its sender likes.
+  void CutStreams(absl::Duration patience) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Notes that the sender is alive.
   void Touch() { last_activity_nanos_.store(absl::GetCurrentTimeNanos(), std::memory_order_relaxed); }
@@ -108,7 +111,7 @@ class Update {
   std::string reason_ ABSL_GUARDED_BY(mutex_);
   absl::Time end_time_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();
   uint64_t next_stream_token_ ABSL_GUARDED_BY(mutex_) = 1;
-  std::map<uint64_t, std::function<void()>> streams_ ABSL_GUARDED_BY(mutex_);
+  std::map<uint64_t, CutStream> streams_ ABSL_GUARDED_BY(mutex_);
 };
 
 // Why chunks of an ended update are refused: used for live updates and for what is remembered of past ones.

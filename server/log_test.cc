@@ -1,0 +1,72 @@
+#include "server/log.h"
+
+#include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+#include "tensor/test_files.h"
+
+namespace weightstream {
+namespace {
+
+TEST(LogTest, TextLineIsTheEventAndItsPairs) {
+  EXPECT_EQ(FormatLogLine(LogFormat::kText, "update_begun", {{"model", "m"}, {"bytes", "12"}}),
+            "update_begun model=m bytes=12");
+  EXPECT_EQ(FormatLogLine(LogFormat::kText, "stopped", {}), "stopped");
+}
+
+TEST(LogTest, TextValuesThatWouldBreakALineAreQuoted) {
+  EXPECT_EQ(FormatLogLine(LogFormat::kText, "e", {{"k", "two words"}}), "e k=\"two words\"");
+  EXPECT_EQ(FormatLogLine(LogFormat::kText, "e", {{"k", ""}}), "e k=\"\"");
+  EXPECT_EQ(FormatLogLine(LogFormat::kText, "e", {{"k", "a=b"}}), "e k=\"a=b\"");
+  EXPECT_EQ(FormatLogLine(LogFormat::kText, "e", {{"k", "say \"hi\"\\"}}), R"(e k="say \"hi\"\\")");
+  const std::string line = FormatLogLine(LogFormat::kText, "e", {{"k", "first\nsecond fake=1"}});
+  EXPECT_EQ(line.find('\n'), std::string::npos) << "a value must not forge a line";
+}
+
+TEST(LogTest, JsonLineParsesToWhatWasLogged) {
+  const std::string value = "quote \" backslash \\ newline \n umlaut \xc3\xa4";
+  const std::string line = FormatLogLine(LogFormat::kJson, "update_begun", {{"model", "m"}, {"error", value}});
+  EXPECT_EQ(line.find('\n'), std::string::npos);
+  // Time and level come before it, in the same object.
+  const nlohmann::json parsed = nlohmann::json::parse("{" + line);
+  EXPECT_EQ(parsed.at("event"), "update_begun");
+  EXPECT_EQ(parsed.at("model"), "m");
+  EXPECT_EQ(parsed.at("error"), value);
+}
+
+TEST(LogTest, BrokenUtf8IsReplacedNotThrown) {
+  const std::string broken = "a\xff\xfe b";
+  EXPECT_TRUE(nlohmann::json::accept("{" + FormatLogLine(LogFormat::kJson, "e", {{"k", broken}})));
+  EXPECT_EQ(FormatLogLine(LogFormat::kText, "e", {{"k", broken}}).find('\xff'), std::string::npos);
+}
+
+TEST(LogTest, UnknownLevelIsRefusedWithTheKnownOnes) {
+  ExpectError(StartLogging("loud", LogFormat::kText), absl::StatusCode::kInvalidArgument,
+              {"--log-level=loud", "debug, info, warning, error"});
+}
+
+TEST(LogTest, LinesBelowTheLevelAreNotWritten) {
+  testing::internal::CaptureStderr();
+  ASSERT_TRUE(StartLogging("warning", LogFormat::kText).ok());
+  LogDebug("too_fine", {});
+  LogInfo("still_too_fine", {});
+  LogWarning("seen", {{"model", "m"}});
+  LogError("seen_too", {});
+  const std::string written = testing::internal::GetCapturedStderr();
+  EXPECT_EQ(written.find("too_fine"), std::string::npos) << written;
+  EXPECT_NE(written.find("warning seen model=m\n"), std::string::npos) << written;
+  EXPECT_NE(written.find("error seen_too\n"), std::string::npos) << written;
+}
+
+TEST(LogTest, JsonLinesOnStderrAreWholeObjects) {
+  testing::internal::CaptureStderr();
+  ASSERT_TRUE(StartLogging("debug", LogFormat::kJson).ok());
+  LogDebug("probe", {{"note", "braces {} and {0} are text"}});
+  const nlohmann::json parsed = nlohmann::json::parse(testing::internal::GetCapturedStderr());
+  EXPECT_EQ(parsed.at("level"), "debug");
+  EXPECT_EQ(parsed.at("event"), "probe");
+  EXPECT_EQ(parsed.at("note"), "braces {} and {0} are text");
+  EXPECT_EQ(std::string(parsed.at("time")).back(), 'Z');
+}
+
+}  // namespace
+}  // namespace weightstream

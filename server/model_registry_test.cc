@@ -1,0 +1,207 @@
+#include "server/model_registry.h"
+
+#include <atomic>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "kernels/host_device.h"
+#include "server/test_update.h"
+#include "server/test_versions.h"
+#include "tensor/test_files.h"
+
+namespace weightstream {
+namespace {
+
+using absl::StatusCode;
+using testing::ElementsAre;
+
+class ModelRegistryTest : public testing::Test {
+ protected:
+  ModelRegistry& registry() {
+    if (registry_ == nullptr) {
+      registry_ = std::make_unique<ModelRegistry>(*store_, *device_, limits_,
+                                                  [this](const std::string& model, uint64_t version) {
+                                                    current_.push_back(absl::StrCat(model, "@", version));
+                                                  });
+    }
+    return *registry_;
+  }
+
+  static BeginParams Params(uint64_t version, uint64_t bytes = 100) {
+    BeginParams params;
+    params.version = version;
+    params.tensors = {ByteTensor("w", bytes)};
+    return params;
+  }
+
+  // The id of an update that has begun.
+  std::string Begin(const std::string& model, uint64_t version) {
+    absl::StatusOr<BegunUpdate> begun = registry().Begin(model, Params(version));
+    EXPECT_TRUE(begun.ok()) << begun.status();
+    return begun.ok() ? begun->update->identity().id : "";
+  }
+
+  absl::Status Commit(const std::string& model, const std::string& id) {
+    FillUpdate(**registry().FindUpdate(id), 1);
+    return (*registry().Find(model))->Commit(id).status();
+  }
+
+  const std::unique_ptr<ModelStore> store_ = ModelStore::Open(MakeTestFolder()).value();
+  const std::unique_ptr<Device> device_ = NewHostDevice();
+  Limits limits_;
+  std::vector<std::string> current_;
+  std::unique_ptr<ModelRegistry> registry_;
+};
+
+TEST_F(ModelRegistryTest, ModelNamesArePathsAndRestricted) {
+  for (const std::string& name : {std::string(), std::string("../up"), std::string("a/b"), std::string("a\0b", 3),
+                                  std::string(".hidden"), std::string("-x"), std::string(129, 'a')}) {
+    ExpectError(registry().Begin(name, Params(1)).status(), StatusCode::kInvalidArgument, {"model"});
+  }
+  EXPECT_TRUE(registry().Begin("Llama-3.1_8B", Params(1)).ok());
+  EXPECT_TRUE(registry().Begin(std::string(128, 'a'), Params(1)).ok());
+  EXPECT_EQ(registry().All().size(), 2u) << "what was refused is not known";
+}
+
+TEST_F(ModelRegistryTest, UpdatesAreFoundByIdAcrossModels) {
+  const std::string a = Begin("a", 1);
+  const std::string b = Begin("b", 1);
+  EXPECT_NE(a, b);
+  EXPECT_EQ((*registry().FindUpdate(a))->identity().model, "a");
+  EXPECT_EQ((*registry().FindUpdate(b))->identity().model, "b");
+  ExpectError(registry().FindUpdate("x\n").status(), StatusCode::kNotFound, {"no update 'x", "begin it again"});
+  ExpectError(registry().FindUpdate("").status(), StatusCode::kNotFound, {"no update ''"});
+  ASSERT_TRUE(registry().Find("a").value()->Abort(a, "over").ok());
+  ExpectError(registry().FindUpdate(a).status(), StatusCode::kAborted, {"over"});
+}
+
+TEST_F(ModelRegistryTest, UnknownModelsAreNotFound) {
+  ExpectError(registry().Find("none").status(), StatusCode::kNotFound, {"no model 'none'", "ListModels"});
+}
+
+TEST_F(ModelRegistryTest, TheNumberOfModelsIsLimitedAndEmptyOnesMakeRoom) {
+  limits_.models = 2;
+  const std::string a = Begin("a", 1);
+  ASSERT_TRUE(Commit("a", a).ok());
+  const std::string b = Begin("b", 1);
+  ExpectError(registry().Begin("c", Params(1)).status(), StatusCode::kResourceExhausted, {"2 models", "--max-models"});
+  ASSERT_TRUE(registry().Find("b").value()->Abort(b, "over").ok());
+  EXPECT_TRUE(registry().Begin("c", Params(1)).ok());
+  EXPECT_FALSE(registry().Find("b").ok());
+  EXPECT_TRUE(registry().Find("a").ok()) << "what has versions is never forgotten";
+}
+
+TEST_F(ModelRegistryTest, BytesPromisedToOneModelAreNotGivenToAnother) {
+  const uint64_t most = store_->FreeBytes().value() / 5 * 3;
+  ASSERT_TRUE(registry().Begin("a", Params(1, most)).ok());
+  ExpectError(registry().Begin("b", Params(1, most)).status(), StatusCode::kResourceExhausted,
+              {"'b'", "promised to updates in flight"});
+  // A newer version of the same model takes the place of what it supersedes.
+  EXPECT_TRUE(registry().Begin("a", Params(2, most)).ok());
+}
+
+TEST_F(ModelRegistryTest, RecoveredModelsAreKnownAndAnnounced) {
+  ASSERT_TRUE(PublishVersion(*store_, "m", 4).ok());
+  const auto data_dir = store_->data_dir();
+  const std::string copy = MakeTestFolder();
+  WriteVersion(absl::StrCat(copy, "/m/4"), 4);
+  WriteVersion(absl::StrCat(copy, "/m/6"), 6);
+  WriteVersion(absl::StrCat(copy, "/n/1"), 1);
+  ASSERT_EQ(symlink("4", absl::StrCat(copy, "/m/current").c_str()), 0);
+  const auto store = ModelStore::Open(copy).value();
+  ModelRegistry registry(*store, *device_, limits_, [this](const std::string& model, uint64_t version) {
+    current_.push_back(absl::StrCat(model, "@", version));
+  });
+  EXPECT_THAT(current_, ElementsAre("m@4"));
+  EXPECT_EQ(registry.Find("m").value()->Snapshot().highest, 6u);
+  ExpectError(registry.Begin("m", Params(5)).status(), StatusCode::kFailedPrecondition, {"not newer than 6"});
+  EXPECT_EQ(registry.Find("n").value()->Snapshot().current, 0u);
+}
+
+TEST_F(ModelRegistryTest, IdleUpdatesAreAbortedAndBusyOnesAreNot) {
+  limits_.idle_update = absl::Milliseconds(20);
+  const std::string id = Begin("m", 1);
+  const auto update = registry().FindUpdate(id).value();
+  EXPECT_TRUE(WaitFor([&] {
+    registry().AbortIdle();
+    return update->state() == UpdateState::kAborted;
+  }));
+  EXPECT_GE(absl::Now() - update->Record().begin_time, limits_.idle_update);
+  ExpectError(update->ReceivingStatus(), StatusCode::kAborted, {"no chunk for 20ms", "--idle-update-seconds"});
+  limits_.idle_update = absl::Hours(1);
+  Begin("m", 1);
+  registry().AbortIdle();
+  EXPECT_NE(registry().Find("m").value()->update_in_flight(), nullptr);
+}
+
+TEST_F(ModelRegistryTest, AnIdleUpdatesStreamsAreCut) {
+  limits_.idle_update = absl::Nanoseconds(1);
+  const auto update = registry().FindUpdate(Begin("m", 1)).value();
+  std::atomic<bool> cut{false};
+  update->AddStream([&](const absl::Status&) { cut = true; });
+  EXPECT_TRUE(WaitFor([&] {
+    registry().AbortIdle();
+    return cut.load();
+  }));
+}
+
+TEST_F(ModelRegistryTest, DrainBeginsNothingAndWaitsForWhatIsInFlight) {
+  const std::string id = Begin("m", 1);
+  EXPECT_FALSE(registry().draining());
+  std::thread committer([&] {
+    EXPECT_TRUE(WaitFor([&] { return registry().draining(); }));
+    ExpectError(registry().Begin("n", Params(1)).status(), StatusCode::kUnavailable, {"shutting down"});
+    ExpectError(registry().Begin("m", Params(2)).status(), StatusCode::kUnavailable, {"shutting down"});
+    EXPECT_TRUE(Commit("m", id).ok());
+  });
+  EXPECT_TRUE(registry().Drain(absl::Now() + absl::Seconds(30)));
+  committer.join();
+  EXPECT_THAT(current_, ElementsAre("m@1"));
+}
+
+TEST_F(ModelRegistryTest, DrainEndsAtItsDeadlineAndAbortAllEndsTheRest) {
+  const std::string a = Begin("a", 1);
+  const std::string b = Begin("b", 1);
+  EXPECT_FALSE(registry().Drain(absl::Now() + absl::Milliseconds(10)));
+  registry().AbortAll("the server is shutting down");
+  ExpectError(registry().FindUpdate(a).status(), StatusCode::kAborted, {"shutting down"});
+  ExpectError(registry().FindUpdate(b).status(), StatusCode::kAborted, {"shutting down"});
+  EXPECT_TRUE(registry().Drain(absl::Now()));
+}
+
+TEST_F(ModelRegistryTest, AwaitNewModelWakesWhenItComes) {
+  std::thread waiter([&] {
+    registry().AwaitNewModel("m", absl::Seconds(30));
+    EXPECT_TRUE(registry().Find("m").ok());
+  });
+  Begin("other", 1);
+  Begin("m", 1);
+  waiter.join();
+  registry().AwaitNewModel("never", absl::Milliseconds(1));
+}
+
+TEST_F(ModelRegistryTest, OfSendersThatRaceTheHighestVersionWins) {
+  constexpr uint64_t kSenders = 6;
+  registry();
+  std::vector<std::thread> senders;
+  std::atomic<int> surprises{0};
+  for (uint64_t version = 1; version <= kSenders; ++version) {
+    senders.emplace_back([&, version] {
+      const auto begun = registry().Begin("m", Params(version));
+      if (!begun.ok() && !absl::IsAborted(begun.status())) ++surprises;
+    });
+  }
+  for (std::thread& sender : senders) sender.join();
+  EXPECT_EQ(surprises, 0);
+  const auto update = registry().Find("m").value()->update_in_flight();
+  ASSERT_NE(update, nullptr);
+  EXPECT_EQ(update->identity().version, kSenders);
+  EXPECT_TRUE(update->ReceivingStatus().ok());
+  EXPECT_EQ(NamesIn(absl::StrCat(store_->data_dir(), "/m")).size(), 1u) << "of the others nothing is left";
+}
+
+}  // namespace
+}  // namespace weightstream

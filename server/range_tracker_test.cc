@@ -1,0 +1,157 @@
+#include "server/range_tracker.h"
+
+#include <atomic>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace weightstream {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+// Tensors of these sizes, one after the other.
+std::vector<PlacedTensor> Tensors(const std::vector<uint64_t>& sizes) {
+  std::vector<PlacedTensor> tensors;
+  uint64_t at = 0;
+  for (const uint64_t size : sizes) {
+    PlacedTensor tensor;
+    tensor.spec.shape = {size};
+    tensor.range = {at, at + size};
+    tensors.push_back(tensor);
+    at += size;
+  }
+  return tensors;
+}
+
+TEST(RangeTrackerTest, EverythingIsMissingAtFirstAndEmptyTensorsAreNot) {
+  const RangeTracker tracker(Tensors({10, 0, 5}));
+  EXPECT_EQ(tracker.total_bytes(), 15);
+  EXPECT_EQ(tracker.landed_bytes(), 0);
+  const auto missing = tracker.Missing();
+  ASSERT_EQ(missing.size(), 2);
+  EXPECT_EQ(missing[0].tensor, 0);
+  EXPECT_THAT(missing[0].ranges, ElementsAre(ByteRange{0, 10}));
+  EXPECT_EQ(missing[1].tensor, 2);
+  EXPECT_THAT(missing[1].ranges, ElementsAre(ByteRange{0, 5}));
+}
+
+TEST(RangeTrackerTest, WhatIsClaimedCannotBeClaimedAgain) {
+  RangeTracker tracker(Tensors({100}));
+  EXPECT_THAT(tracker.Claim(0, {20, 40}), ElementsAre(ByteRange{20, 40}));
+  EXPECT_THAT(tracker.Claim(0, {20, 40}), IsEmpty());
+  EXPECT_THAT(tracker.Claim(0, {10, 50}), ElementsAre(ByteRange{10, 20}, ByteRange{40, 50}));
+  EXPECT_THAT(tracker.Claim(0, {30, 30}), IsEmpty());
+}
+
+TEST(RangeTrackerTest, WhatIsClaimedCountsAsMissingUntilItLands) {
+  RangeTracker tracker(Tensors({100}));
+  const auto claimed = tracker.Claim(0, {0, 60});
+  EXPECT_EQ(tracker.missing_bytes(), 100);
+  EXPECT_THAT(tracker.Missing()[0].ranges, ElementsAre(ByteRange{0, 100}));
+  tracker.Land(0, claimed);
+  EXPECT_EQ(tracker.landed_bytes(), 60);
+  EXPECT_THAT(tracker.Missing()[0].ranges, ElementsAre(ByteRange{60, 100}));
+}
+
+TEST(RangeTrackerTest, WhatIsReleasedCanBeClaimedAgain) {
+  RangeTracker tracker(Tensors({100}));
+  tracker.Release(0, tracker.Claim(0, {0, 60}));
+  EXPECT_EQ(tracker.landed_bytes(), 0);
+  EXPECT_THAT(tracker.Claim(0, {50, 70}), ElementsAre(ByteRange{50, 70}));
+}
+
+TEST(RangeTrackerTest, WhatHasLandedIsNeverClaimedAgain) {
+  RangeTracker tracker(Tensors({100, 100}));
+  tracker.Land(1, tracker.Claim(1, {0, 100}));
+  EXPECT_THAT(tracker.Claim(1, {0, 100}), IsEmpty());
+  EXPECT_EQ(tracker.missing_bytes(), 100);
+  EXPECT_THAT(tracker.Claim(0, {0, 100}), ElementsAre(ByteRange{0, 100})) << "tensors are apart";
+}
+
+// One byte, one state: what the tracker is an optimisation of.
+TEST(RangeTrackerTest, AgreesWithAByteByByteModel) {
+  constexpr uint64_t kBytes = 97;
+  enum class State { kMissing, kClaimed, kLanded };
+  std::vector<State> model(kBytes, State::kMissing);
+  std::vector<ByteRange> held;
+  RangeTracker tracker(Tensors({kBytes}));
+  std::mt19937 random(7);
+  const auto below = [&](uint64_t limit) { return std::uniform_int_distribution<uint64_t>(0, limit - 1)(random); };
+  for (int step = 0; step < 3000; ++step) {
+    if (held.empty() || below(2) == 0) {
+      const uint64_t begin = below(kBytes);
+      const ByteRange wanted{begin, begin + below(kBytes - begin + 1)};
+      uint64_t expected = 0;
+      for (uint64_t i = wanted.begin; i < wanted.end; ++i) expected += model[i] == State::kMissing ? 1 : 0;
+      uint64_t got = 0;
+      for (const ByteRange& part : tracker.Claim(0, wanted)) {
+        got += part.size();
+        held.push_back(part);
+        for (uint64_t i = part.begin; i < part.end; ++i) {
+          ASSERT_EQ(model[i], State::kMissing);
+          model[i] = State::kClaimed;
+        }
+      }
+      ASSERT_EQ(got, expected);
+    } else {
+      const size_t which = below(held.size());
+      const ByteRange part = held[which];
+      held.erase(held.begin() + static_cast<ptrdiff_t>(which));
+      const bool land = below(20) == 0;
+      for (uint64_t i = part.begin; i < part.end; ++i) model[i] = land ? State::kLanded : State::kMissing;
+      land ? tracker.Land(0, {part}) : tracker.Release(0, {part});
+    }
+    ByteRangeSet not_landed;
+    for (uint64_t i = 0; i < kBytes; ++i) {
+      if (model[i] != State::kLanded) not_landed.Add({i, i + 1});
+    }
+    const auto missing = tracker.Missing();
+    ASSERT_EQ(missing.empty() ? std::vector<ByteRange>() : missing[0].ranges, not_landed.ranges());
+    ASSERT_EQ(tracker.landed_bytes(), kBytes - not_landed.bytes());
+  }
+}
+
+TEST(RangeTrackerTest, ThreadsNeverShareAByteAndLandedNeverDecreases) {
+  constexpr uint64_t kBytes = 512;
+  constexpr int kThreads = 4;
+  RangeTracker tracker(Tensors({kBytes}));
+  std::vector<std::atomic<int>> owner(kBytes);
+  std::atomic<bool> failed{false};
+  const auto work = [&](int id) {
+    std::mt19937 random(static_cast<uint32_t>(id));
+    uint64_t landed_before = 0;
+    while (tracker.missing_bytes() > 0) {
+      const uint64_t begin = random() % kBytes;
+      const ByteRange wanted{begin, std::min(kBytes, begin + 1 + random() % 64)};
+      const std::vector<ByteRange> claimed = tracker.Claim(0, wanted);
+      for (const ByteRange& part : claimed) {
+        for (uint64_t i = part.begin; i < part.end; ++i) {
+          if (owner[i].exchange(id) != 0) failed = true;
+        }
+      }
+      const bool land = random() % 4 == 0;
+      // A landed byte keeps its owner: whoever got it again would see that.
+      for (const ByteRange& part : claimed) {
+        for (uint64_t i = part.begin; !land && i < part.end; ++i) owner[i] = 0;
+      }
+      land ? tracker.Land(0, claimed) : tracker.Release(0, claimed);
+      const uint64_t landed = tracker.landed_bytes();
+      if (landed < landed_before) failed = true;
+      landed_before = landed;
+    }
+  };
+  std::vector<std::thread> threads;
+  for (int i = 1; i <= kThreads; ++i) threads.emplace_back(work, i);
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_FALSE(failed);
+  EXPECT_EQ(tracker.landed_bytes(), kBytes);
+  EXPECT_THAT(tracker.Missing(), IsEmpty());
+}
+
+}  // namespace
+}  // namespace weightstream

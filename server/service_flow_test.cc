@@ -1,0 +1,233 @@
+// The whole way of a version through a real server: on the host, and through the staging of a device-like one.
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <random>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "server/durable_files.h"
+#include "server/test_server.h"
+#include "server/test_update.h"
+#include "tensor/mapped_file.h"
+#include "tensor/safetensors_layout.h"
+#include "tensor/test_files.h"
+
+namespace weightstream {
+namespace {
+
+using absl::StatusCode;
+using testing::ElementsAre;
+
+class ServiceFlowTest : public testing::TestWithParam<bool> {
+ protected:
+  static TestServerOptions Options() {
+    TestServerOptions options;
+    options.device.device_like = GetParam();
+    options.limits.staging_bytes = 3000;
+    return options;
+  }
+
+  TestServer server_{Options()};
+  std::unique_ptr<TestClient> client_ = server_.NewClient();
+};
+
+INSTANTIATE_TEST_SUITE_P(Devices, ServiceFlowTest, testing::Bool(),
+                         [](const auto& info) { return info.param ? "DeviceLike" : "Host"; });
+
+TEST_P(ServiceFlowTest, APushedVersionIsCurrentBitForBit) {
+  const auto tensors = VariedTensors(1);
+  auto request = BeginRequest("m", 3, tensors);
+  request.set_bucket_limit_bytes(777);
+  (*request.mutable_metadata())["format"] = "pt";
+  const auto begun = client_->Begin(request);
+  ASSERT_TRUE(begun.ok()) << begun.status();
+  EXPECT_FALSE(begun->resumed());
+  EXPECT_EQ(begun->bucket_limit_bytes(), 777u);
+  EXPECT_EQ(begun->missing_size(), 6) << "all but the empty one";
+  EXPECT_EQ(begun->missing_bytes(), begun->total_bytes());
+
+  const auto chunks = ChunksOf(tensors, 777, begun->update_id());
+  const auto pushed = client_->Push(chunks);
+  ASSERT_TRUE(pushed.ok()) << pushed.status();
+  EXPECT_EQ(pushed->chunks(), chunks.size());
+  EXPECT_EQ(pushed->bytes(), begun->total_bytes());
+  EXPECT_EQ(pushed->missing_bytes(), 0u);
+
+  const auto committed = client_->Commit("m", begun->update_id());
+  ASSERT_TRUE(committed.ok()) << committed.status();
+  EXPECT_EQ(committed->version(), 3u);
+  EXPECT_EQ(committed->total_bytes(), begun->total_bytes());
+  EXPECT_EQ(client_->PullTensors("m").value(), DataOf(tensors));
+
+  // And any safetensors reader sees the same in the file.
+  EXPECT_EQ(committed->path(), absl::StrCat(server_.data_dir(), "/m/3/model.safetensors"));
+  const auto file = MappedFile::Open(absl::StrCat(server_.data_dir(), "/m/current/model.safetensors")).value();
+  const auto layout = ParseSafetensors("file", file->bytes(), file->bytes().size());
+  ASSERT_TRUE(layout.ok()) << layout.status();
+  std::map<std::string, std::string> in_file;
+  for (const PlacedTensor& tensor : layout->tensors) {
+    in_file[tensor.spec.name] =
+        std::string(file->bytes().substr(layout->data_start + tensor.range.begin, tensor.range.size()));
+  }
+  EXPECT_EQ(in_file, DataOf(tensors));
+  EXPECT_EQ(layout->metadata.at("format"), "pt");
+}
+
+TEST_P(ServiceFlowTest, ResumeSendsOnlyMissingRanges) {
+  const std::vector<TestTensor> tensors = {MakeTensor("t", DType::kU8, {3000}, 5), MakeTensor("s", DType::kF32, {}, 6)};
+  const auto begun = client_->Begin(BeginRequest("m", 1, tensors));
+  ASSERT_TRUE(begun.ok());
+  ASSERT_TRUE(client_->Push({ChunkOf(tensors[0], 1000, 500, begun->update_id())}).ok());
+  // Another process, later.
+  client_ = server_.NewClient();
+  const auto resumed = client_->Begin(BeginRequest("m", 1, tensors));
+  ASSERT_TRUE(resumed.ok()) << resumed.status();
+  EXPECT_TRUE(resumed->resumed());
+  EXPECT_EQ(resumed->update_id(), begun->update_id());
+  EXPECT_EQ(resumed->missing_bytes(), 2504u);
+  std::vector<v1::WeightChunk> chunks;
+  for (const v1::TensorRanges& missing : resumed->missing()) {
+    for (const v1::ByteRange& range : missing.ranges()) {
+      const TestTensor& tensor = missing.name() == "t" ? tensors[0] : tensors[1];
+      for (uint64_t at = range.begin(); at < range.end(); at += 1000) {
+        chunks.push_back(ChunkOf(tensor, at, std::min<uint64_t>(1000, range.end() - at), resumed->update_id()));
+      }
+    }
+  }
+  const auto pushed = client_->Push(chunks);
+  ASSERT_TRUE(pushed.ok()) << pushed.status();
+  EXPECT_EQ(pushed->bytes(), 2504u);
+  ASSERT_TRUE(client_->Commit("m", resumed->update_id()).ok());
+  EXPECT_EQ(client_->PullTensors("m").value(), DataOf(tensors));
+}
+
+TEST_P(ServiceFlowTest, ManyStreamsBringAnyOrderAndDuplicates) {
+  constexpr int kStreams = 6;
+  const std::vector<TestTensor> tensors = {MakeTensor("t", DType::kU8, {40'000}, 5),
+                                           MakeTensor("u", DType::kU8, {20'001}, 6)};
+  const auto begun = client_->Begin(BeginRequest("m", 1, tensors));
+  ASSERT_TRUE(begun.ok());
+  const auto all = ChunksOf(tensors, 500, begun->update_id());
+  std::vector<std::thread> streams;
+  for (int stream = 0; stream < kStreams; ++stream) {
+    streams.emplace_back([&, stream] {
+      // Half of the chunks each: each comes three times.
+      std::vector<v1::WeightChunk> mine;
+      for (size_t i = 0; i < all.size(); ++i) {
+        if ((i + static_cast<size_t>(stream)) % 2 == 0) mine.push_back(all[i]);
+      }
+      std::shuffle(mine.begin(), mine.end(), std::mt19937(static_cast<uint32_t>(stream)));
+      const auto pushed = server_.NewClient()->Push(mine);
+      EXPECT_TRUE(pushed.ok()) << pushed.status();
+    });
+  }
+  for (std::thread& stream : streams) stream.join();
+  const auto model = client_->GetModel("m");
+  ASSERT_TRUE(model.ok());
+  EXPECT_EQ(model->updates(0).landed_bytes(), 60'001u);
+  EXPECT_EQ(model->updates(0).open_streams(), 0u);
+  ASSERT_TRUE(client_->Commit("m", begun->update_id()).ok());
+  EXPECT_EQ(client_->PullTensors("m").value(), DataOf(tensors));
+}
+
+TEST_P(ServiceFlowTest, AnEmptyModelIsAVersion) {
+  EXPECT_TRUE(client_->PushVersion("m", 1, {}).ok());
+  EXPECT_TRUE(client_->PullTensors("m").value().empty());
+  EXPECT_EQ(client_->GetModel("m")->current_version(), 1u);
+}
+
+TEST_P(ServiceFlowTest, AModelOfEmptyTensorsNeedsNoChunk) {
+  const std::vector<TestTensor> tensors = {MakeTensor("a", DType::kF32, {0}, 1),
+                                           MakeTensor("b", DType::kU8, {5, 0}, 1)};
+  const auto begun = client_->Begin(BeginRequest("m", 1, tensors));
+  ASSERT_TRUE(begun.ok());
+  EXPECT_EQ(begun->missing_size(), 0);
+  // One is taken all the same.
+  EXPECT_TRUE(client_->Push({ChunkOf(tensors[0], 0, 0, begun->update_id())}).ok());
+  EXPECT_TRUE(client_->Commit("m", begun->update_id()).ok());
+  EXPECT_EQ(client_->PullTensors("m").value(), DataOf(tensors));
+}
+
+TEST_P(ServiceFlowTest, VersionsFollowEachOtherAndRollBack) {
+  for (uint64_t version = 1; version <= 3; ++version) {
+    ASSERT_TRUE(client_->PushVersion("m", version, VariedTensors(version)).ok());
+    EXPECT_EQ(client_->PullTensors("m").value(), DataOf(VariedTensors(version)));
+  }
+  const auto rolled = client_->Rollback("m", 2);
+  ASSERT_TRUE(rolled.ok()) << rolled.status();
+  EXPECT_EQ(rolled->previous_version(), 3u);
+  EXPECT_EQ(rolled->model().current_version(), 2u);
+  EXPECT_EQ(rolled->model().highest_version(), 3u);
+  EXPECT_EQ(client_->PullTensors("m").value(), DataOf(VariedTensors(2)));
+  EXPECT_EQ(client_->PullTensors("m", 3).value(), DataOf(VariedTensors(3)));
+  ExpectError(client_->Rollback("m", 1).status(), StatusCode::kNotFound, {"does not hold version 1", "it holds 2, 3"});
+}
+
+TEST_P(ServiceFlowTest, ARestartServesWhatWasCommittedAndForgetsTheRest) {
+  ASSERT_TRUE(client_->PushVersion("m", 1, VariedTensors(1)).ok());
+  const auto begun = client_->Begin(BeginRequest("m", 2, VariedTensors(2)));
+  ASSERT_TRUE(begun.ok());
+  const auto chunks = ChunksOf(VariedTensors(2), 1000, begun->update_id());
+  ASSERT_TRUE(client_->Push({chunks[0]}).ok());
+  server_.Restart();
+  client_ = server_.NewClient();
+  EXPECT_EQ(client_->PullTensors("m").value(), DataOf(VariedTensors(1)));
+  EXPECT_THAT(NamesIn(absl::StrCat(server_.data_dir(), "/m")), ElementsAre("1", "current"));
+  ExpectError(client_->Push({chunks[0]}).status(), StatusCode::kNotFound, {"no update", "begin it again"});
+  EXPECT_TRUE(client_->PushVersion("m", 2, VariedTensors(2)).ok());
+}
+
+TEST_P(ServiceFlowTest, CommitAndAbortRepeatTheirAnswers) {
+  const auto tensors = VariedTensors(1);
+  const auto begun = client_->Begin(BeginRequest("m", 1, tensors));
+  ASSERT_TRUE(client_->Push(ChunksOf(tensors, 1000, begun->update_id())).ok());
+  const auto first = client_->Commit("m", begun->update_id());
+  const auto second = client_->Commit("m", begun->update_id());
+  ASSERT_TRUE(first.ok() && second.ok()) << first.status() << second.status();
+  EXPECT_EQ(first->SerializeAsString(), second->SerializeAsString());
+  const auto next = client_->Begin(BeginRequest("m", 2, tensors));
+  EXPECT_TRUE(client_->Abort("m", next->update_id(), "no longer wanted").ok());
+  EXPECT_TRUE(client_->Abort("m", next->update_id(), "").ok());
+  const auto model = client_->GetModel("m");
+  EXPECT_EQ(model->updates(0).state(), v1::UPDATE_STATE_ABORTED);
+  EXPECT_EQ(model->updates(0).reason(), "aborted by its sender: no longer wanted");
+  EXPECT_EQ(model->updates(1).state(), v1::UPDATE_STATE_COMMITTED);
+}
+
+TEST_P(ServiceFlowTest, ListModelsNamesThemAll) {
+  ASSERT_TRUE(client_->PushVersion("b", 1, VariedTensors(1)).ok());
+  ASSERT_TRUE(client_->PushVersion("a", 2, VariedTensors(1)).ok());
+  v1::ListModelsResponse response;
+  ASSERT_TRUE(client_->stub().ListModels(NewContext().get(), {}, &response).ok());
+  ASSERT_EQ(response.models_size(), 2);
+  EXPECT_EQ(response.models(0).name(), "a");
+  EXPECT_EQ(response.models(1).name(), "b");
+  const v1::VersionInfo& version = response.models(0).versions(0);
+  EXPECT_EQ(version.version(), 2u);
+  EXPECT_EQ(version.tensors(), 7u);
+  EXPECT_GT(version.commit_time().seconds(), 0);
+  EXPECT_EQ(version.manifest_crc32c(), response.models(1).versions(0).manifest_crc32c()) << "the same manifest";
+}
+
+TEST_P(ServiceFlowTest, AFullDiskIsAnErrorOnTheCallAndHarmsNothing) {
+  std::atomic<bool> full{false};
+  TestServerOptions options = Options();
+  options.device.fallocate = [&](int fd, uint64_t offset, uint64_t bytes) {
+    return full ? ENOSPC : SystemFallocate(fd, offset, bytes);
+  };
+  TestServer server(options);
+  const auto client = server.NewClient();
+  ASSERT_TRUE(client->PushVersion("m", 1, VariedTensors(1)).ok());
+  full = true;
+  ExpectError(client->PushVersion("m", 2, VariedTensors(2)), StatusCode::kResourceExhausted, {server.data_dir()});
+  EXPECT_EQ(client->PullTensors("m").value(), DataOf(VariedTensors(1)));
+  full = false;
+  // The update is still there: what is missing goes in once there is room.
+  EXPECT_TRUE(client->PushVersion("m", 2, VariedTensors(2)).ok());
+}
+
+}  // namespace
+}  // namespace weightstream

@@ -1,0 +1,47 @@
+// A whole server in the test's process, on a free port of the loopback interface and a data directory of its own.
+#ifndef WEIGHTSTREAM_SERVER_TEST_SERVER_H_
+#define WEIGHTSTREAM_SERVER_TEST_SERVER_H_
+
+#include <memory>
+#include <string>
+
+#include "kernels/host_device.h"
+#include "server/server.h"
+#include "server/test_client.h"
+
+namespace weightstream {
+
+struct TestServerOptions {
+  // The bucket is small, so that small tensors take many chunks.
+  TestServerOptions() { limits.bucket_bytes = 1000; }
+
+  Limits limits;
+  HostDeviceOptions device;
+  std::string listen = "127.0.0.1:0";
+  // Made anew where empty.
+  std::string data_dir;
+};
+
+class TestServer {
+ public:
+  // Fails the test if the server does not start.
+  explicit TestServer(TestServerOptions options = {});
+
+  Server& server() { return *server_; }
+  const std::string& data_dir() const { return options_.data_dir; }
+  // A client with a connection of its own.
+  std::unique_ptr<TestClient> NewClient() const { return std::make_unique<TestClient>(server_->address()); }
+
+  // Stops and starts again on the same data directory, at another port. Clients must be made anew.
+  void Restart();
+
+ private:
+  void Start();
+
+  TestServerOptions options_;
+  std::unique_ptr<Server> server_;
+};
+
+}  // namespace weightstream
+
+#endif  // WEIGHTSTREAM_SERVER_TEST_SERVER_H_

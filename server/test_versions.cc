@@ -1,0 +1,33 @@
+#include "server/test_versions.h"
+
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+#include "server/durable_files.h"
+#include "server/test_update.h"
+#include "tensor/test_files.h"
+
+namespace weightstream {
+
+SafetensorsLayout OneTensorLayout(uint64_t bytes) {
+  return LayOutSafetensors({ByteTensor("w", bytes)}, {{"format", "pt"}}).value();
+}
+
+std::string VersionFile(uint64_t seed, uint64_t bytes) {
+  return absl::StrCat(EncodeSafetensorsHeader(OneTensorLayout(bytes)), PatternBytes(seed, bytes));
+}
+
+void WriteVersion(const std::string& folder, uint64_t seed) {
+  ASSERT_TRUE(MakeFolder(folder).ok());
+  WriteTestFile(absl::StrCat(folder, "/model.safetensors"), VersionFile(seed));
+}
+
+absl::StatusOr<VersionRecord> PublishVersion(ModelStore& store, const std::string& model, uint64_t version) {
+  const std::string update = absl::StrCat("u", version);
+  absl::StatusOr<std::string> path =
+      store.CreateIncoming(model, update, EncodeSafetensorsHeader(OneTensorLayout(1000)));
+  if (!path.ok()) return path.status();
+  WriteTestFile(*path, VersionFile(version));
+  return store.Publish(model, update, version);
+}
+
+}  // namespace weightstream
