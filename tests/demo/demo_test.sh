@@ -1,0 +1,48 @@
+#!/bin/bash
+# The demo runs to its end with its own checkpoint and with one that is given, fails where it should, leaves nothing.
+set -euo pipefail
+export TMPDIR=$TEST_TMPDIR
+export WEIGHTSTREAM_DEMO_MIB=24
+here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+
+fail() {
+  echo "demo_test: $*" >&2
+  exit 1
+}
+
+left() {
+  find "$TEST_TMPDIR" /dev/shm -maxdepth 1 -name 'weightstream-demo.*' -user "$(id -un)" | sort
+}
+
+before=$(left)
+
+# What it shows, and in which order.
+expect() {
+  local output=$1
+  shift
+  local pattern
+  for pattern in "$@"; do
+    grep -q -- "$pattern" <<<"$output" || fail "no '$pattern' in:"$'\n'"$output"
+  done
+}
+
+output=$("$here/demo.sh" "$WEIGHTSTREAM_SERVER" "$WEIGHTSTREAM" 2>&1) || fail "the demo failed:"$'\n'"$output"
+echo "$output"
+expect "$output" 'weightstream push' 'every byte is equal' 'every byte was the same' 'version 1 is current' \
+  'weightstream status' 'nothing of it is left'
+
+# With a checkpoint of one's own, which stays.
+/usr/bin/python3 "$here/make_checkpoint.py" "$TEST_TMPDIR/my model" --mib=2 --shards=2
+output=$("$here/demo.sh" "$WEIGHTSTREAM_SERVER" "$WEIGHTSTREAM" "$TEST_TMPDIR/my model" 2>&1) ||
+  fail "the demo of a given checkpoint failed:"$'\n'"$output"
+expect "$output" 'my\\ model' 'every byte was the same'
+[[ $(find "$TEST_TMPDIR/my model" -name '*.safetensors' | wc -l) == 2 ]] || fail "the given checkpoint changed"
+
+# With one that is broken it fails, and cleans up all the same.
+rm "$TEST_TMPDIR/my model/model-00002-of-00002.safetensors"
+code=0
+output=$("$here/demo.sh" "$WEIGHTSTREAM_SERVER" "$WEIGHTSTREAM" "$TEST_TMPDIR/my model" 2>&1) || code=$?
+[[ "$code" == 1 ]] || fail "a broken checkpoint ended with $code:"$'\n'"$output"
+expect "$output" 'NOT_FOUND'
+
+[[ "$(left)" == "$before" ]] || fail "something is left: $(left)"

@@ -1,0 +1,186 @@
+"""Processes are killed (SIGKILL) at any moment: readers see whole versions, and what had landed is not sent again."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import time
+import unittest
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.end_to_end.checkpoints import filled_tensor, write_filled
+from tests.end_to_end.current_reader import Reader
+from tests.end_to_end.harness import EndToEndTest
+from tests.end_to_end.processes import Command, Server
+from tests.end_to_end.waiting import DeadlineError, let_pass
+
+MIB = 1 << 20
+WORDS = (MIB, 3, 2 * MIB, MIB // 2, 1)
+TOTAL_BYTES = 8 * sum(WORDS)
+# More than any buffer between the two processes, less than the model.
+MID_PUSH_BYTES = 16 * MIB
+
+SEED = int(os.environ.get("WEIGHTSTREAM_TEST_SEED", "2026"))
+KILLS_AT_RANDOM = 10
+KILLS_IN_COMMIT = 10
+
+
+class Killed(EndToEndTest):
+    def source(self, version: int, name: str = "") -> Path:
+        return write_filled(self.folder / f"{name or version}.safetensors", version, WORDS)
+
+    def start_push(self, path: Path, address: str, *flags: str) -> Command:
+        return self.start_command("push", path, f"--to={address}", "--model=model", *flags)
+
+    def assert_filled(self, server: Server, version: int) -> None:
+        self.assert_current(server, "model", [filled_tensor(f"filled.{i}", n, version) for i, n in enumerate(WORDS)])
+
+    # ---- The client ------------------------------------------------------------------------------------------------
+
+    def kill_in_mid_push(self, server: Server, path: Path, *flags: str) -> None:
+        proxy = self.start_proxy(server, MID_PUSH_BYTES)
+        command = self.start_push(path, proxy.address, *flags)
+        self.await_landed(server, "model", 4 * MIB)
+        command.kill()
+        proxy.close()
+        server.await_quiet()
+
+    def check_resume(self, *server_flags: str) -> None:
+        server = self.start_server(*server_flags, data_dir=self.data_dir(server_flags[0]))
+        source = self.source(1)
+        self.kill_in_mid_push(server, source)
+        resumed = self.push(source, server.address, "model").json["servers"][0]
+        self.assertGreaterEqual(resumed["resumed_bytes"], 4 * MIB)
+        self.assertLess(resumed["sent_bytes"], TOTAL_BYTES)
+        self.assertEqual(resumed["resumed_bytes"] + resumed["sent_bytes"], TOTAL_BYTES)
+        self.assert_filled(server, 1)
+
+    def test_a_new_process_sends_only_what_a_killed_one_had_not_landed(self) -> None:
+        self.check_resume("--device=host")
+
+    def test_the_same_through_staging(self) -> None:
+        self.check_resume("--device=host-staged")
+
+    def test_other_bytes_are_never_mixed_into_what_a_killed_process_left(self) -> None:
+        server = self.start_server()
+        self.kill_in_mid_push(server, self.source(1, "same-name"), "--version=1")
+        other = self.source(2, "same-name")
+        outcome = self.push(other, server.address, "model", "--version=1").json["servers"][0]
+        self.assertEqual((outcome["resumed_bytes"], outcome["sent_bytes"]), (0, TOTAL_BYTES))
+        self.assert_filled(server, 2)
+
+    def test_a_cut_connection_costs_the_chunks_in_flight_only(self) -> None:
+        server = self.start_server()
+        proxy = self.start_proxy(server, MID_PUSH_BYTES)
+        command = self.start_push(self.source(1), proxy.address)
+        self.await_landed(server, "model", 4 * MIB)
+        self.assertGreater(proxy.cut(), 0)
+        proxy.allow(None)
+        outcome = command.outcome()
+        self.assertEqual(outcome.code, 0, outcome.stderr)
+        sent = outcome.json["servers"][0]
+        self.assertGreaterEqual(sent["retries"], 1)
+        missing = [int(m) for m in re.findall(r" update_resumed .* missing_bytes=(\d+)", server.log())]
+        self.assertLessEqual(missing[0], TOTAL_BYTES - 4 * MIB)
+        # Not what was sent before the cut, and then everything again.
+        self.assertLess(sent["sent_bytes"], 2 * TOTAL_BYTES)
+        self.assert_filled(server, 1)
+
+    # ---- The server ------------------------------------------------------------------------------------------------
+
+    def state_of_commit(self, model: Path, version: int) -> str:
+        """How far a commit got, from the names alone."""
+        current = str((model / "current").readlink())
+        if current == str(version):
+            return "current"
+        if (model / str(version)).exists():
+            return "renamed, not current"
+        if (model / ".next").is_symlink():
+            return "intent written"
+        return "receiving" if any(model.glob(".incoming-*")) else "not begun"
+
+    def kill_at_random(self, rng: random.Random, usual_seconds: float) -> float:
+        delay = rng.uniform(0, 1.2 * usual_seconds)
+        let_pass(delay)
+        return delay
+
+    def await_commit(self, rng: random.Random, model: Path, version: int) -> float:
+        """Spins (the moments are microseconds long) until a commit has begun, then some steps longer."""
+        wanted = (model / ".next", model / str(version))
+        deadline = time.monotonic() + 60
+        while not any(os.path.lexists(path) for path in wanted):
+            if time.monotonic() > deadline:
+                raise DeadlineError("no commit within 60 seconds")
+        # Up to a fifth of a millisecond on: between the steps that follow.
+        later = time.monotonic() + rng.uniform(0, 0.0002)
+        while time.monotonic() < later:
+            pass
+        return 0.0
+
+    def kill_servers(self, in_commit: Sequence[bool], on_disk: bool) -> None:
+        rng = random.Random(SEED)
+        print(f"WEIGHTSTREAM_TEST_SEED={SEED}")
+        data_dir = self.data_dir(on_disk=on_disk)
+        server = self.start_server(data_dir=data_dir)
+        address = server.address
+        began = time.monotonic()
+        self.push(self.source(1), address, "model", "--version=1")
+        usual_seconds = time.monotonic() - began
+        reader = Reader(data_dir / "model")
+        self.addCleanup(reader.kill)
+        reader.await_first()
+        states: Counter[str] = Counter()
+        for version, commit in enumerate(in_commit, start=2):
+            command = self.start_push(self.source(version), address, f"--version={version}")
+            if commit:
+                self.await_commit(rng, data_dir / "model", version)
+            else:
+                self.kill_at_random(rng, usual_seconds)
+            server.kill()
+            states[self.state_of_commit(data_dir / "model", version)] += 1
+            server = self.start_server(data_dir=data_dir, listen=address)
+            # The same client lives through it, and knows in the end what became of its version.
+            outcome = command.outcome()
+            self.assertEqual(outcome.code, 0, f"version {version}: {outcome.stdout}\n{outcome.stderr}")
+            self.assert_filled(server, version)
+            (self.folder / f"{version}.safetensors").unlink()
+        result = reader.result()
+        print(f"killed when {dict(states)}; the reader: {result}")
+        self.assertIsNone(result["error"])
+        self.assertEqual(result["versions"][-1], 1 + len(in_commit))
+
+    def test_the_server_at_random_moments_in_shared_memory(self) -> None:
+        self.kill_servers([False] * KILLS_AT_RANDOM, on_disk=False)
+
+    def test_the_server_at_random_moments_on_disk(self) -> None:
+        self.kill_servers([False] * KILLS_AT_RANDOM, on_disk=True)
+
+    def test_the_server_in_commits_in_shared_memory(self) -> None:
+        self.kill_servers([True] * KILLS_IN_COMMIT, on_disk=False)
+
+    def test_the_server_in_commits_on_disk(self) -> None:
+        self.kill_servers([True] * KILLS_IN_COMMIT, on_disk=True)
+
+    def test_a_restart_removes_what_was_half_received_and_serves_what_was_committed(self) -> None:
+        server = self.start_server()
+        self.push(self.source(1), server.address, "model")
+        proxy = self.start_proxy(server, MID_PUSH_BYTES)
+        command = self.start_push(self.source(2), proxy.address)
+        self.await_landed(server, "model", 4 * MIB)
+        server.kill()
+        command.signal(signal.SIGKILL)
+        self.assertEqual(len(list((server.data_dir / "model").glob(".incoming-*"))), 1)
+        server = self.start_server()
+        self.assert_no_partial_files(server)
+        self.assert_filled(server, 1)
+        status = self.weightstream("status", f"--to={server.address}", "--model=model")
+        (model,) = status.json["servers"][0]["models"]
+        self.assertEqual((model["current_version"], model["updates"]), (1, []))
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,163 @@
+"""A receiver that fails at any step, lies, or falls silent: the command ends in time with the receiver's own words."""
+
+from __future__ import annotations
+
+import threading
+import unittest
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import numpy as np
+
+from tests.end_to_end.checkpoints import random_tensor, write_safetensors
+from tests.end_to_end.fake_server import FakeServer, everything_is_missing
+from tests.end_to_end.harness import EndToEndTest
+from tests.end_to_end.processes import Outcome
+
+MIB = 1 << 20
+
+# The promise: an error within that long.
+PROMISED_SECONDS = 30
+# What most tests ask for instead, so as not to take that long each.
+CLIENT_FLAGS = ("--stall-seconds=2", "--connect-seconds=2")
+
+
+class MisbehavingReceiver(EndToEndTest):
+    """A fake server fails in its own words; the command must end with these, whatever it does afterwards."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        tensor = random_tensor(np.random.default_rng(1), "tensor", "U8", (4 * MIB,))
+        self.source = write_safetensors(self.folder / "source.safetensors", [tensor])
+
+    def push_to(self, server: FakeServer, *flags: str, seconds: float = PROMISED_SECONDS) -> Outcome:
+        arguments = ("push", self.source, f"--to={server.address}", "--model=model", "--version=1")
+        outcome = self.weightstream(*arguments, *flags, code=1, seconds=seconds)
+        print(outcome.error)
+        self.assertIn(server.address, outcome.stderr)
+        return outcome
+
+    @staticmethod
+    def failing_after(chunks: int, code: grpc.StatusCode, words: str) -> Any:
+        def push(requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
+            for number, _ in enumerate(requests, start=1):
+                if number > chunks:
+                    break
+            context.abort(code, words)
+
+        return push
+
+    def test_fails_at_begin(self) -> None:
+        def begin(_request: Any, context: grpc.ServicerContext) -> Any:
+            context.abort(grpc.StatusCode.INTERNAL, "the arena caught fire")
+
+        with FakeServer(self.failing_after(0, grpc.StatusCode.OK, ""), begin) as server:
+            self.assertIn("INTERNAL: ", self.push_to(server).error)
+            self.assertIn("the arena caught fire", self.push_to(server).error)
+            self.assertEqual(server.chunks, 0)
+
+    def test_fails_at_the_first_chunk(self) -> None:
+        with FakeServer(self.failing_after(0, grpc.StatusCode.INTERNAL, "the first chunk is cursed")) as server:
+            self.assertIn("the first chunk is cursed", self.push_to(server, "--connections=1").error)
+
+    def test_fails_at_a_later_chunk(self) -> None:
+        with FakeServer(self.failing_after(7, grpc.StatusCode.INVALID_ARGUMENT, "the eighth is cursed")) as server:
+            outcome = self.push_to(server, "--connections=1")
+            self.assertIn("INVALID_ARGUMENT", outcome.error)
+            self.assertIn("the eighth is cursed", outcome.error)
+            self.assertGreaterEqual(server.chunks, 8)
+
+    def test_fails_one_of_several_streams(self) -> None:
+        fail = self.failing_after(3, grpc.StatusCode.RESOURCE_EXHAUSTED, "the disk is full of eels")
+        with FakeServer(fail) as server:
+            outcome = self.push_to(server, "--connections=4")
+            self.assertIn("the disk is full of eels", outcome.error)
+
+    def test_loses_every_stream_again_and_again(self) -> None:
+        with FakeServer(self.failing_after(2, grpc.StatusCode.UNAVAILABLE, "try me again")) as server:
+            outcome = self.push_to(server, *CLIENT_FLAGS, "--max-attempts=3")
+            self.assertIn("try me again", outcome.error)
+            self.assertGreater(server.begins, 1)
+
+    def test_fails_at_commit(self) -> None:
+        def push(requests: Iterator[Any], _context: grpc.ServicerContext) -> Any:
+            for _ in requests:
+                pass
+            raise AssertionError("not used")
+
+        # Commit is not served at all: UNIMPLEMENTED is an answer too. Nothing is missing, so nothing is pushed.
+        def begin(request: Any, context: grpc.ServicerContext) -> Any:
+            response = everything_is_missing(request, context)
+            del response.missing[:]
+            response.missing_bytes = 0
+            return response
+
+        with FakeServer(push, begin) as server:
+            self.assertIn("UNIMPLEMENTED", self.push_to(server).error)
+
+    def test_takes_nothing(self) -> None:
+        closing = threading.Event()
+
+        def push(_requests: Iterator[Any], _context: grpc.ServicerContext) -> Any:
+            closing.wait(2 * PROMISED_SECONDS)
+            raise AssertionError("the test is over")
+
+        with FakeServer(push) as server:
+            outcome = self.push_to(server, *CLIENT_FLAGS)
+            closing.set()
+            self.assertIn("DEADLINE_EXCEEDED", outcome.error)
+            self.assertIn("no progress", outcome.error)
+
+    def test_takes_everything_and_never_says_so(self) -> None:
+        closing = threading.Event()
+
+        def push(requests: Iterator[Any], _context: grpc.ServicerContext) -> Any:
+            for _ in requests:
+                pass
+            closing.wait(2 * PROMISED_SECONDS)
+            raise AssertionError("the test is over")
+
+        with FakeServer(push) as server:
+            outcome = self.push_to(server, *CLIENT_FLAGS)
+            closing.set()
+            self.assertIn("DEADLINE_EXCEEDED", outcome.error)
+
+    def test_never_answers_begin(self) -> None:
+        closing = threading.Event()
+
+        def begin(_request: Any, context: grpc.ServicerContext) -> Any:
+            closing.wait(3 * PROMISED_SECONDS)
+            context.abort(grpc.StatusCode.INTERNAL, "the test is over")
+
+        with FakeServer(self.failing_after(0, grpc.StatusCode.INTERNAL, ""), begin) as server:
+            outcome = self.push_to(server, *CLIENT_FLAGS, seconds=PROMISED_SECONDS + 15)
+            closing.set()
+            self.assertIn("DEADLINE_EXCEEDED", outcome.error)
+
+    def test_lies_about_what_is_missing(self) -> None:
+        lies: dict[str, Any] = {
+            "a tensor that is none of ours": {"name": "stranger", "range": (0, 1)},
+            "a range past the end": {"name": "tensor", "range": (0, 2**63)},
+            "a range that ends before it begins": {"name": "tensor", "range": (10, 5)},
+        }
+        for what, lie in lies.items():
+            with self.subTest(what):
+
+                def begin(request: Any, context: grpc.ServicerContext, lie: Any = lie) -> Any:
+                    response = everything_is_missing(request, context)
+                    del response.missing[:]
+                    begin, end = lie["range"]
+                    response.missing.add(name=lie["name"]).ranges.add(begin=begin, end=end)
+                    return response
+
+                with FakeServer(
+                    self.failing_after(0, grpc.StatusCode.INTERNAL, "pushed all the same"), begin
+                ) as server:
+                    outcome = self.push_to(server)
+                    self.assertNotIn("pushed all the same", outcome.error)
+                    self.assertEqual(server.chunks, 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
