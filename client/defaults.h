@@ -48,8 +48,8 @@ inline constexpr absl::Duration kSupervisionInterval = absl::Milliseconds(50);
 // Where the version is to be chosen, how long servers that do not answer are waited for once one has.
 inline constexpr absl::Duration kVersionGrace = absl::Seconds(3);
 
-// A server that has everything, and waits for a slower one, is asked this often whether it still has: this keeps its
-// update from ending by idleness, and notices a restart early.
+// A server that has everything, and waits for a slower one, is asked this often, or twice in TimeLimits::stall, whether
+// it still has: this keeps its update from ending by idleness, and notices a restart early.
 inline constexpr absl::Duration kHoldInterval = absl::Seconds(15);
 
 // For the parting AbortUpdate, which must not hold up the report of the failure that led to it.

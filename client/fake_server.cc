@@ -5,6 +5,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -33,6 +36,12 @@ FakeServer::FakeServer(Hooks hooks, uint64_t bucket_limit_bytes)
     : hooks_(std::move(hooks)), bucket_limit_bytes_(bucket_limit_bytes), service_(std::make_unique<Service>(*this)) {
   grpc::ServerBuilder builder;
   builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port_);
+  // Not in the test's own folder, whose path may be too long for a socket's.
+  char folder[] = "/tmp/fake-server-XXXXXX";
+  if (mkdtemp(folder) == nullptr) std::abort();
+  folder_ = folder;
+  unix_address_ = absl::StrCat("unix:", folder_, "/socket");
+  builder.AddListeningPort(unix_address_, grpc::InsecureServerCredentials());
   builder.SetMaxReceiveMessageSize(static_cast<int>(bucket_limit_bytes_) + (64 << 10));
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 50);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
@@ -41,7 +50,11 @@ FakeServer::FakeServer(Hooks hooks, uint64_t bucket_limit_bytes)
   address_ = absl::StrCat("127.0.0.1:", port_);
 }
 
-FakeServer::~FakeServer() { server_->Shutdown(std::chrono::system_clock::now()); }
+FakeServer::~FakeServer() {
+  server_->Shutdown(std::chrono::system_clock::now());
+  std::error_code ignored;
+  std::filesystem::remove_all(folder_, ignored);
+}
 
 uint64_t FakeServer::Update::missing_bytes() const {
   uint64_t bytes = 0;

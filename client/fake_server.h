@@ -54,6 +54,8 @@ class FakeServer {
   // 127.0.0.1:PORT.
   const std::string& address() const { return address_; }
   int port() const { return port_; }
+  // The same server on a socket in a folder of its own: unix:PATH.
+  const std::string& unix_address() const { return unix_address_; }
 
   // As after a restart: committed versions stay, updates are forgotten.
   void ForgetUpdates();
@@ -111,6 +113,8 @@ class FakeServer {
   const uint64_t bucket_limit_bytes_;
   int port_ = 0;
   std::string address_;
+  std::string folder_;
+  std::string unix_address_;
 
   mutable absl::Mutex mutex_;
   std::map<std::string, ModelState> models_ ABSL_GUARDED_BY(mutex_);

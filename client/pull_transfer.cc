@@ -168,10 +168,10 @@ absl::Status PullTransfer::WaitAfter(absl::Duration began, const absl::Status& f
   if (progressed) {
     budget_.Progressed();
     budget_.LastAlive(watch_.last_progress());
-  } else if (absl::IsUnavailable(failure)) {
-    wait = budget_.NoAnswer(began, failure);
-  } else {
+  } else if (absl::IsDataLoss(failure) || absl::IsInternal(failure)) {
     wait = budget_.Fruitless(failure);
+  } else {
+    wait = budget_.NoAnswer(began, failure);
   }
   if (!wait.ok()) return wait.status();
   if (control_.stop().WaitFor(*wait)) return control_.stop().cause();

@@ -73,6 +73,20 @@ TEST_F(PushCommitTest, ACommitThatWasLostInARestartIsDoneAgain) {
   model_.ExpectHeldBy(server);
 }
 
+TEST_F(PushCommitTest, AServerThatLosesEveryCommitIsGivenUp) {
+  FakeServer::Hooks hooks;
+  hooks.before_commit = [this](const Context&) {
+    server_->ForgetUpdates();
+    return absl::OkStatus();
+  };
+  FakeServer server(hooks);
+  server_ = &server;
+  options_.max_attempts = 3;
+  const ServerOutcome outcome = PushTo(server);
+  EXPECT_EQ(outcome.status, absl::NotFoundError("gave up after 3 commits without effect: unknown update"));
+  EXPECT_EQ(outcome.sent_bytes, 3 * model_.total_bytes());
+}
+
 TEST_F(PushCommitTest, AnotherSendersVersionIsNotTakenForOurs) {
   FakeServer::Hooks hooks;
   hooks.after_commit = [this](const Context&) {

@@ -194,7 +194,7 @@ TEST(PushFailureTest, AFrozenMachineIsFoundOutWithinTheLimits) {
   options.limits.keepalive_timeout = absl::Seconds(1);
   const absl::Time began = absl::Now();
   const ServerOutcome outcome = PushTo(proxy.address(), model, options);
-  EXPECT_LT(absl::Now() - began, absl::Seconds(20));
+  EXPECT_LT(absl::Now() - began, absl::Seconds(10));
   EXPECT_TRUE(absl::IsUnavailable(outcome.status) || absl::IsDeadlineExceeded(outcome.status)) << outcome.status;
 }
 

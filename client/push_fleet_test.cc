@@ -2,10 +2,12 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <functional>
 #include <string>
 
 #include "absl/strings/match.h"
 #include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
 #include "client/fake_server.h"
 #include "client/flaky_proxy.h"
 #include "client/push.h"
@@ -23,12 +25,11 @@ std::string DeadAddress() {
   return gone.address();
 }
 
-FakeServer::Hooks RefuseChunk(int which) {
-  FakeServer::Hooks hooks;
-  hooks.on_chunk = [which](const Context&, v1::WeightChunk&, int number) {
-    return number >= which ? absl::InvalidArgumentError("no more") : absl::OkStatus();
-  };
-  return hooks;
+// At most for half a minute; the test then fails by what it expects.
+void WaitUntil(const std::function<bool()>& condition) {
+  const absl::Notification never;
+  const absl::Time end = absl::Now() + absl::Seconds(30);
+  while (!condition() && absl::Now() < end) never.WaitForNotificationWithTimeout(absl::Milliseconds(1));
 }
 
 TEST(PushFleetTest, AllServersGetTheSameVersion) {
@@ -48,7 +49,13 @@ TEST(PushFleetTest, AllServersGetTheSameVersion) {
 
 TEST(PushFleetTest, AFailureCommitsNowhereAndFreesTheOthers) {
   const TestModel model(kModelBytes);
-  FakeServer good, bad(RefuseChunk(4)), other;
+  FakeServer good, other;
+  FakeServer::Hooks hooks;
+  hooks.on_chunk = [&](const Context&, v1::WeightChunk&, int) {
+    WaitUntil([&] { return good.landed_bytes() > 0 && other.landed_bytes() > 0; });
+    return absl::InvalidArgumentError("no more");
+  };
+  FakeServer bad(hooks);
   const auto result = Push(*model.Source(), {good.address(), bad.address(), other.address()}, TestOptions());
   ASSERT_TRUE(result.ok());
   EXPECT_EQ(result->status, absl::InvalidArgumentError(bad.address() + ": no more"));
@@ -60,7 +67,7 @@ TEST(PushFleetTest, AFailureCommitsNowhereAndFreesTheOthers) {
     EXPECT_EQ(result->servers[i].status,
               absl::AbortedError("not committed: " + bad.address() + " failed: INVALID_ARGUMENT: no more"));
   }
-  // Whether or not they had begun, nothing of it is left with them; what the bad one holds may be resumed.
+  // Nothing of it is left with them; what the bad one holds may be resumed.
   EXPECT_EQ(good.State("m").updates_size() + other.State("m").updates_size(), 0);
   EXPECT_TRUE(bad.aborts().empty());
 }
@@ -129,10 +136,7 @@ TEST(PushFleetTest, ASlowServerDoesNotStopOthersFromReceiving) {
   FakeServer::Hooks hooks;
   hooks.on_chunk = [&](const Context&, v1::WeightChunk&, int number) {
     // The slow one goes on only once the fast one has everything.
-    const absl::Notification never;
-    while (number == 0 && fast.landed_bytes() < model.total_bytes()) {
-      never.WaitForNotificationWithTimeout(absl::Milliseconds(1));
-    }
+    if (number == 0) WaitUntil([&] { return fast.landed_bytes() == model.total_bytes(); });
     return absl::OkStatus();
   };
   FakeServer slow(hooks);
@@ -140,6 +144,30 @@ TEST(PushFleetTest, ASlowServerDoesNotStopOthersFromReceiving) {
   ASSERT_TRUE(result->status.ok()) << result->status;
   model.ExpectHeldBy(slow);
   model.ExpectHeldBy(fast);
+}
+
+TEST(PushFleetTest, AServerThatLosesEverythingWhileItWaitsIsFilledAgain) {
+  const TestModel model(kModelBytes);
+  FakeServer fast;
+  FakeServer::Hooks hooks;
+  hooks.on_chunk = [&](const Context&, v1::WeightChunk&, int number) {
+    if (number == 0) WaitUntil([&] { return fast.landed_bytes() == 2 * model.total_bytes(); });
+    return absl::OkStatus();
+  };
+  FakeServer slow(hooks);
+  bool forgotten = false;
+  PushOptions options = TestOptions();
+  options.limits.stall = absl::Seconds(4);
+  const auto result =
+      Push(*model.Source(), {slow.address(), fast.address()}, options, [&](const PushProgress& progress) {
+        if (forgotten || progress.server != fast.address() || progress.phase != PushPhase::kWaiting) return;
+        forgotten = true;
+        fast.ForgetUpdates();
+      });
+  ASSERT_TRUE(result->status.ok()) << result->status;
+  EXPECT_EQ(result->servers[1].sent_bytes, 2 * model.total_bytes());
+  model.ExpectHeldBy(fast);
+  model.ExpectHeldBy(slow);
 }
 
 TEST(PushFleetTest, NothingIsCommittedBeforeEveryServerHasEverything) {

@@ -113,10 +113,10 @@ void PushJob::StopOthers(const ServerSession& failed) {
 }
 
 void PushJob::ReportProgress() {
-  if (progress_ == nullptr) return;
   const absl::Duration now = MonotonicNow();
   for (size_t i = 0; i < sessions_.size(); ++i) {
     const std::vector<PushProgress> changes = sessions_[i]->TakePhaseChanges();
+    if (progress_ == nullptr) continue;
     for (const PushProgress& change : changes) progress_(change);
     if (!changes.empty()) reported_[i] = {changes.back(), now};
     // Other servers' changes bring us here more often than that.

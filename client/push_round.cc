@@ -10,6 +10,7 @@
 #include "client/channel.h"
 #include "client/failure_rules.h"
 #include "client/push_stream.h"
+#include "client/start_thread.h"
 
 namespace weightstream {
 namespace {
@@ -78,7 +79,12 @@ RoundResult RunPushRound(const PushContext& context, const std::string& address,
   const int streams =
       static_cast<int>(std::clamp<uint64_t>(plan.total_chunks(), 1, static_cast<uint64_t>(context.connections)));
   std::vector<std::thread> others;
-  for (int i = 1; i < streams; ++i) others.emplace_back(run, i);
+  for (int i = 1; i < streams; ++i) {
+    std::thread other;
+    // Where no more threads are to be had, the streams that there are take what this one would have sent.
+    if (!StartThread(other, [&run, i] { run(i); }).ok()) break;
+    others.push_back(std::move(other));
+  }
   run(0);
   for (std::thread& other : others) other.join();
   RoundResult result = verdicts.Result();

@@ -104,10 +104,10 @@ TEST(PushTest, ACommittedVersionIsAnErrorThatNamesTheServer) {
 
 TEST(PushTest, ReachesAServerThroughAnyFormOfAddress) {
   const TestModel model(1 << 20);
-  FakeServer server;
+  const FakeServer server;
   const std::string port = std::to_string(server.port());
   PushOptions options = TestOptions();
-  for (const std::string& address : {"localhost:" + port, "dns:///localhost:" + port}) {
+  for (const std::string& address : {"localhost:" + port, "dns:///localhost:" + port, server.unix_address()}) {
     const auto result = Push(*model.Source(), {address}, options);
     EXPECT_TRUE(result->status.ok()) << result->status;
     ++options.version;

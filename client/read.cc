@@ -47,11 +47,12 @@ absl::StatusOr<PullResult> Pull(const std::string& server, const ReadOptions& op
   ControlClient control(server, options.limits, stop);
   PullTransfer transfer(control, options, (std::filesystem::path(folder) / kFileName).string(), watch);
   absl::StatusOr<PullResult> result;
-  RunSupervised([&] { result = transfer.Run(); }, stop, watch, cancelled,
-                [&] {
-                  if (progress != nullptr && transfer.total_bytes() > 0)
-                    progress(transfer.done_bytes(), transfer.total_bytes());
-                });
+  const absl::Status ran = RunSupervised([&] { result = transfer.Run(); }, stop, watch, cancelled,
+                                         [&] {
+                                           if (progress != nullptr && transfer.total_bytes() > 0)
+                                             progress(transfer.done_bytes(), transfer.total_bytes());
+                                         });
+  if (!ran.ok()) return ran;
   if (!result.ok()) return Annotate(result.status(), server);
   return result;
 }
@@ -74,9 +75,10 @@ absl::StatusOr<VerifyResult> Verify(const WeightSource& source, const std::strin
     result = CompareByDigests(source, index, control, {options.model, options.version}, options.limits, budget, watch,
                               compared_bytes);
   };
-  RunSupervised(compare, stop, watch, cancelled, [&] {
+  const absl::Status ran = RunSupervised(compare, stop, watch, cancelled, [&] {
     if (progress != nullptr) progress(compared_bytes.load(), *total_bytes);
   });
+  if (!ran.ok()) return ran;
   if (!result.ok()) return Annotate(result.status(), server);
   return result;
 }

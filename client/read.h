@@ -48,6 +48,7 @@ struct Difference {
 
 struct VerifyResult {
   uint64_t version = 0;
+  // Compared byte by byte: what both sides have, in the same dtype and shape.
   uint64_t total_bytes = 0;
   uint64_t tensors = 0;
   // At most 100 are listed; `differing_tensors` counts all.

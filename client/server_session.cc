@@ -5,7 +5,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/defaults.h"
+#include "client/failure_rules.h"
 #include "client/monotonic_clock.h"
+#include "client/start_thread.h"
 
 namespace weightstream {
 
@@ -19,8 +21,13 @@ ServerSession::ServerSession(const PushContext& context, std::string address, st
 ServerSession::~ServerSession() = default;
 
 void ServerSession::Start(bool ask_versions) {
+  {
+    absl::MutexLock lock(&mutex_);
+    started_ = MonotonicNow();
+  }
   Enter(Stage::kAsking, PushPhase::kConnecting);
-  thread_ = std::thread([this, ask_versions] { Run(ask_versions); });
+  const absl::Status started = StartThread(thread_, [this, ask_versions] { Run(ask_versions); });
+  if (!started.ok()) Finish(started);
 }
 
 void ServerSession::Join() {
@@ -28,10 +35,6 @@ void ServerSession::Join() {
 }
 
 void ServerSession::Run(bool ask_versions) {
-  {
-    absl::MutexLock lock(&mutex_);
-    started_ = MonotonicNow();
-  }
   const absl::Status status = Perform(ask_versions);
   if (!status.ok()) AbortIfAsked();
   Finish(status);
@@ -75,6 +78,8 @@ absl::StatusOr<std::shared_ptr<const v1::BeginUpdateRequest>> ServerSession::Awa
 }
 
 absl::Status ServerSession::TransferAndCommit(UpdateTransfer& transfer) {
+  // Each found the update gone, or bytes missing from it.
+  int failed_commits = 0;
   bool commit_sent = false;
   for (;;) {
     const absl::StatusOr<UpdateTransfer::End> end = transfer.Run(commit_sent);
@@ -95,10 +100,12 @@ absl::Status ServerSession::TransferAndCommit(UpdateTransfer& transfer) {
       path_ = commit->path;
       return absl::OkStatus();
     }
-    const absl::StatusOr<absl::Duration> wait = budget_.Fruitless(commit->cause);
-    if (!wait.ok()) return wait.status();
+    // Not the budget's to count: all the bytes that were sent again in between are no progress.
+    if (++failed_commits >= context_.options.max_attempts) {
+      return Annotate(commit->cause, absl::StrCat("gave up after ", failed_commits, " commits without effect"));
+    }
     counters_.retries.fetch_add(1);
-    if (stop_.WaitFor(*wait)) return stop_.cause();
+    if (stop_.WaitFor(budget_.ShortWait())) return stop_.cause();
   }
 }
 
@@ -106,7 +113,8 @@ absl::StatusOr<bool> ServerSession::AwaitVerdict() {
   Enter(Stage::kReady, PushPhase::kWaiting);
   absl::MutexLock lock(&mutex_);
   if (ready_ == absl::ZeroDuration()) ready_ = MonotonicNow();
-  mutex_.AwaitWithTimeout(absl::Condition(this, &ServerSession::HasVerdictOrStop), kHoldInterval);
+  const absl::Duration hold = std::min(kHoldInterval, context_.options.limits.stall / 2);
+  mutex_.AwaitWithTimeout(absl::Condition(this, &ServerSession::HasVerdictOrStop), hold);
   if (stop_asked_) return stop_.cause();
   return commit_;
 }

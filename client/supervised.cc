@@ -5,19 +5,22 @@
 
 #include "client/defaults.h"
 #include "client/monotonic_clock.h"
+#include "client/start_thread.h"
 #include "client/wakeup.h"
 
 namespace weightstream {
 
-void RunSupervised(const std::function<void()>& work, StopSignal& stop, StallWatch& watch,
-                   const std::function<bool()>& cancelled, const std::function<void()>& tick) {
+absl::Status RunSupervised(const std::function<void()>& work, StopSignal& stop, StallWatch& watch,
+                           const std::function<bool()>& cancelled, const std::function<void()>& tick) {
   std::atomic<bool> done = false;
   Wakeup wakeup;
-  std::thread worker([&] {
+  std::thread worker;
+  const absl::Status started = StartThread(worker, [&] {
     work();
     done.store(true);
     wakeup.Notify();
   });
+  if (!started.ok()) return started;
   while (!done.load()) {
     watch.Check(MonotonicNow());
     if (cancelled != nullptr && !stop.stopped() && cancelled()) {
@@ -28,6 +31,7 @@ void RunSupervised(const std::function<void()>& work, StopSignal& stop, StallWat
   }
   worker.join();
   tick();
+  return absl::OkStatus();
 }
 
 }  // namespace weightstream
