@@ -2,7 +2,7 @@
 #ifndef WEIGHTSTREAM_CLIENT_COMMAND_COMMAND_H_
 #define WEIGHTSTREAM_CLIENT_COMMAND_COMMAND_H_
 
-#include "client/command/command_line.h"
+#include "flags/command_line.h"
 
 namespace weightstream::command {
 

@@ -1,6 +1,7 @@
 #include "client/command/common_flags.h"
 
 #include "absl/time/time.h"
+#include "tensor/spec.h"
 
 namespace weightstream::command {
 namespace {
@@ -20,18 +21,25 @@ FlagSpec JsonFlag() {
 
 FlagSpec ServersFlag() {
   return {.name = "to",
-          .kind = FlagKind::kAddressList,
+          .kind = FlagKind::kList,
           .value = "ADDR[,ADDR...]",
           .help = "The servers: HOST:PORT each, or unix:PATH.",
-          .required = true};
+          .required = true,
+          .check = ValidateAddress};
 }
 
 FlagSpec ServerFlag(const std::string& name, const std::string& help) {
-  return {.name = name, .kind = FlagKind::kAddress, .value = "ADDR", .help = help, .required = true};
+  return {
+      .name = name, .kind = FlagKind::kText, .value = "ADDR", .help = help, .required = true, .check = ValidateAddress};
 }
 
 FlagSpec ModelFlag(bool required, const std::string& help) {
-  return {.name = "model", .kind = FlagKind::kModel, .value = "NAME", .help = help, .required = required};
+  return {.name = "model",
+          .kind = FlagKind::kText,
+          .value = "NAME",
+          .help = help,
+          .required = required,
+          .check = ValidateModelName};
 }
 
 FlagSpec VersionFlag(bool required, const std::string& help) {

@@ -4,8 +4,8 @@
 
 #include <string>
 
-#include "client/command/command_line.h"
 #include "client/connection.h"
+#include "flags/command_line.h"
 
 namespace weightstream::command {
 

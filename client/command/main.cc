@@ -8,9 +8,9 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "client/command/command.h"
-#include "client/command/command_line.h"
 #include "client/command/report.h"
 #include "client/command/signals.h"
+#include "flags/command_line.h"
 #include "kernels/allocator.h"
 #include "tensor/spec.h"
 
@@ -70,7 +70,7 @@ int Dispatch(const std::vector<std::string>& arguments) {
 
 int main(int argc, char** argv) {
   const std::vector<std::string> arguments(argv + 1, argv + argc);
-  weightstream::command::InstallSignalHandlers(weightstream::command::AsksForJson(arguments));
+  weightstream::command::InstallSignalHandlers(weightstream::AsksForJson(arguments));
   weightstream::TuneAllocatorForStreaming();
   return weightstream::command::Dispatch(arguments);
 }

@@ -14,6 +14,7 @@ namespace {
 
 const CommandSpec& Spec() {
   static const CommandSpec& spec = *new CommandSpec{
+      .program = "weightstream",
       .name = "pull",
       .summary = "Reads a version back from a server into a safetensors file",
       .description =

@@ -67,6 +67,7 @@ std::vector<FlagSpec> Flags() {
 
 const CommandSpec& Spec() {
   static const CommandSpec& spec = *new CommandSpec{
+      .program = "weightstream",
       .name = "push",
       .positional = "PATH",
       .summary = "Pushes a checkpoint to servers as a new version",
@@ -130,7 +131,7 @@ int Run(const CommandLine& line) {
   constexpr char kRemedy[] = "run the same command again to resume";
   const bool json = line.Switch("json");
   const PushOptions options = OptionsFrom(line);
-  const std::vector<std::string>& servers = line.Addresses("to");
+  const std::vector<std::string>& servers = line.List("to");
   absl::StatusOr<std::unique_ptr<WeightSource>> source = OpenCheckpointSource(line.positional());
   if (!source.ok()) return Finish(ReportEarlyFailure(source.status(), options), json);
 

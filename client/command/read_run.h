@@ -4,9 +4,9 @@
 
 #include <string>
 
-#include "client/command/command_line.h"
 #include "client/command/progress_printer.h"
 #include "client/read.h"
+#include "flags/command_line.h"
 
 namespace weightstream::command {
 

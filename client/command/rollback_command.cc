@@ -12,6 +12,7 @@ namespace {
 
 const CommandSpec& Spec() {
   static const CommandSpec& spec = *new CommandSpec{
+      .program = "weightstream",
       .name = "rollback",
       .summary = "Makes a version that a server holds current again",
       .description =

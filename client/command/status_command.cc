@@ -20,6 +20,7 @@ using ModelsOrStatus = absl::StatusOr<std::vector<v1::Model>>;
 
 const CommandSpec& Spec() {
   static const CommandSpec& spec = *new CommandSpec{
+      .program = "weightstream",
       .name = "status",
       .summary = "Shows what servers hold and what is in flight",
       .description =
@@ -75,7 +76,7 @@ std::string AnswerText(const ModelsOrStatus& answer, bool detail) {
 }
 
 int Run(const CommandLine& line) {
-  const std::vector<std::string>& servers = line.Addresses("to");
+  const std::vector<std::string>& servers = line.List("to");
   const std::string model = line.Text("model");
   const std::vector<ModelsOrStatus> answers = AskAll(servers, model);
   Report report;

@@ -16,6 +16,7 @@ namespace {
 
 const CommandSpec& Spec() {
   static const CommandSpec& spec = *new CommandSpec{
+      .program = "weightstream",
       .name = "verify",
       .positional = "PATH",
       .summary = "Compares a checkpoint with what a server holds",

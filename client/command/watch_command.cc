@@ -14,6 +14,7 @@ constexpr uint64_t kMostSeconds = 31'536'000;
 
 const CommandSpec& Spec() {
   static const CommandSpec& spec = *new CommandSpec{
+      .program = "weightstream",
       .name = "watch",
       .summary = "Follows what servers hold and receive",
       .description =
@@ -55,7 +56,7 @@ const CommandSpec& Spec() {
 
 WatchOptions OptionsFrom(const CommandLine& line) {
   WatchOptions options;
-  options.servers = line.Addresses("to");
+  options.servers = line.List("to");
   options.model = line.Text("model");
   options.until_version = line.Number("until-version", 0);
   if (line.Has("timeout-seconds")) options.timeout = absl::Seconds(line.Number("timeout-seconds", 0));

@@ -1,13 +1,13 @@
-// What a command of `weightstream` takes, as a table, and the parser and the help text that follow from it.
+// What a program, or one command of it, takes, as a table; and the parser and the help text that follow from the table.
 //
-//   const CommandSpec kPush = {.name = "push", .positional = "PATH", .flags = {{.name = "to", ...}}};
-//   absl::StatusOr<CommandLine> line = ParseCommandLine(kPush, arguments);
+//   const CommandSpec kPush = {.program = "weightstream", .name = "push", .positional = "PATH", .flags = {{.name =
+//   "to", ...}}}; absl::StatusOr<CommandLine> line = ParseCommandLine(kPush, arguments);
 //
-// Abseil's flags are one set for the process; here each command has its own, so that an unknown or misplaced flag is an
-// error and --help lists what the command takes and nothing else. Everything here is pure and may be called from any
-// thread.
-#ifndef WEIGHTSTREAM_CLIENT_COMMAND_COMMAND_LINE_H_
-#define WEIGHTSTREAM_CLIENT_COMMAND_COMMAND_LINE_H_
+// Abseil's flags are one set for the process, named as C++ identifiers; here each command has its own, with dashes, so
+// that an unknown or misplaced flag is an error and --help lists what the command takes and nothing else. Everything
+// here is pure and may be called from any thread.
+#ifndef WEIGHTSTREAM_FLAGS_COMMAND_LINE_H_
+#define WEIGHTSTREAM_FLAGS_COMMAND_LINE_H_
 
 #include <cstdint>
 #include <functional>
@@ -20,17 +20,16 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "flags/flag_value.h"
 
-namespace weightstream::command {
+namespace weightstream {
 
 enum class FlagKind {
-  kSwitch,       // --name, --name=true or --name=false
-  kText,         // any text that is not empty
-  kModel,        // a model's name
-  kAddress,      // HOST:PORT, or another form that gRPC knows (unix:PATH, ipv6:[::1]:7070)
-  kAddressList,  // one or more addresses, separated by commas, none twice
-  kNumber,       // a whole number within [least, most]
-  kDecimal,      // digits with at most one point, above 0 and at most `most`
+  kSwitch,   // --name, --name=true or --name=false
+  kText,     // any text that is not empty and passes `check`
+  kList,     // one or more such texts, separated by commas, none twice
+  kNumber,   // a whole number within [least, most]
+  kDecimal,  // digits with at most one point, above 0 and at most `most`
 };
 
 // The braces in these tables keep designated initialisers that leave members out free of warnings.
@@ -44,9 +43,13 @@ struct FlagSpec {
   bool required = false;
   uint64_t least = 0;
   uint64_t most = std::numeric_limits<uint64_t>::max();
+  // For kText and kList: what else a text must be. Empty takes everything.
+  TextCheck check{};
 };
 
 struct CommandSpec {
+  std::string program{};
+  // The command's name, where the program has several; empty for a program of one purpose.
   std::string name{};
   // The one positional argument, which is then required: "PATH". Empty if the command takes none.
   std::string positional{};
@@ -78,7 +81,7 @@ class CommandLine {
   bool Switch(absl::string_view flag) const;
   // Empty where the flag was not given.
   std::string Text(absl::string_view flag) const;
-  const std::vector<std::string>& Addresses(absl::string_view flag) const;
+  const std::vector<std::string>& List(absl::string_view flag) const;
   uint64_t Number(absl::string_view flag, uint64_t otherwise) const;
   double Decimal(absl::string_view flag, double otherwise) const;
 
@@ -87,7 +90,7 @@ class CommandLine {
 
   struct Value {
     std::string text;
-    std::vector<std::string> addresses;
+    std::vector<std::string> items;
     uint64_t number = 0;
     double decimal = 0;
     bool on = false;
@@ -109,9 +112,9 @@ absl::StatusOr<CommandLine> ParseCommandLine(const CommandSpec& spec, absl::Span
 // too.
 bool AsksForJson(absl::Span<const std::string> arguments);
 
-// The page that `weightstream COMMAND --help` shows; it ends with a line feed.
+// The page that --help shows; it ends with a line feed.
 std::string HelpText(const CommandSpec& spec);
 
-}  // namespace weightstream::command
+}  // namespace weightstream
 
-#endif  // WEIGHTSTREAM_CLIENT_COMMAND_COMMAND_LINE_H_
+#endif  // WEIGHTSTREAM_FLAGS_COMMAND_LINE_H_

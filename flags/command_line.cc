@@ -1,4 +1,4 @@
-#include "client/command/command_line.h"
+#include "flags/command_line.h"
 
 #include <algorithm>
 #include <cassert>
@@ -8,10 +8,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
-#include "client/command/flag_value.h"
-#include "tensor/spec.h"
+#include "tensor/text.h"
 
-namespace weightstream::command {
+namespace weightstream {
 namespace {
 
 // The help stays readable on the narrowest terminal that is common.
@@ -23,6 +22,9 @@ const FlagSpec* FindFlag(const CommandSpec& spec, absl::string_view name) {
   }
   return nullptr;
 }
+
+// Whom an error is about.
+const std::string& Subject(const CommandSpec& spec) { return spec.name.empty() ? spec.program : spec.name; }
 
 bool IsHelp(absl::string_view argument) { return argument == "--help" || argument == "-h"; }
 
@@ -66,13 +68,13 @@ class CommandLineParser {
   absl::Status TakePositional(const std::string& argument) {
     if (spec_.positional.empty()) {
       return absl::InvalidArgumentError(
-          absl::StrCat("unexpected argument \"", Printable(argument), "\": ", spec_.name, " takes flags only"));
+          absl::StrCat("unexpected argument \"", Printable(argument), "\": ", Subject(spec_), " takes flags only"));
     }
     if (argument.empty()) return absl::InvalidArgumentError(absl::StrCat(spec_.positional, " is empty"));
     if (has_positional_) {
-      return absl::InvalidArgumentError(absl::StrCat("unexpected argument \"", Printable(argument), "\": ", spec_.name,
-                                                     " takes one ", spec_.positional, ", and \"",
-                                                     Printable(line_.positional_), "\" was given already"));
+      return absl::InvalidArgumentError(absl::StrCat("unexpected argument \"", Printable(argument),
+                                                     "\": ", Subject(spec_), " takes one ", spec_.positional,
+                                                     ", and \"", Printable(line_.positional_), "\" was given already"));
     }
     has_positional_ = true;
     line_.positional_ = argument;
@@ -84,7 +86,7 @@ class CommandLineParser {
     const absl::string_view dashed = argument.substr(0, equals);
     const FlagSpec* flag = absl::StartsWith(dashed, "--") ? FindFlag(spec_, dashed.substr(2)) : nullptr;
     if (flag == nullptr) {
-      return absl::InvalidArgumentError(absl::StrCat("unknown flag ", Printable(dashed), " for ", spec_.name));
+      return absl::InvalidArgumentError(absl::StrCat("unknown flag ", Printable(dashed), " for ", Subject(spec_)));
     }
     if (line_.Has(flag->name)) return absl::InvalidArgumentError(absl::StrCat(dashed, " is given twice; give it once"));
     CommandLine::Value value;
@@ -119,21 +121,15 @@ class CommandLineParser {
     }
     switch (flag.kind) {
       case FlagKind::kText:
-        return absl::OkStatus();
+        return CheckText(flag.name, value.text, flag.check);
+      case FlagKind::kList:
+        return Store(ParseList(flag.name, value.text, flag.check), value.items);
       case FlagKind::kSwitch:
         return Store(ParseSwitch(flag.name, value.text), value.on);
       case FlagKind::kNumber:
         return Store(ParseNumber(flag.name, value.text, flag.least, flag.most), value.number);
       case FlagKind::kDecimal:
         return Store(ParseDecimal(flag.name, value.text, flag.most), value.decimal);
-      case FlagKind::kAddress:
-        return CheckAddress(flag.name, value.text);
-      case FlagKind::kAddressList:
-        return Store(ParseAddresses(flag.name, value.text), value.addresses);
-      case FlagKind::kModel:
-        const absl::Status status = ValidateModelName(value.text);
-        if (status.ok()) return status;
-        return absl::InvalidArgumentError(absl::StrCat("--", flag.name, ": ", status.message()));
     }
     return absl::InternalError(absl::StrCat("--", flag.name, " has no kind"));
   }
@@ -190,10 +186,10 @@ std::string CommandLine::Text(absl::string_view flag) const {
   return value == nullptr ? std::string() : value->text;
 }
 
-const std::vector<std::string>& CommandLine::Addresses(absl::string_view flag) const {
+const std::vector<std::string>& CommandLine::List(absl::string_view flag) const {
   static const std::vector<std::string> kNone;
   const Value* value = Find(flag);
-  return value == nullptr ? kNone : value->addresses;
+  return value == nullptr ? kNone : value->items;
 }
 
 uint64_t CommandLine::Number(absl::string_view flag, uint64_t otherwise) const {
@@ -244,7 +240,8 @@ void AppendWrapped(absl::string_view text, size_t indent, std::string& out) {
 }
 
 void AppendUsage(const CommandSpec& spec, std::string& out) {
-  std::vector<std::string> words = {"weightstream", spec.name};
+  std::vector<std::string> words = {spec.program};
+  if (!spec.name.empty()) words.push_back(spec.name);
   if (!spec.positional.empty()) words.push_back(spec.positional);
   for (const FlagSpec& flag : spec.flags) {
     if (flag.required) words.push_back(FlagSynopsis(flag));
@@ -275,4 +272,4 @@ std::string HelpText(const CommandSpec& spec) {
   return out;
 }
 
-}  // namespace weightstream::command
+}  // namespace weightstream

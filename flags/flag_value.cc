@@ -1,16 +1,16 @@
-#include "client/command/flag_value.h"
+#include "flags/flag_value.h"
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "client/connection.h"
-#include "tensor/spec.h"
+#include "tensor/text.h"
 
-namespace weightstream::command {
+namespace weightstream {
 namespace {
 
 std::string Quoted(absl::string_view text) { return absl::StrCat("\"", Printable(text), "\""); }
@@ -46,23 +46,26 @@ absl::StatusOr<double> ParseDecimal(absl::string_view flag, absl::string_view te
   return number;
 }
 
-absl::Status CheckAddress(absl::string_view flag, absl::string_view text) {
-  const absl::Status status = ValidateAddress(text);
+absl::Status CheckText(absl::string_view flag, absl::string_view text, const TextCheck& check) {
+  const absl::Status status = check ? check(text) : absl::OkStatus();
   if (status.ok()) return status;
   return absl::InvalidArgumentError(absl::StrCat("--", flag, ": ", status.message()));
 }
 
-absl::StatusOr<std::vector<std::string>> ParseAddresses(absl::string_view flag, absl::string_view text) {
-  std::vector<std::string> addresses;
+absl::StatusOr<std::vector<std::string>> ParseList(absl::string_view flag, absl::string_view text,
+                                                   const TextCheck& check) {
+  std::vector<std::string> items;
   for (absl::string_view part : absl::StrSplit(text, ',')) {
-    const std::string address(absl::StripAsciiWhitespace(part));
-    if (absl::Status status = CheckAddress(flag, address); !status.ok()) return status;
-    if (std::find(addresses.begin(), addresses.end(), address) != addresses.end()) {
-      return absl::InvalidArgumentError(absl::StrCat("--", flag, " names ", Quoted(address), " twice; name it once"));
+    std::string item(absl::StripAsciiWhitespace(part));
+    if (item.empty())
+      return absl::InvalidArgumentError(absl::StrCat("--", flag, " has an empty entry in ", Quoted(text)));
+    if (absl::Status status = CheckText(flag, item, check); !status.ok()) return status;
+    if (std::find(items.begin(), items.end(), item) != items.end()) {
+      return absl::InvalidArgumentError(absl::StrCat("--", flag, " names ", Quoted(item), " twice; name it once"));
     }
-    addresses.push_back(address);
+    items.push_back(std::move(item));
   }
-  return addresses;
+  return items;
 }
 
 absl::StatusOr<bool> ParseSwitch(absl::string_view flag, absl::string_view text) {
@@ -72,4 +75,4 @@ absl::StatusOr<bool> ParseSwitch(absl::string_view flag, absl::string_view text)
       absl::StrCat("--", flag, " is a switch: write --", flag, ", or --", flag, "=true or =false, not ", Quoted(text)));
 }
 
-}  // namespace weightstream::command
+}  // namespace weightstream

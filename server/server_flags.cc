@@ -1,0 +1,163 @@
+#include "server/server_flags.h"
+
+#include <string>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "kernels/host_device.h"
+#include "server/log.h"
+
+namespace weightstream {
+namespace {
+
+constexpr double kMiB = 1 << 20;
+constexpr double kGiB = 1 << 30;
+constexpr uint64_t kMostMib = 1 << 20;
+// gRPC counts message bytes in an int.
+constexpr uint64_t kMostMessageMib = 2047;
+constexpr uint64_t kMostSeconds = 86400 * 7;
+
+FlagSpec Text(const char* name, const char* value, const char* help) {
+  return {.name = name, .kind = FlagKind::kText, .value = value, .help = help};
+}
+
+FlagSpec Number(const char* name, uint64_t most, const char* help) {
+  return {.name = name, .kind = FlagKind::kNumber, .value = "N", .help = help, .least = 1, .most = most};
+}
+
+FlagSpec Decimal(const char* name, uint64_t most, const char* help) {
+  return {.name = name, .kind = FlagKind::kDecimal, .value = "N", .help = help, .most = most};
+}
+
+absl::Status OneOf(absl::string_view text, std::initializer_list<absl::string_view> allowed) {
+  std::string list;
+  for (const absl::string_view one : allowed) {
+    if (text == one) return absl::OkStatus();
+    absl::StrAppend(&list, list.empty() ? "" : ", ", one);
+  }
+  return absl::InvalidArgumentError(absl::StrCat("\"", text, "\" is none of ", list));
+}
+
+FlagSpec LogLevel() {
+  FlagSpec flag = Text("log-level", "LEVEL", "debug, info, warning or error. Default info.");
+  flag.check = [](absl::string_view text) { return OneOf(text, {"debug", "info", "warning", "error"}); };
+  return flag;
+}
+
+FlagSpec LogFormatFlag() {
+  FlagSpec flag = Text("log-format", "FORMAT", "text (key=value) or json, one line an event, on stderr. Default text.");
+  flag.check = [](absl::string_view text) { return OneOf(text, {"text", "json"}); };
+  return flag;
+}
+
+std::vector<FlagSpec> Flags() {
+  return {
+      Text(
+          "listen", "ADDR:PORT",
+          "Address to serve on: HOST:PORT (port 0 takes a free one), [V6]:PORT or unix:/PATH. Default 127.0.0.1:7070."),
+      Text("data-dir", "DIR",
+           "Folder of the versions: DIR/MODEL/VERSION/model.safetensors, and DIR/MODEL/current. One server a folder. "
+           "Default "
+           "/dev/shm/weightstream."),
+      Text("device", "DEVICE",
+           "Where weights end: host (files in --data-dir), or host-staged (the same through the staging ring, as a GPU "
+           "would; for "
+           "tests). Default host."),
+      Decimal("bucket-mib", kMostMessageMib - 1,
+              "Most payload MiB that one chunk may carry; senders obey it. Default 4."),
+      Decimal("staging-mib", kMostMib, "MiB of staging buffers, for devices that need them. Default 64."),
+      Number("keep-versions", 1000, "Committed versions kept a model, the current one among them. Default 2."),
+      Decimal("max-model-gib", kMostMib, "Most GiB of one version. Default: what the data directory holds."),
+      Number("max-models", 1'000'000, "Most models at a time. Default 1024."),
+      Number("max-manifest-tensors", 100'000'000, "Most tensors of one version. Default 1000000."),
+      Decimal("max-manifest-mib", kMostMessageMib, "Most MiB of a BeginUpdate message. Default 64."),
+      Decimal("idle-update-seconds", kMostSeconds,
+              "An update that gets no chunk for this long is aborted. Default 600."),
+      Decimal("drain-seconds", kMostSeconds, "At SIGTERM, how long updates in flight may take to finish. Default 30."),
+      Decimal("keepalive-seconds", kMostSeconds,
+              "A silent peer is asked after this long, and has as long again to answer. Default 10."),
+      Number("max-threads", 100'000, "Most calls served at once, each on a thread of its own. Default 256."),
+      LogLevel(),
+      LogFormatFlag(),
+  };
+}
+
+uint64_t Bytes(const CommandLine& line, absl::string_view flag, double unit, uint64_t otherwise) {
+  return line.Has(flag) ? static_cast<uint64_t>(line.Decimal(flag, 0) * unit) : otherwise;
+}
+
+absl::Duration Seconds(const CommandLine& line, absl::string_view flag, absl::Duration otherwise) {
+  return line.Has(flag) ? absl::Seconds(line.Decimal(flag, 0)) : otherwise;
+}
+
+std::string TextOr(const CommandLine& line, absl::string_view flag, const std::string& otherwise) {
+  return line.Has(flag) ? line.Text(flag) : otherwise;
+}
+
+Limits LimitsFrom(const CommandLine& line) {
+  Limits limits;
+  limits.bucket_bytes = Bytes(line, "bucket-mib", kMiB, limits.bucket_bytes);
+  limits.staging_bytes = Bytes(line, "staging-mib", kMiB, limits.staging_bytes);
+  limits.keep_versions = line.Number("keep-versions", limits.keep_versions);
+  limits.model_bytes = Bytes(line, "max-model-gib", kGiB, limits.model_bytes);
+  limits.models = line.Number("max-models", limits.models);
+  limits.manifest_tensors = line.Number("max-manifest-tensors", limits.manifest_tensors);
+  limits.manifest_bytes = Bytes(line, "max-manifest-mib", kMiB, limits.manifest_bytes);
+  limits.idle_update = Seconds(line, "idle-update-seconds", limits.idle_update);
+  limits.drain = Seconds(line, "drain-seconds", limits.drain);
+  limits.keepalive_time = limits.keepalive_timeout = Seconds(line, "keepalive-seconds", limits.keepalive_time);
+  limits.threads = static_cast<int>(line.Number("max-threads", limits.threads));
+  return limits;
+}
+
+}  // namespace
+
+const CommandSpec& ServerCommand() {
+  static const CommandSpec& spec = *new CommandSpec{
+      .program = "weightstream-server",
+      .summary = "Receives model weights over gRPC and makes them visible as whole versions",
+      .description =
+          "Receives model weights over gRPC and makes them visible as whole versions.\n"
+          "It prints `listening on ADDRESS` on stdout once it serves. At SIGTERM or SIGINT updates in flight may "
+          "finish "
+          "(--drain-seconds), then it ends; a second signal ends it at once.",
+      .examples = {"weightstream-server --listen=127.0.0.1:7070 --data-dir=/dev/shm/weightstream"},
+      .flags = Flags(),
+      .done = "stopped by a signal",
+      .failed = "could not start; the reason is on stderr",
+  };
+  return spec;
+}
+
+absl::StatusOr<ServerOptions> OptionsFrom(const CommandLine& line) {
+  ServerOptions options;
+  options.listen = TextOr(line, "listen", options.listen);
+  options.data_dir = TextOr(line, "data-dir", options.data_dir);
+  options.limits = LimitsFrom(line);
+  // Decimals are above 0, and may still be less than a byte.
+  if (options.limits.bucket_bytes == 0) return absl::InvalidArgumentError("--bucket-mib is less than one byte");
+  if (options.limits.manifest_bytes == 0) return absl::InvalidArgumentError("--max-manifest-mib is less than one byte");
+  return options;
+}
+
+absl::StatusOr<std::unique_ptr<Device>> DeviceFrom(const CommandLine& line) {
+  const std::string device = TextOr(line, "device", "host");
+  if (device == "host") return NewHostDevice();
+  if (device == "host-staged") {
+    HostDeviceOptions options;
+    options.device_like = true;
+    return NewHostDevice(options);
+  }
+  if (absl::StartsWith(device, "cuda")) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("--device=", device, ": this binary was built without CUDA; use --device=host"));
+  }
+  return absl::InvalidArgumentError(absl::StrCat("--device=", device, " is neither host nor host-staged"));
+}
+
+absl::Status StartLoggingFrom(const CommandLine& line) {
+  return StartLogging(TextOr(line, "log-level", "info"),
+                      line.Text("log-format") == "json" ? LogFormat::kJson : LogFormat::kText);
+}
+
+}  // namespace weightstream

@@ -1,0 +1,75 @@
+#include "server/server_flags.h"
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "gtest/gtest.h"
+
+namespace weightstream {
+namespace {
+
+absl::StatusOr<CommandLine> Parse(const std::vector<std::string>& arguments) {
+  return ParseCommandLine(ServerCommand(), arguments);
+}
+
+TEST(ServerFlagsTest, WithoutFlagsTheDefaultsOfTheOptionsHold) {
+  const absl::StatusOr<CommandLine> line = Parse({});
+  ASSERT_TRUE(line.ok()) << line.status();
+  const absl::StatusOr<ServerOptions> options = OptionsFrom(*line);
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_EQ(options->listen, ServerOptions().listen);
+  EXPECT_EQ(options->data_dir, ServerOptions().data_dir);
+  EXPECT_EQ(options->limits.bucket_bytes, Limits().bucket_bytes);
+  EXPECT_EQ(options->limits.model_bytes, 0u);
+  EXPECT_EQ(options->limits.threads, Limits().threads);
+  EXPECT_EQ(DeviceFrom(*line).value()->name(), "host");
+}
+
+TEST(ServerFlagsTest, EachFlagSetsItsLimit) {
+  const absl::StatusOr<CommandLine> line = Parse(
+      {"--bucket-mib=0.25", "--staging-mib=8", "--keep-versions=3", "--max-model-gib=1.5", "--max-models=7",
+       "--max-manifest-tensors=9", "--max-manifest-mib=2", "--idle-update-seconds=1.5", "--drain-seconds=2",
+       "--keepalive-seconds=3", "--max-threads=11", "--listen=127.0.0.1:0", "--data-dir=/x", "--device=host-staged"});
+  ASSERT_TRUE(line.ok()) << line.status();
+  const absl::StatusOr<ServerOptions> options = OptionsFrom(*line);
+  ASSERT_TRUE(options.ok()) << options.status();
+  const Limits& limits = options->limits;
+  EXPECT_EQ(limits.bucket_bytes, 256u << 10);
+  EXPECT_EQ(limits.staging_bytes, 8u << 20);
+  EXPECT_EQ(limits.keep_versions, 3u);
+  EXPECT_EQ(limits.model_bytes, uint64_t{3} << 29);
+  EXPECT_EQ(limits.models, 7u);
+  EXPECT_EQ(limits.manifest_tensors, 9u);
+  EXPECT_EQ(limits.manifest_bytes, 2u << 20);
+  EXPECT_EQ(limits.idle_update, absl::Milliseconds(1500));
+  EXPECT_EQ(limits.drain, absl::Seconds(2));
+  EXPECT_EQ(limits.keepalive_time, absl::Seconds(3));
+  EXPECT_EQ(limits.keepalive_timeout, absl::Seconds(3));
+  EXPECT_EQ(limits.threads, 11);
+  EXPECT_EQ(options->listen, "127.0.0.1:0");
+  EXPECT_EQ(options->data_dir, "/x");
+  EXPECT_TRUE(DeviceFrom(*line).value()->needs_staging());
+}
+
+TEST(ServerFlagsTest, BadValuesAreRefusedWithTheFlagNamed) {
+  for (const std::string flag : {"--log-level=loud", "--log-format=xml", "--keep-versions=0", "--bucket-mib=0",
+                                 "--max-threads=0", "--listen=", "--bucket_mib=4", "--drain-seconds=-1"}) {
+    const absl::StatusOr<CommandLine> line = Parse({flag});
+    ASSERT_FALSE(line.ok()) << flag;
+    EXPECT_TRUE(absl::StrContains(line.status().message(), flag.substr(0, flag.find('=')))) << line.status();
+  }
+}
+
+TEST(ServerFlagsTest, ADeviceThatIsNotHereIsNamed) {
+  EXPECT_EQ(DeviceFrom(*Parse({"--device=cuda:0"})).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(DeviceFrom(*Parse({"--device=tape"})).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(ServerFlagsTest, TheHelpNamesEveryFlag) {
+  const std::string help = HelpText(ServerCommand());
+  for (const FlagSpec& flag : ServerCommand().flags) EXPECT_TRUE(absl::StrContains(help, "--" + flag.name)) << help;
+}
+
+}  // namespace
+}  // namespace weightstream
