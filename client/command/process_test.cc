@@ -156,7 +156,7 @@ TEST(ProcessTest, BadUsageIsJsonToo) {
 
 TEST(ProcessTest, AMissingFileIsExitCode1AndNamed) {
   for (const char* command : {"push", "verify"}) {
-    Process process({command, "/nonexistent/x.safetensors", "--to=localhost:1", "--model=m", "--json"});
+    Process process({command, "/nonexistent/x.safetensors", "--to=127.0.0.1:1", "--model=m", "--json"});
     EXPECT_EQ(process.Wait(), 1);
     const auto json = nlohmann::json::parse(process.out());
     EXPECT_EQ(json["ok"], false);
@@ -167,9 +167,9 @@ TEST(ProcessTest, AMissingFileIsExitCode1AndNamed) {
 
 TEST(ProcessTest, AServerOutOfReachIsExitCode1AndUnavailable) {
   const std::vector<std::vector<std::string>> cases = {
-      {"status", "--to=localhost:1", "--json"},
-      {"rollback", "--to=localhost:1", "--model=m", "--version=1", "--json"},
-      {"pull", "--from=localhost:1", "--model=m", absl::StrCat("--out=", testing::TempDir()), "--connect-seconds=1",
+      {"status", "--to=127.0.0.1:1", "--json"},
+      {"rollback", "--to=127.0.0.1:1", "--model=m", "--version=1", "--json"},
+      {"pull", "--from=127.0.0.1:1", "--model=m", absl::StrCat("--out=", testing::TempDir()), "--connect-seconds=1",
        "--json"},
   };
   for (const std::vector<std::string>& arguments : cases) {
@@ -178,7 +178,7 @@ TEST(ProcessTest, AServerOutOfReachIsExitCode1AndUnavailable) {
     const auto json = nlohmann::json::parse(process.out());
     EXPECT_EQ(json["ok"], false) << json;
     EXPECT_EQ(json["error"]["code"], "UNAVAILABLE") << json;
-    EXPECT_TRUE(absl::StrContains(process.err(), "localhost:1")) << process.err();
+    EXPECT_TRUE(absl::StrContains(process.err(), "127.0.0.1:1")) << process.err();
   }
 }
 
@@ -188,7 +188,7 @@ TEST(ProcessTest, OutputThatCannotBeWrittenIsAFailure) {
 }
 
 TEST(ProcessTest, AnInterruptionEndsAWatchInOrder) {
-  Process process({"watch", "--to=localhost:1", "--json"});
+  Process process({"watch", "--to=127.0.0.1:1", "--json"});
   ASSERT_TRUE(process.Says("unreachable"));
   process.Signal(SIGTERM);
   EXPECT_EQ(process.Wait(), 0);
@@ -196,7 +196,7 @@ TEST(ProcessTest, AnInterruptionEndsAWatchInOrder) {
 }
 
 TEST(ProcessTest, ABusErrorSaysThatASourceWasTruncated) {
-  Process process({"watch", "--to=localhost:1", "--json"});
+  Process process({"watch", "--to=127.0.0.1:1", "--json"});
   ASSERT_TRUE(process.Says("unreachable"));
   process.Signal(SIGBUS);
   EXPECT_EQ(process.Wait(), 1);
