@@ -66,7 +66,7 @@ class Process {
     const absl::Time deadline = absl::Now() + absl::Seconds(30);
     while (!absl::StrContains(out(), part)) {
       if (absl::Now() > deadline) return false;
-      absl::SleepFor(absl::Milliseconds(5));
+      absl::SleepFor(absl::Milliseconds(5));  // lint-allow(no-sleep): the pause of a poll with a deadline.
     }
     return true;
   }

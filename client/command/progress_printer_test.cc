@@ -33,7 +33,7 @@ class Capture {
     const absl::Time deadline = absl::Now() + absl::Seconds(30);
     while (!absl::StrContains(Text(), part)) {
       if (absl::Now() > deadline) return false;
-      absl::SleepFor(absl::Milliseconds(1));
+      absl::SleepFor(absl::Milliseconds(1));  // lint-allow(no-sleep): the pause of a poll with a deadline.
     }
     return true;
   }

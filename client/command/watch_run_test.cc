@@ -60,7 +60,7 @@ class FakeServer : public v1::WeightStream::Service {
       const v1::Model state = State();
       if (state.current_version() != told && !writer->Write(state)) break;
       told = state.current_version();
-      absl::SleepFor(absl::Milliseconds(1));
+      absl::SleepFor(absl::Milliseconds(1));  // lint-allow(no-sleep): the pace of a fake watch, no wait.
     }
     return grpc::Status(grpc::StatusCode::UNAVAILABLE, "shutting down");
   }
