@@ -14,6 +14,10 @@ void TuneAllocatorForStreaming() {
   mallopt(M_MMAP_THRESHOLD, kMmapThresholdBytes);
   mallopt(M_TRIM_THRESHOLD, kTrimThresholdBytes);
   mallopt(M_TOP_PAD, kTopPadBytes);
+  // gRPC allocates on one thread and frees on another, so each of glibc's arenas would grow to the size of all messages
+  // in flight: 290 MiB retained after a few pushes of 1 GiB over two connections, 60 to 100 with one arena, at the same
+  // rate.
+  mallopt(M_ARENA_MAX, 1);
 #endif
 }
 
