@@ -45,15 +45,15 @@ class CannotStart(EndToEndTest):
             self.assertIn("in use", self.start_refused(f"--data-dir={self.data_dir()}", f"--listen={address}"))
 
     def test_addresses_that_are_none(self) -> None:
-        for address in (
-            "nonsense",
-            "127.0.0.1",
-            "127.0.0.1:99999",
-            "no.such.host.invalid:1234",
-            "unix:/no/folder/s",
+        for address, code in (
+            ("nonsense", 2),
+            ("127.0.0.1", 2),
+            ("127.0.0.1:99999", 2),
+            ("no.such.host.invalid:1234", 2),
+            ("unix:/no/folder/s", 1),
         ):
             with self.subTest(address=address):
-                message = self.start_refused(f"--data-dir={self.data_dir()}", f"--listen={address}")
+                message = self.start_refused(f"--data-dir={self.data_dir()}", f"--listen={address}", code=code)
                 self.assertIn(address, message)
 
     def test_a_data_directory_in_use(self) -> None:

@@ -15,8 +15,8 @@ from tests.end_to_end.waiting import wait_until
 MIB = 1 << 20
 GIB = 1 << 30
 STAGING_BYTES = 64 * MIB
-# What the server may need beyond its arena and the staging memory, whatever the model's size: pages of the program and its
-# libraries among it.
+# What the server may need beyond its arena and the staging memory, whatever the model's size: pages of the program and
+# its libraries among it.
 CONSTANT_BYTES = 64 * MIB
 ISLAND_BYTES = 4096
 COMPARED_AT_ONCE = 64 * MIB
