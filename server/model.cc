@@ -6,6 +6,7 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "server/durable_files.h"
 #include "server/log.h"
 
 namespace weightstream {
@@ -105,6 +106,16 @@ absl::Status Model::CheckVersion(uint64_t version) const {
   return absl::OkStatus();
 }
 
+absl::Status Model::CheckPlace(uint64_t version) const {
+  const std::string folder = context_.store->VersionFolder(name_, version);
+  if (!IsFolder(folder)) return absl::OkStatus();
+  // Recovery left it alone because it cannot be read: better told now than by the commit.
+  return absl::FailedPreconditionError(absl::StrCat("version ", version, " of model '", name_,
+                                                    "' cannot be begun: ", folder,
+                                                    " is in its place and is not served; remove it, or push a "
+                                                    "higher version"));
+}
+
 absl::StatusOr<BegunUpdate> Model::Begin(const std::string& update_id, BeginParams params) {
   absl::StatusOr<uint64_t> bytes = ValidateManifest(params.tensors);
   if (!bytes.ok()) return bytes.status();
@@ -115,6 +126,7 @@ absl::StatusOr<BegunUpdate> Model::Begin(const std::string& update_id, BeginPara
   Operation operation(*this, "begin");
   if (!operation.status().ok()) return operation.status();
   if (absl::Status checked = CheckVersion(params.version); !checked.ok()) return checked;
+  if (absl::Status checked = CheckPlace(params.version); !checked.ok()) return checked;
   absl::StatusOr<std::shared_ptr<Update>> resumed = ResumeOrSupersede(params, *layout);
   if (!resumed.ok()) return resumed.status();
   if (*resumed != nullptr) {

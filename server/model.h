@@ -101,6 +101,8 @@ class Model {
 
   absl::Status CheckBegin(const BeginParams& params, uint64_t bytes) const;
   absl::Status CheckVersion(uint64_t version) const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Whether nothing lies where the version is to go.
+  absl::Status CheckPlace(uint64_t version) const;
   // The update in flight, if it is the one that `params` resumes.
   absl::StatusOr<std::shared_ptr<Update>> ResumeOrSupersede(const BeginParams& params, const SafetensorsLayout& layout)
       ABSL_LOCKS_EXCLUDED(mutex_);

@@ -173,6 +173,7 @@ TEST_F(ModelRegistryTest, DrainEndsAtItsDeadlineAndAbortAllEndsTheRest) {
 }
 
 TEST_F(ModelRegistryTest, AwaitNewModelWakesWhenItComes) {
+  registry();
   std::thread waiter([&] {
     registry().AwaitNewModel("m", absl::Seconds(30));
     EXPECT_TRUE(registry().Find("m").ok());

@@ -71,6 +71,9 @@ class ModelStore {
   const std::vector<StoredModel>& recovered() const { return recovered_; }
   const std::vector<std::string>& warnings() const { return warnings_; }
 
+  // Where a version lies, or would.
+  std::string VersionFolder(const std::string& model, uint64_t version) const;
+
   // Makes a place for an incoming version: a file with this header and nothing else. Returns the file's path.
   absl::StatusOr<std::string> CreateIncoming(const std::string& model, const std::string& update_id,
                                              absl::string_view header);
@@ -103,7 +106,6 @@ class ModelStore {
 
   std::string ModelFolder(const std::string& model) const;
   std::string IncomingFolder(const std::string& model, const std::string& update_id) const;
-  std::string VersionFolder(const std::string& model, uint64_t version) const;
   static absl::StatusOr<OpenVersion> OpenFolder(const std::string& folder);
   static absl::StatusOr<VersionRecord> ReadRecord(const std::string& folder, uint64_t version);
   // Makes `current` what it was before a change that failed half-way.

@@ -171,6 +171,13 @@ TEST_F(ModelTest, VersionsGoUpAlsoAfterARollback) {
   EXPECT_TRUE(Push(3).ok());
 }
 
+TEST_F(ModelTest, AFolderInTheVersionsPlaceIsToldAtBegin) {
+  ASSERT_TRUE(MakeFolder(absl::StrCat(store_->data_dir(), "/m/2/obstacle")).ok());
+  ExpectError(Begin(Params(2)).status(), StatusCode::kFailedPrecondition,
+              {"version 2 of model 'm'", "/m/2 is in its place", "remove it"});
+  EXPECT_TRUE(Push(3).ok());
+}
+
 TEST_F(ModelTest, BadManifestsAreRefusedAndLeaveNothing) {
   BeginParams twice = Params(1);
   twice.tensors[1].name = "a";
