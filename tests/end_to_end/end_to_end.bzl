@@ -1,7 +1,7 @@
 """A test of real processes: the server and the command as they are shipped."""
 
 _SERVER = "//server:weightstream-server"
-_COMMAND = "//client/command:weightstream"
+_COMMAND = "//client:weightstream"
 
 def end_to_end_test(name, size = "medium", data = [], deps = [], env = {}, **kwargs):
     """A py_test that finds the binaries in its environment.
