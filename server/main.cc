@@ -49,12 +49,15 @@ int Serve(const CommandLine& line) {
   if (!server.ok()) return Fail(server.status());
   std::printf("listening on %s\n", (*server)->address().c_str());
   std::fflush(stdout);
+  // Never destroyed: gRPC's own clean-up may wait some ten seconds for a poller that a large reply started, and the
+  // process is about to end anyway. Shutdown does all that is ours.
+  static Server* const running = server->release();
 
   int signal = 0;
   sigwait(&signals, &signal);
   // From here on a second signal has its usual effect.
   pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
-  (*server)->Shutdown(absl::Now() + options->limits.drain);
+  running->Shutdown(absl::Now() + options->limits.drain);
   return 0;
 }
 

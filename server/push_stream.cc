@@ -112,8 +112,6 @@ absl::Status ServePush(const PushEnvironment& environment, grpc::ServerContext* 
     // First the cause, then what the copies that were under way have to say.
     status.Update(feed->lander().Finish());
     response->set_missing_bytes(feed->update().ranges().missing_bytes());
-  } else if (status.ok()) {
-    status = absl::InvalidArgumentError("the stream ended without a chunk; the first one names the update");
   }
   LogEnd(*context, feed, *response, status);
   return status;
