@@ -125,7 +125,7 @@ TEST(RangeTrackerTest, ThreadsNeverShareAByteAndLandedNeverDecreases) {
   const auto work = [&](int id) {
     std::mt19937 random(static_cast<uint32_t>(id));
     uint64_t landed_before = 0;
-    while (tracker.missing_bytes() > 0) {
+    while (tracker.missing_bytes() > 0 && !failed) {
       const uint64_t begin = random() % kBytes;
       const ByteRange wanted{begin, std::min(kBytes, begin + 1 + random() % 64)};
       const std::vector<ByteRange> claimed = tracker.Claim(0, wanted);
