@@ -33,6 +33,14 @@ _HOME = re.compile(r"(?<![\w.])/(home|Users)/[a-z]")
 # In two halves, so that this file does not contain what it forbids.
 _UNFINISHED = re.compile(r"\b(TO" + r"DO|FIX" + r"ME)\b")
 
+# What a .proto file declares, one declaration a line: a block or a call by its keyword, a field or an enum's value by
+# its number. Options are not declarations.
+_PROTO_BLOCK = re.compile(r"\s*(?:message|enum|service|rpc|oneof|extend)\s+(?P<name>[\w.]+)")
+_PROTO_NUMBERED = re.compile(
+    r"\s*(?!option\s)(?:(?:optional|repeated|required)\s+)?(?:(?:map\s*<[^>]*>|[\w.]+)\s+)?"
+    r"(?P<name>\w+)\s*=\s*(?:-?\d|$)"
+)
+
 # Calls in a BUILD file that make no target, or one whose visibility is always public.
 _NOT_TARGETS = {"load", "package", "exports_files", "licenses", "config_setting", "workspace", "test_suite"}
 
@@ -143,6 +151,18 @@ def header_comment(file: File) -> Iterator[tuple[int, str]]:
         yield 1, "a header starts with a comment: what it is for, units, errors, ownership, thread-safety"
 
 
+def proto_comments(file: File) -> Iterator[tuple[int, str]]:
+    """Strict on purpose: a comment covers the one declaration below it, so that none hides behind its neighbour's."""
+    if file.suffix != ".proto":
+        return
+    above = ""
+    for number, text in enumerate(file.lines(), start=1):
+        declared = _PROTO_BLOCK.match(text) or _PROTO_NUMBERED.match(text)
+        if declared and not above.startswith("//") and not above.endswith("*/"):
+            yield number, f"{declared['name']} has no comment directly above it: say what it means, and in which unit"
+        above = text.strip()
+
+
 def abseil_locks(file: File) -> Iterator[tuple[int, str]]:
     if file.suffix in CPP:
         yield from _lines_matching(
@@ -181,6 +201,7 @@ def rules(root: Path) -> dict[str, Rule]:
         "file-length": file_length,
         "build-visibility": build_visibility,
         "header-comment": header_comment,
+        "proto-comments": proto_comments,
         "abseil-locks": abseil_locks,
         "unfinished": unfinished,
         "host-path": host_paths(root),

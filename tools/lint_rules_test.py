@@ -59,6 +59,51 @@ class RulesTest(unittest.TestCase):
         self.assertEqual(rules_found("a.h", "#ifndef A_H_\n"), ["header-comment"])
         self.assertEqual(rules_found("a.h", "// What it is for.\n#ifndef A_H_\n"), [])
 
+    def test_every_declaration_of_a_proto_has_a_comment_of_its_own(self) -> None:
+        lines = [
+            'syntax = "proto3";',
+            'option go_package = "a/v1;av1";',
+            "// A service.",
+            "service S {",
+            "  // A call.",
+            "  rpc C(M) returns (stream M);",
+            "}",
+            "/* A message. */",
+            "message M {",
+            "  // Bytes.",
+            "  optional fixed32 a = 1;",
+            "  // Names, at most 8.",
+            "  map<string, a.b.C> b = 2 [deprecated = true];",
+            "  // Either.",
+            "  oneof either {",
+            "    // Milliseconds.",
+            "    repeated .a.C c = 0x3;",
+            "  }",
+            "  // 4 to 9: promised.",
+            "}",
+            "// An enum.",
+            "enum E {",
+            "  option allow_alias = true;",
+            "  // Never sent.",
+            "  E_UNSPECIFIED = 0;",
+            "}",
+            "// Nothing.",
+            "message N {}",
+        ]
+        self.assertEqual(rules_found("a.proto", "\n".join(lines)), [])
+        comments = [number for number, text in enumerate(lines) if text.strip().startswith(("//", "/*"))]
+        declared = [number for number in comments if "promised" not in lines[number]]
+        self.assertEqual(len(declared), 10)
+        for number in declared:
+            with self.subTest(lines[number + 1]):
+                without = lines[:number] + lines[number + 1 :]
+                findings = lint_rules.check(lint_rules.File("a.proto", "\n".join(without)), ROOT)
+                self.assertEqual([(f.rule, f.line) for f in findings], [("proto-comments", number + 1)])
+
+    def test_a_comment_of_a_proto_covers_one_declaration(self) -> None:
+        self.assertEqual(rules_found("a.proto", "// Both.\nuint64 a = 1;\nuint64 b = 2;"), ["proto-comments"])
+        self.assertEqual(rules_found("a.proto", "// A section.\n\nmessage M {}"), ["proto-comments"])
+
     def test_locks_are_abseils(self) -> None:
         self.assertEqual(rules_found("a.cc", LOCK + " lock;"), ["abseil-locks"])
         self.assertEqual(rules_found("a.cc", "absl::Mutex mutex_; std::shared_ptr<int> p;"), [])
