@@ -235,6 +235,11 @@ int FakeServer::begins() const {
   return begins_;
 }
 
+int FakeServer::empty_streams() const {
+  absl::MutexLock lock(&mutex_);
+  return empty_streams_;
+}
+
 int FakeServer::commits() const {
   absl::MutexLock lock(&mutex_);
   return commits_;

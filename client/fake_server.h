@@ -74,6 +74,8 @@ class FakeServer {
   std::vector<std::string> aborts() const;
   // Push streams that were opened, by the peer's address: how many connections were used.
   std::vector<std::string> stream_peers() const;
+  // Of these, those that ended without a chunk, other than by cancellation.
+  int empty_streams() const;
   std::vector<v1::PullRequest> pulls() const;
   v1::Model State(const std::string& model) const;
 
@@ -126,6 +128,7 @@ class FakeServer {
   int commits_ ABSL_GUARDED_BY(mutex_) = 0;
   int updates_made_ ABSL_GUARDED_BY(mutex_) = 0;
   int chunks_ ABSL_GUARDED_BY(mutex_) = 0;
+  int empty_streams_ ABSL_GUARDED_BY(mutex_) = 0;
   int pull_chunks_ ABSL_GUARDED_BY(mutex_) = 0;
   int digests_ ABSL_GUARDED_BY(mutex_) = 0;
 

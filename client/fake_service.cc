@@ -56,6 +56,11 @@ grpc::Status FakeServer::Service::Push(grpc::ServerContext* context, grpc::Serve
     response->set_chunks(response->chunks() + 1);
     response->set_bytes(response->bytes() + chunk.data().size());
   }
+  if (response->chunks() == 0 && !context->IsCancelled()) {
+    absl::MutexLock lock(&server_.mutex_);
+    ++server_.empty_streams_;
+  }
+  // 0 where no chunk has named the update, as the wire says.
   response->set_missing_bytes(server_.MissingBytes(update_id));
   return grpc::Status::OK;
 }

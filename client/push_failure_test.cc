@@ -49,6 +49,27 @@ TEST(PushFailureTest, ALostConnectionCostsOnlyTheChunksInFlight) {
   EXPECT_LT(server.landed_bytes(), model.total_bytes() + (2 << 20));
 }
 
+// A connection that finds everything dealt out knows nothing of what has landed.
+TEST(PushFailureTest, AConnectionWithoutWorkDoesNotMakeARoundComplete) {
+  const TestModel model(1 << 20);
+  PushOptions options = TestOptions();
+  options.connections = 16;
+  for (int i = 0; i < 10; ++i) {
+    std::atomic<int> commits = 0;
+    FakeServer::Hooks hooks = FailChunks(absl::UnavailableError("once"), [](int number) { return number == 0; });
+    hooks.before_commit = [&commits](const Context&) {
+      ++commits;
+      return absl::OkStatus();
+    };
+    FakeServer server(hooks);
+    const ServerOutcome outcome = PushTo(server.address(), model, options);
+    ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+    EXPECT_EQ(outcome.retries, 1);
+    EXPECT_EQ(commits, 1);
+    model.ExpectHeldBy(server);
+  }
+}
+
 TEST(PushFailureTest, AnotherStreamTakesOverWhereOneFails) {
   const TestModel model(kModelBytes);
   FakeServer server(FailChunks(absl::UnavailableError("once"), [](int number) { return number == 5; }));

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/types/optional.h"
 #include "client/channel.h"
 #include "client/failure_rules.h"
 #include "client/push_stream.h"
@@ -20,10 +21,11 @@ class StreamVerdicts {
  public:
   explicit StreamVerdicts(StopSignal& round_stop) : round_stop_(round_stop) {}
 
-  void Add(const absl::StatusOr<uint64_t>& end) {
+  // Of a stream that had nothing to send there is nothing to learn.
+  void Add(const absl::StatusOr<absl::optional<uint64_t>>& end) {
     absl::MutexLock lock(&mutex_);
     if (end.ok()) {
-      least_missing_ = std::min(least_missing_, *end);
+      if (end->has_value()) least_missing_ = std::min(least_missing_, **end);
       return;
     }
     // A stopped stream's error is an effect of the stop.

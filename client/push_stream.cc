@@ -60,7 +60,10 @@ bool SendChunk(grpc::ClientWriter<grpc::ByteBuffer>& stream, const PlannedChunk&
 
 }  // namespace
 
-absl::StatusOr<uint64_t> RunPushStream(grpc::Channel& channel, const PushStreamTask& task) {
+absl::StatusOr<absl::optional<uint64_t>> RunPushStream(grpc::Channel& channel, const PushStreamTask& task) {
+  // Before the stream is opened: the first chunk names the update, and a stream without one asks about nothing.
+  absl::optional<PlannedChunk> chunk = task.plan.Next();
+  if (!chunk.has_value()) return absl::nullopt;
   grpc::ClientContext context;
   const StopSignal::Listener cancel_on_stop(task.stop, [&context](const absl::Status&) { context.TryCancel(); });
   v1::PushResponse response;
@@ -69,17 +72,16 @@ absl::StatusOr<uint64_t> RunPushStream(grpc::Channel& channel, const PushStreamT
 
   HeaderWriter header(task.context.source.tensors(), task.update_id);
   bool open = true;
-  while (open) {
-    const absl::optional<PlannedChunk> chunk = task.plan.Next();
-    if (!chunk.has_value()) break;
+  while (open && chunk.has_value()) {
     open = SendChunk(*stream, *chunk, header, task);
+    if (open) chunk = task.plan.Next();
   }
   if (open) stream->WritesDone();
   const absl::Status status = FromGrpcStatus(stream->Finish());
   task.watch.Tick();
   if (!status.ok()) return status;
   if (!open) return absl::UnavailableError("the server ended the stream before everything was sent");
-  return response.missing_bytes();
+  return absl::make_optional<uint64_t>(response.missing_bytes());
 }
 
 }  // namespace weightstream

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/types/optional.h"
 #include "client/planner.h"
 #include "client/push_context.h"
 #include "client/stall_watch.h"
@@ -25,10 +26,11 @@ struct PushStreamTask {
 };
 
 // Sends until the plan is empty, and waits for the server's word that it has landed; returns how many bytes of the
-// update it then still missed, over all streams. Blocking Write is the backpressure: it returns when the connection has
+// update it then still missed, over all streams. Where the plan is empty from the start, it opens no stream and returns
+// nothing: it knows nothing of what is missing. Blocking Write is the backpressure: it returns when the connection has
 // taken the chunk, so that one or two are in flight a stream. An error is what the server or the connection said; after
 // a stop, mostly CANCELLED, which the caller replaces by the stop's cause.
-absl::StatusOr<uint64_t> RunPushStream(grpc::Channel& channel, const PushStreamTask& task);
+absl::StatusOr<absl::optional<uint64_t>> RunPushStream(grpc::Channel& channel, const PushStreamTask& task);
 
 }  // namespace weightstream
 

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/match.h"
+#include "absl/synchronization/mutex.h"
 #include "client/fake_server.h"
 #include "client/push_testing.h"
 
@@ -39,13 +40,38 @@ TEST(PushTest, EveryByteArrivesAndTheVersionBecomesCurrent) {
 
 TEST(PushTest, EachStreamHasAConnectionOfItsOwn) {
   const TestModel model(kModelBytes);
-  FakeServer server;
+  absl::Mutex mutex;
+  std::set<std::string> seen;
+  // So that no stream finds that the others have sent everything.
+  FakeServer::Hooks hooks;
+  hooks.on_chunk = [&](const grpc::ServerContext& context, v1::WeightChunk&, int) {
+    absl::MutexLock lock(&mutex);
+    seen.insert(context.peer());
+    const auto all_here = [&seen] { return seen.size() >= 3; };
+    mutex.AwaitWithTimeout(absl::Condition(&all_here), absl::Seconds(1));
+    return absl::OkStatus();
+  };
+  FakeServer server(hooks);
   PushOptions options = TestOptions();
   options.connections = 3;
   ASSERT_TRUE(Push(*model.Source(), {server.address()}, options)->status.ok());
   const std::vector<std::string> peers = server.stream_peers();
   EXPECT_EQ(peers.size(), 3u);
   EXPECT_EQ(std::set<std::string>(peers.begin(), peers.end()).size(), 3u);
+}
+
+TEST(PushTest, NoStreamIsOpenedForNothing) {
+  const TestModel model(1 << 20);
+  PushOptions options = TestOptions();
+  options.connections = 16;
+  for (int i = 0; i < 20; ++i) {
+    FakeServer server;
+    const auto result = Push(*model.Source(), {server.address()}, options);
+    ASSERT_TRUE(result->status.ok()) << result->status;
+    EXPECT_EQ(server.empty_streams(), 0);
+    EXPECT_EQ(result->servers[0].retries, 0);
+    model.ExpectHeldBy(server);
+  }
 }
 
 TEST(PushTest, ChunksKeepTheSmallerOfBothLimits) {
