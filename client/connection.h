@@ -16,11 +16,12 @@ struct TimeLimits {
   // To reach a server at first, and again after each loss of all connections: retried with backoff until then, counted
   // from the server's last sign of life.
   absl::Duration connect = absl::Seconds(30);
-  // For a call that does not depend on the model's size.
+  // For a call that does not depend on the model's size: all but a commit, and those that carry or read payload.
   absl::Duration call = absl::Seconds(30);
   // Without a byte of progress while data are under way, the server counts as dead.
   absl::Duration stall = absl::Seconds(30);
-  // Added per GiB of model to the calls that may depend on its size (begin, commit), for slow disks.
+  // Added for slow disks: to `call`, per GiB of model, for a commit, which may have to write it all; and to `stall`,
+  // per GiB of the largest tensor, while a server computes digests, which it reports a tensor at a time.
   absl::Duration per_gib = absl::Seconds(20);
   // HTTP/2 keepalive: a peer that is gone or stopped is found out within the sum.
   absl::Duration keepalive_time = absl::Seconds(10);

@@ -35,18 +35,14 @@ absl::StatusOr<Response> ControlClient::Call(grpc::Status (v1::WeightStream::Stu
   return FromGrpcStatus(status);
 }
 
-absl::Duration ControlClient::LimitFor(uint64_t model_bytes) const {
-  return limits_.call + limits_.per_gib * (static_cast<double>(model_bytes) / (uint64_t{1} << 30));
-}
-
-absl::StatusOr<v1::BeginUpdateResponse> ControlClient::BeginUpdate(const v1::BeginUpdateRequest& request,
-                                                                   uint64_t model_bytes) {
-  return Call(&v1::WeightStream::Stub::BeginUpdate, request, LimitFor(model_bytes));
+absl::StatusOr<v1::BeginUpdateResponse> ControlClient::BeginUpdate(const v1::BeginUpdateRequest& request) {
+  return Call(&v1::WeightStream::Stub::BeginUpdate, request, limits_.call);
 }
 
 absl::StatusOr<v1::CommitUpdateResponse> ControlClient::CommitUpdate(const v1::CommitUpdateRequest& request,
                                                                      uint64_t model_bytes) {
-  return Call(&v1::WeightStream::Stub::CommitUpdate, request, LimitFor(model_bytes));
+  const double gib = static_cast<double>(model_bytes) / (uint64_t{1} << 30);
+  return Call(&v1::WeightStream::Stub::CommitUpdate, request, limits_.call + limits_.per_gib * gib);
 }
 
 absl::StatusOr<v1::Model> ControlClient::GetModel(const v1::GetModelRequest& request) {

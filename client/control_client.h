@@ -26,10 +26,10 @@ namespace weightstream {
 // signal's cause if that ended it, DEADLINE_EXCEEDED past its time, or what the server said.
 class ControlClient {
  public:
-  // Requires a valid address. `model_bytes` sizes the deadlines of Begin and Commit.
+  // Requires a valid address. `model_bytes` sizes the deadline of Commit, which may write them.
   ControlClient(const std::string& address, const TimeLimits& limits, StopSignal& stop);
 
-  absl::StatusOr<v1::BeginUpdateResponse> BeginUpdate(const v1::BeginUpdateRequest& request, uint64_t model_bytes);
+  absl::StatusOr<v1::BeginUpdateResponse> BeginUpdate(const v1::BeginUpdateRequest& request);
   absl::StatusOr<v1::CommitUpdateResponse> CommitUpdate(const v1::CommitUpdateRequest& request, uint64_t model_bytes);
   absl::StatusOr<v1::Model> GetModel(const v1::GetModelRequest& request);
   absl::StatusOr<v1::Manifest> GetManifest(const v1::GetManifestRequest& request);
@@ -48,7 +48,6 @@ class ControlClient {
   absl::StatusOr<Response> Call(grpc::Status (v1::WeightStream::Stub::*method)(grpc::ClientContext*, const Request&,
                                                                                Response*),
                                 const Request& request, absl::Duration limit);
-  absl::Duration LimitFor(uint64_t model_bytes) const;
 
   const TimeLimits limits_;
   StopSignal& stop_;

@@ -70,6 +70,25 @@ TEST(PushFailureTest, AConnectionWithoutWorkDoesNotMakeARoundComplete) {
   }
 }
 
+TEST(PushFailureTest, ABeginThatHangsIsGivenNoMoreTimeForALargerModel) {
+  const TestModel model(1 << 20);
+  std::atomic<int> begins = 0;
+  FakeServer::Hooks hooks;
+  hooks.on_begin = [&begins](const Context& context, v1::BeginUpdateRequest&) {
+    if (begins++ == 0) FakeServer::WaitUntilCancelled(context);
+    return absl::OkStatus();
+  };
+  FakeServer server(hooks);
+  PushOptions options = TestOptions();
+  options.limits.call = absl::Milliseconds(500);
+  // 20 s and more for this model.
+  options.limits.per_gib = absl::Seconds(20 * 1024);
+  const ServerOutcome outcome = PushTo(server.address(), model, options);
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(begins, 2);
+  EXPECT_LT(outcome.begin_time, absl::Seconds(10));
+}
+
 TEST(PushFailureTest, AnotherStreamTakesOverWhereOneFails) {
   const TestModel model(kModelBytes);
   FakeServer server(FailChunks(absl::UnavailableError("once"), [](int number) { return number == 5; }));

@@ -70,7 +70,7 @@ absl::StatusOr<UpdateTransfer::End> UpdateTransfer::Run(bool commit_sent) {
 absl::StatusOr<v1::BeginUpdateResponse> UpdateTransfer::Begin() {
   on_phase_(false);
   return CallUntilAnswered<v1::BeginUpdateResponse>(
-      control_, CallKind::kBegin, budget_, [this] { return control_.BeginUpdate(*request_, context_.total_bytes); },
+      control_, CallKind::kBegin, budget_, [this] { return control_.BeginUpdate(*request_); },
       [this] { counters_.retries.fetch_add(1); });
 }
 
