@@ -73,6 +73,7 @@ absl::Status Comparison::CompareManifests() {
   if (!theirs.ok()) return Annotate(absl::InternalError(theirs.status().message()), "the server's manifest");
   result_.version = manifest->version();
 
+  result_.tensors = theirs->size();
   absl::flat_hash_set<absl::string_view> named;
   for (const TensorSpec& spec : *theirs) {
     named.insert(spec.name);
@@ -80,7 +81,9 @@ absl::Status Comparison::CompareManifests() {
     if (!status.ok()) return status;
   }
   for (const TensorSpec& spec : index_.tensors()) {
-    if (!named.contains(spec.name)) Note(spec.name, "missing on the server");
+    if (named.contains(spec.name)) continue;
+    ++result_.tensors;
+    Note(spec.name, "missing on the server");
   }
   return absl::OkStatus();
 }
@@ -163,7 +166,6 @@ absl::Status Comparison::CompareDigest(const v1::TensorDigest& digest) {
         compared_bytes_.fetch_add(bytes, std::memory_order_relaxed);
       });
   if (!ranges.ok()) return ranges.status();
-  ++result_.tensors;
   result_.total_bytes += index_.bytes(*tensor);
   if (!ranges->empty()) Note(digest.spec().name(), DescribeRanges(*ranges));
   return absl::OkStatus();

@@ -50,6 +50,7 @@ struct VerifyResult {
   uint64_t version = 0;
   // Compared byte by byte: what both sides have, in the same dtype and shape.
   uint64_t total_bytes = 0;
+  // Of either side, each name once; `differing_tensors` are among them.
   uint64_t tensors = 0;
   // At most 100 are listed; `differing_tensors` counts all.
   std::vector<Difference> differences;

@@ -67,6 +67,20 @@ TEST_F(VerifyTest, NamesWhatOneSideLacksAndWhatHasAnotherShape) {
   EXPECT_EQ(what.at("scalar"), "I64[1] here, F64[] there");
   EXPECT_EQ(what.at("odd"), "not in the source");
   EXPECT_EQ(result->differing_tensors, model_.specs().size() + 1);
+  EXPECT_EQ(result->tensors, model_.specs().size() + 1);
+  EXPECT_EQ(result->total_bytes, 0u);
+}
+
+TEST_F(VerifyTest, CountsEachTensorOfEitherSideOnce) {
+  const auto server = Serve();
+  const std::string bytes(8, 'x');
+  const auto source = NewMemorySource({{{"extra", DType::kU8, {8}}, bytes},
+                                       {{"scalar", DType::kF64, {}}, bytes},
+                                       {{"packed", DType::kU8, {8}}, bytes}});
+  const auto result = Verify(**source, server->address(), options_);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->tensors, model_.specs().size() + 1);
+  EXPECT_EQ(result->total_bytes, 8u);
 }
 
 TEST_F(VerifyTest, ALostStreamIsTakenUpWhereItEnded) {
