@@ -157,7 +157,8 @@ TEST(PushFleetTest, AServerThatLosesEverythingWhileItWaitsIsFilledAgain) {
   FakeServer slow(hooks);
   bool forgotten = false;
   PushOptions options = TestOptions();
-  options.limits.stall = absl::Seconds(4);
+  // The waiting server is looked at twice in this time, and the slow one must not be cut off meanwhile.
+  options.limits.stall = absl::Seconds(6);
   const auto result =
       Push(*model.Source(), {slow.address(), fast.address()}, options, [&](const PushProgress& progress) {
         if (forgotten || progress.server != fast.address() || progress.phase != PushPhase::kWaiting) return;
@@ -166,6 +167,9 @@ TEST(PushFleetTest, AServerThatLosesEverythingWhileItWaitsIsFilledAgain) {
       });
   ASSERT_TRUE(result->status.ok()) << result->status;
   EXPECT_EQ(result->servers[1].sent_bytes, 2 * model.total_bytes());
+  // It was noticed before the commit, not by its failure.
+  EXPECT_EQ(result->servers[0].retries, 0);
+  EXPECT_EQ(result->servers[1].retries, 0);
   model.ExpectHeldBy(fast);
   model.ExpectHeldBy(slow);
 }
