@@ -16,6 +16,7 @@ from tests.end_to_end.wire import UNLIMITED
 
 PushHandler = Callable[[Iterator[Any], grpc.ServicerContext], Any]
 BeginHandler = Callable[[Any, grpc.ServicerContext], Any]
+CommitHandler = Callable[[Any, grpc.ServicerContext], Any]
 
 BUCKET_BYTES = 64 << 10
 _CALLS_AT_ONCE = 16
@@ -33,14 +34,26 @@ def everything_is_missing(request: Any, _context: grpc.ServicerContext) -> Any:
     return response
 
 
-class FakeServer(WeightStreamServicer):
-    """Serves until closed; begins honestly and takes every chunk unless told otherwise."""
+def nothing_is_missing(request: Any, context: grpc.ServicerContext) -> Any:
+    """The honest answer once every byte has landed: a commit comes next."""
+    response = everything_is_missing(request, context)
+    del response.missing[:]
+    response.missing_bytes = 0
+    return response
 
-    def __init__(self, push: PushHandler, begin: BeginHandler = everything_is_missing) -> None:
+
+class FakeServer(WeightStreamServicer):
+    """Serves until closed; begins honestly unless told otherwise, and knows no CommitUpdate unless given one."""
+
+    def __init__(
+        self, push: PushHandler, begin: BeginHandler = everything_is_missing, commit: CommitHandler | None = None
+    ) -> None:
         self._push = push
         self._begin = begin
+        self._commit = commit or super().CommitUpdate
         self.begins = 0
         self.chunks = 0
+        self.commits = 0
         self._server = grpc.server(futures.ThreadPoolExecutor(_CALLS_AT_ONCE), options=UNLIMITED)
         add_WeightStreamServicer_to_server(self, self._server)
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
@@ -57,6 +70,10 @@ class FakeServer(WeightStreamServicer):
                 yield chunk
 
         return self._push(counted(), context)
+
+    def CommitUpdate(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self.commits += 1
+        return self._commit(request, context)
 
     def __enter__(self) -> FakeServer:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import os
 import random
 import re
@@ -9,7 +10,6 @@ import signal
 import time
 import unittest
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 from tests.end_to_end.checkpoints import filled_tensor, write_filled
@@ -25,8 +25,21 @@ TOTAL_BYTES = 8 * sum(WORDS)
 MID_PUSH_BYTES = 16 * MIB
 
 SEED = int(os.environ.get("WEIGHTSTREAM_TEST_SEED", "2026"))
-KILLS_AT_RANDOM = 10
-KILLS_IN_COMMIT = 10
+KILLS = 10
+
+# How far a commit can be once it has begun.
+IN_COMMIT = ("intent written", "renamed, not current", "current")
+
+
+class Moment(enum.Enum):
+    """When a server is killed while a version is pushed to it."""
+
+    # Whatever is going on then.
+    RANDOM = enum.auto()
+    # From the first step of its commit on.
+    COMMIT = enum.auto()
+    # In mid push, for certain: the line holds the rest back.
+    PUSH = enum.auto()
 
 
 class Killed(EndToEndTest):
@@ -103,12 +116,7 @@ class Killed(EndToEndTest):
             return "intent written"
         return "receiving" if any(model.glob(".incoming-*")) else "not begun"
 
-    def kill_at_random(self, rng: random.Random, usual_seconds: float) -> float:
-        delay = rng.uniform(0, 1.2 * usual_seconds)
-        let_pass(delay)
-        return delay
-
-    def await_commit(self, rng: random.Random, model: Path, version: int) -> float:
+    def await_commit(self, rng: random.Random, model: Path, version: int) -> None:
         """Spins (the moments are microseconds long) until a commit has begun, then some steps longer."""
         wanted = (model / ".next", model / str(version))
         deadline = time.monotonic() + 60
@@ -119,11 +127,21 @@ class Killed(EndToEndTest):
         later = time.monotonic() + rng.uniform(0, 0.0002)
         while time.monotonic() < later:
             pass
-        return 0.0
 
-    def kill_servers(self, in_commit: Sequence[bool], on_disk: bool) -> None:
+    def check_kill(self, moment: Moment, state: str, retries: int) -> None:
+        """A kill that came before or after all that it is to interrupt tests nothing."""
+        if moment is Moment.PUSH:
+            self.assertEqual(state, "receiving")
+            self.assertGreaterEqual(retries, 1)
+        elif moment is Moment.COMMIT:
+            self.assertIn(state, IN_COMMIT)
+
+    def kill_servers(self, kills: Moment, on_disk: bool) -> None:
+        """Kills a server that many times, and once more, anywhere among these, in mid push."""
         rng = random.Random(SEED)
         print(f"WEIGHTSTREAM_TEST_SEED={SEED}")
+        moments = [kills] * KILLS
+        moments.insert(rng.randint(0, KILLS), Moment.PUSH)
         data_dir = self.data_dir(on_disk=on_disk)
         server = self.start_server(data_dir=data_dir)
         address = server.address
@@ -134,36 +152,43 @@ class Killed(EndToEndTest):
         self.addCleanup(reader.kill)
         reader.await_first()
         states: Counter[str] = Counter()
-        for version, commit in enumerate(in_commit, start=2):
-            command = self.start_push(self.source(version), address, f"--version={version}")
-            if commit:
+        for version, moment in enumerate(moments, start=2):
+            proxy = self.start_proxy(server, MID_PUSH_BYTES if moment is Moment.PUSH else None)
+            to = proxy.address if moment is Moment.PUSH else address
+            command = self.start_push(self.source(version), to, f"--version={version}")
+            if moment is Moment.PUSH:
+                self.await_landed(server, "model", 4 * MIB)
+            elif moment is Moment.COMMIT:
                 self.await_commit(rng, data_dir / "model", version)
             else:
-                self.kill_at_random(rng, usual_seconds)
+                let_pass(rng.uniform(0, 1.2 * usual_seconds))
             server.kill()
-            states[self.state_of_commit(data_dir / "model", version)] += 1
+            state = self.state_of_commit(data_dir / "model", version)
+            states[state] += 1
+            proxy.allow(None)
             server = self.start_server(data_dir=data_dir, listen=address)
             # The same client lives through it, and knows in the end what became of its version.
             outcome = command.outcome()
             self.assertEqual(outcome.code, 0, f"version {version}: {outcome.stdout}\n{outcome.stderr}")
+            self.check_kill(moment, state, outcome.json["servers"][0]["retries"])
             self.assert_filled(server, version)
             (self.folder / f"{version}.safetensors").unlink()
         result = reader.result()
         print(f"killed when {dict(states)}; the reader: {result}")
         self.assertIsNone(result["error"])
-        self.assertEqual(result["versions"][-1], 1 + len(in_commit))
+        self.assertEqual(result["versions"][-1], 1 + len(moments))
 
     def test_the_server_at_random_moments_in_shared_memory(self) -> None:
-        self.kill_servers([False] * KILLS_AT_RANDOM, on_disk=False)
+        self.kill_servers(Moment.RANDOM, on_disk=False)
 
     def test_the_server_at_random_moments_on_disk(self) -> None:
-        self.kill_servers([False] * KILLS_AT_RANDOM, on_disk=True)
+        self.kill_servers(Moment.RANDOM, on_disk=True)
 
     def test_the_server_in_commits_in_shared_memory(self) -> None:
-        self.kill_servers([True] * KILLS_IN_COMMIT, on_disk=False)
+        self.kill_servers(Moment.COMMIT, on_disk=False)
 
     def test_the_server_in_commits_on_disk(self) -> None:
-        self.kill_servers([True] * KILLS_IN_COMMIT, on_disk=True)
+        self.kill_servers(Moment.COMMIT, on_disk=True)
 
     def test_a_restart_removes_what_was_half_received_and_serves_what_was_committed(self) -> None:
         server = self.start_server()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import unittest
 from collections.abc import Iterator
@@ -11,11 +12,12 @@ import grpc
 import numpy as np
 
 from tests.end_to_end.checkpoints import random_tensor, write_safetensors
-from tests.end_to_end.fake_server import FakeServer, everything_is_missing
+from tests.end_to_end.fake_server import FakeServer, nothing_is_missing
 from tests.end_to_end.harness import EndToEndTest
 from tests.end_to_end.processes import Outcome
 
 MIB = 1 << 20
+TENSOR_BYTES = 4 * MIB
 
 # The promise: an error within that long.
 PROMISED_SECONDS = 30
@@ -28,7 +30,7 @@ class MisbehavingReceiver(EndToEndTest):
 
     def setUp(self) -> None:
         super().setUp()
-        tensor = random_tensor(np.random.default_rng(1), "tensor", "U8", (4 * MIB,))
+        tensor = random_tensor(np.random.default_rng(1), "tensor", "U8", (TENSOR_BYTES,))
         self.source = write_safetensors(self.folder / "source.safetensors", [tensor])
 
     def push_to(self, server: FakeServer, *flags: str, seconds: float = PROMISED_SECONDS) -> Outcome:
@@ -81,20 +83,19 @@ class MisbehavingReceiver(EndToEndTest):
             self.assertGreater(server.begins, 1)
 
     def test_fails_at_commit(self) -> None:
-        def push(requests: Iterator[Any], _context: grpc.ServicerContext) -> Any:
-            for _ in requests:
-                pass
-            raise AssertionError("not used")
+        def commit(request: Any, context: grpc.ServicerContext) -> Any:
+            context.abort(grpc.StatusCode.INTERNAL, f"update {request.update_id} was eaten by moths")
 
-        # Commit is not served at all: UNIMPLEMENTED is an answer too. Nothing is missing, so nothing is pushed.
-        def begin(request: Any, context: grpc.ServicerContext) -> Any:
-            response = everything_is_missing(request, context)
-            del response.missing[:]
-            response.missing_bytes = 0
-            return response
+        push = self.failing_after(0, grpc.StatusCode.INTERNAL, "pushed though nothing is missing")
+        with FakeServer(push, nothing_is_missing, commit) as server:
+            self.assertIn("INTERNAL: update fake was eaten by moths", self.push_to(server).error)
+            self.assertEqual((server.commits, server.chunks), (1, 0))
 
-        with FakeServer(push, begin) as server:
+    def test_knows_no_commit(self) -> None:
+        push = self.failing_after(0, grpc.StatusCode.INTERNAL, "pushed though nothing is missing")
+        with FakeServer(push, nothing_is_missing) as server:
             self.assertIn("UNIMPLEMENTED", self.push_to(server).error)
+            self.assertEqual((server.commits, server.chunks), (1, 0))
 
     def test_takes_nothing(self) -> None:
         closing = threading.Event()
@@ -136,27 +137,49 @@ class MisbehavingReceiver(EndToEndTest):
             self.assertIn("DEADLINE_EXCEEDED", outcome.error)
 
     def test_lies_about_what_is_missing(self) -> None:
-        lies: dict[str, Any] = {
-            "a tensor that is none of ours": {"name": "stranger", "range": (0, 1)},
-            "a range past the end": {"name": "tensor", "range": (0, 2**63)},
-            "a range that ends before it begins": {"name": "tensor", "range": (10, 5)},
+        # Each lie is consistent but for what it is about, so that no other check can catch it.
+        lies: dict[str, tuple[list[tuple[str, int, int]], int, str]] = {
+            "a tensor that is none of ours": (
+                [("stranger", 0, 1)],
+                1,
+                'it misses tensor "stranger", which the manifest does not hold',
+            ),
+            "one byte past the end": (
+                [("tensor", 0, TENSOR_BYTES + 1)],
+                TENSOR_BYTES + 1,
+                f'it misses bytes up to {TENSOR_BYTES + 1} of tensor "tensor", which has {TENSOR_BYTES}',
+            ),
+            "a range far past the end": (
+                [("tensor", 0, 2**63)],
+                2**63,
+                f'it misses bytes up to {2**63} of tensor "tensor", which has {TENSOR_BYTES}',
+            ),
+            "a range that ends before it begins": (
+                [("tensor", 10, 5)],
+                (5 - 10) % 2**64,
+                'tensor "tensor": byte range [10, 5) ends before it begins',
+            ),
+            "a tensor twice": ([("tensor", 0, 5), ("tensor", 5, 10)], 10, 'tensor "tensor" is listed twice'),
+            "another sum": ([("tensor", 0, 5)], 6, "the missing ranges add up to 5 bytes, not to 6"),
         }
-        for what, lie in lies.items():
+        for what, (missing, missing_bytes, words) in lies.items():
             with self.subTest(what):
+                begin = functools.partial(self.begin_with, missing, missing_bytes)
+                push = self.failing_after(0, grpc.StatusCode.INTERNAL, "pushed all the same")
+                with FakeServer(push, begin) as server:
+                    sentence = f"INTERNAL: the server's answer to BeginUpdate makes no sense: {words}"
+                    self.assertIn(sentence, self.push_to(server).error)
+                    self.assertEqual((server.begins, server.chunks, server.commits), (1, 0, 0))
 
-                def begin(request: Any, context: grpc.ServicerContext, lie: Any = lie) -> Any:
-                    response = everything_is_missing(request, context)
-                    del response.missing[:]
-                    begin, end = lie["range"]
-                    response.missing.add(name=lie["name"]).ranges.add(begin=begin, end=end)
-                    return response
-
-                with FakeServer(
-                    self.failing_after(0, grpc.StatusCode.INTERNAL, "pushed all the same"), begin
-                ) as server:
-                    outcome = self.push_to(server)
-                    self.assertNotIn("pushed all the same", outcome.error)
-                    self.assertEqual(server.chunks, 0)
+    @staticmethod
+    def begin_with(
+        missing: list[tuple[str, int, int]], missing_bytes: int, request: Any, context: grpc.ServicerContext
+    ) -> Any:
+        response = nothing_is_missing(request, context)
+        for name, begin, end in missing:
+            response.missing.add(name=name).ranges.add(begin=begin, end=end)
+        response.missing_bytes = missing_bytes
+        return response
 
 
 if __name__ == "__main__":
