@@ -6,11 +6,11 @@
 //   auto result = Push(**source, {"10.0.0.5:7070", "10.0.0.6:7070"}, options, [](const PushProgress& p) { Draw(p); });
 //
 // What it promises: all or nothing over all servers (unless allow_partial), commit only once every byte is there on
-// every one of them; a lost connection costs the chunks in flight, and is retried with backoff; one slow or dead server
-// does not stop the others from receiving; no wait is for ever; and where a reply to a commit was lost, the truth is
-// asked for. All or nothing has one hole, which two servers alone cannot close: one that fails in the commit itself,
-// after the others have committed. It then is reported as failed, and the same push to it again ends with
-// ALREADY_EXISTS or heals it.
+// every one of them, and only if the source is still what it was (WeightSource::CheckUnchanged); a lost connection
+// costs the chunks in flight, and is retried with backoff; one slow or dead server does not stop the others from
+// receiving; no wait is for ever; and where a reply to a commit was lost, the truth is asked for. All or nothing has
+// one hole, which two servers alone cannot close: one that fails in the commit itself, after the others have committed.
+// It then is reported as failed, and the same push to it again ends with ALREADY_EXISTS or heals it.
 #ifndef WEIGHTSTREAM_CLIENT_PUSH_H_
 #define WEIGHTSTREAM_CLIENT_PUSH_H_
 

@@ -92,6 +92,8 @@ absl::Status ServerSession::TransferAndCommit(UpdateTransfer& transfer) {
       const absl::StatusOr<bool> verdict = AwaitVerdict();
       if (!verdict.ok()) return verdict.status();
       if (!*verdict) continue;
+      const absl::Status unchanged = CheckSource();
+      if (!unchanged.ok()) return unchanged;
       commit_sent = true;
       commit = CommitNow(transfer.update_id());
     }
@@ -117,6 +119,16 @@ absl::StatusOr<bool> ServerSession::AwaitVerdict() {
   mutex_.AwaitWithTimeout(absl::Condition(this, &ServerSession::HasVerdictOrStop), hold);
   if (stop_asked_) return stop_.cause();
   return commit_;
+}
+
+absl::Status ServerSession::CheckSource() {
+  const absl::Status unchanged = context_.source.CheckUnchanged();
+  if (unchanged.ok()) return unchanged;
+  const absl::Status cause(
+      unchanged.code(), absl::StrCat("not committed: ", unchanged.message(), "; push again once its writer is done"));
+  // The bytes that have landed are of no use to a later push either.
+  Stop(cause, /*abort_update=*/true);
+  return cause;
 }
 
 absl::StatusOr<CommitEnd> ServerSession::CommitNow(const std::string& update_id) {

@@ -74,6 +74,8 @@ class ServerSession {
   absl::Status TransferAndCommit(UpdateTransfer& transfer);
   // True once Commit was called; false when it is time to ask the server whether it still has everything.
   absl::StatusOr<bool> AwaitVerdict();
+  // An error, with which the update is aborted, if what was sent may not be one version.
+  absl::Status CheckSource() ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<CommitEnd> CommitNow(const std::string& update_id);
   void AbortIfAsked();
   void Finish(const absl::Status& status);

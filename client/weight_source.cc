@@ -21,6 +21,7 @@ class CheckpointSource : public WeightSource {
   absl::string_view data(size_t index) const override { return checkpoint_.tensors()[index].data; }
   const Metadata& metadata() const override { return checkpoint_.metadata(); }
   const std::string& source_id() const override { return checkpoint_.fingerprint(); }
+  absl::Status CheckUnchanged() const override { return checkpoint_.CheckUnchanged(); }
 
  private:
   const Checkpoint checkpoint_;

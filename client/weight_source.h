@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "tensor/spec.h"
@@ -29,10 +30,15 @@ class WeightSource {
   // Names these very bytes; see BeginUpdateRequest.source_id. Equal ids must mean equal bytes: a resume relies on it.
   // At most 256 bytes.
   virtual const std::string& source_id() const = 0;
+
+  // Asked before each commit, from several threads at a time. FAILED_PRECONDITION says what of the source has changed
+  // since it was made; the push then fails and drops what it has sent. Sources that cannot tell say OK.
+  virtual absl::Status CheckUnchanged() const { return absl::OkStatus(); }
 };
 
 // A checkpoint on disk, memory-mapped: a .safetensors file or a Hugging Face folder. The id comes from the files'
-// identities, so that a new process with the same files resumes what another began. Errors as Checkpoint::Open.
+// identities, so that a new process with the same files resumes what another began, and CheckUnchanged compares these
+// again. Errors as Checkpoint::Open.
 absl::StatusOr<std::unique_ptr<WeightSource>> OpenCheckpointSource(const std::string& path);
 
 struct MemoryTensor {

@@ -180,4 +180,11 @@ absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& path) {
   return std::move(reader).Take();
 }
 
+absl::Status Checkpoint::CheckUnchanged() const {
+  for (const std::unique_ptr<MappedFile>& file : files_) {
+    if (absl::Status status = file->CheckUnchanged(); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace weightstream

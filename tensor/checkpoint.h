@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "tensor/mapped_file.h"
@@ -47,6 +48,10 @@ class Checkpoint {
   // equal after a second Open of the same files, in any process; different once one was written (unless within the few
   // milliseconds that are one step of the file system's clock). 32 hexadecimal digits.
   const std::string& fingerprint() const { return fingerprint_; }
+
+  // Looks at each of those files again. FAILED_PRECONDITION, naming the first that was written, replaced or removed
+  // after Open: what was read since may be a mixture. Limits as MappedFile::CheckUnchanged.
+  absl::Status CheckUnchanged() const;
 
  private:
   Checkpoint() = default;

@@ -245,5 +245,34 @@ TEST(Fingerprint, ChangesWithTimeSizeNameAndFile) {
   EXPECT_EQ(std::unique(seen.begin(), seen.end()), seen.end());
 }
 
+TEST(CheckUnchanged, PassesWhereNothingWasWritten) {
+  const std::string folder = TwoShards();
+  const absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(folder);
+  WriteTestFile(folder + "/another", "file");
+  EXPECT_EQ(checkpoint->CheckUnchanged(), absl::OkStatus());
+}
+
+TEST(CheckUnchanged, NamesTheFileThatWasWrittenInPlace) {
+  const std::string folder = TwoShards();
+  SetModified(folder + "/2.safetensors", 1);
+  const absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(folder);
+  // Of the same size, and a nanosecond later.
+  WriteTestFile(folder + "/2.safetensors", FileWith("a", "AAA"));
+  SetModified(folder + "/2.safetensors", 2);
+  ExpectError(checkpoint->CheckUnchanged(), absl::StatusCode::kFailedPrecondition,
+              {folder + "/2.safetensors", "was written"});
+}
+
+TEST(CheckUnchanged, NamesTheFileThatWasReplacedOrRemoved) {
+  const std::string folder = TwoShards();
+  const absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(folder);
+  ASSERT_EQ(rename((folder + "/1.safetensors").c_str(), (folder + "/2.safetensors").c_str()), 0);
+  ExpectError(checkpoint->CheckUnchanged(), absl::StatusCode::kFailedPrecondition,
+              {folder + "/1.safetensors", "though it was there"});
+  WriteTestFile(folder + "/1.safetensors", FileWith("b", "bb"));
+  ExpectError(checkpoint->CheckUnchanged(), absl::StatusCode::kFailedPrecondition,
+              {folder + "/1.safetensors", "was replaced"});
+}
+
 }  // namespace
 }  // namespace weightstream

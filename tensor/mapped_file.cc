@@ -39,11 +39,25 @@ absl::StatusOr<std::unique_ptr<MappedFile>> MappedFile::Open(const std::string& 
         path, " is ", S_ISDIR(file.st_mode) ? "a folder" : "not a regular file", "; name a file that holds tensors"));
   }
   const Identity identity = IdentityOf(file);
-  if (identity.bytes == 0) return std::unique_ptr<MappedFile>(new MappedFile("", identity));
+  if (identity.bytes == 0) return std::unique_ptr<MappedFile>(new MappedFile(path, "", identity));
   void* const address = mmap(nullptr, identity.bytes, PROT_READ, MAP_SHARED, fd, 0);
   if (address == MAP_FAILED) return CannotRead(path, "map");
   return std::unique_ptr<MappedFile>(
-      new MappedFile(absl::string_view(static_cast<const char*>(address), identity.bytes), identity));
+      new MappedFile(path, absl::string_view(static_cast<const char*>(address), identity.bytes), identity));
+}
+
+absl::Status MappedFile::CheckUnchanged() const {
+  struct stat file;
+  if (stat(path_.c_str(), &file) != 0) {
+    // Gone is a change as any other, not NOT_FOUND.
+    return absl::FailedPreconditionError(
+        absl::StrCat(CannotRead(path_, "stat").message(), ", though it was there when opened"));
+  }
+  const Identity now = IdentityOf(file);
+  if (now == identity_) return absl::OkStatus();
+  const bool replaced = now.device != identity_.device || now.inode != identity_.inode;
+  return absl::FailedPreconditionError(
+      absl::StrCat(path_, replaced ? " was replaced" : " was written", " after it was opened"));
 }
 
 MappedFile::~MappedFile() {

@@ -5,7 +5,9 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
@@ -21,6 +23,8 @@ class MappedFile {
     uint64_t inode = 0;
     uint64_t bytes = 0;
     int64_t modified_ns = 0;
+
+    friend bool operator==(const Identity&, const Identity&) = default;
   };
 
   // NOT_FOUND, PERMISSION_DENIED or another code by errno, with the path. A folder or a device is INVALID_ARGUMENT. An
@@ -34,9 +38,16 @@ class MappedFile {
   absl::string_view bytes() const { return bytes_; }
   const Identity& identity() const { return identity_; }
 
- private:
-  MappedFile(absl::string_view bytes, Identity identity) : bytes_(bytes), identity_(identity) {}
+  // FAILED_PRECONDITION, with the path, if the file that the path names now is not as it was when opened: written,
+  // replaced or removed. What was read in between may then be old in parts and new in others. A write within the few
+  // milliseconds that are one step of the file system's clock, and of no other size, is not seen.
+  absl::Status CheckUnchanged() const;
 
+ private:
+  MappedFile(std::string path, absl::string_view bytes, Identity identity)
+      : path_(std::move(path)), bytes_(bytes), identity_(identity) {}
+
+  const std::string path_;
   absl::string_view bytes_;
   Identity identity_;
 };
