@@ -1,8 +1,10 @@
 #include "server/durable_files.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,6 +14,7 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+#include "server/free_memory.h"
 
 namespace weightstream {
 namespace {
@@ -33,17 +36,17 @@ absl::Status ErrnoStatus(int error, absl::string_view what, absl::string_view pa
 }  // namespace
 
 absl::Status MakeFolder(const std::string& path) {
-  if (::mkdir(path.c_str(), kFolderMode) == 0) return absl::OkStatus();
+  const std::string parent = fs::path(path).parent_path().string();
+  if (::mkdir(path.c_str(), kFolderMode) == 0) return SyncFolder(parent.empty() ? "." : parent);
   if (errno == EEXIST) {
     if (IsFolder(path)) return absl::OkStatus();
     return absl::FailedPreconditionError(absl::StrCat(path, " exists and is not a folder"));
   }
   if (errno != ENOENT) return ErrnoStatus(errno, "cannot make folder", path);
-  const std::string parent = fs::path(path).parent_path().string();
   if (parent.empty() || parent == path) return ErrnoStatus(ENOENT, "cannot make folder", path);
   if (absl::Status made = MakeFolder(parent); !made.ok()) return made;
   if (::mkdir(path.c_str(), kFolderMode) != 0 && errno != EEXIST) return ErrnoStatus(errno, "cannot make folder", path);
-  return absl::OkStatus();
+  return SyncFolder(parent);
 }
 
 absl::Status CreateFile(const std::string& path, absl::string_view bytes) {
@@ -122,7 +125,10 @@ bool IsFolder(const std::string& path) {
 absl::StatusOr<uint64_t> FreeBytes(const std::string& path) {
   struct statvfs info {};
   if (::statvfs(path.c_str(), &info) != 0) return ErrnoStatus(errno, "cannot ask for free space at", path);
-  return static_cast<uint64_t>(info.f_bavail) * info.f_frsize;
+  const uint64_t free = static_cast<uint64_t>(info.f_bavail) * info.f_frsize;
+  struct statfs kind {};
+  const bool memory = ::statfs(path.c_str(), &kind) == 0 && kind.f_type == TMPFS_MAGIC;
+  return memory ? std::min(free, FreeMemoryBytes()) : free;
 }
 
 }  // namespace weightstream

@@ -13,7 +13,7 @@
 
 namespace weightstream {
 
-// Makes a folder, and its parents, where missing; 0750.
+// Makes a folder, and its parents, where missing; 0750. Durable: else what is put into it could vanish with it.
 absl::Status MakeFolder(const std::string& path);
 
 // Creates a file that must not exist, 0640, with these first bytes.
@@ -40,7 +40,8 @@ absl::StatusOr<std::vector<std::string>> ListFolder(const std::string& path);
 
 bool IsFolder(const std::string& path);
 
-// Bytes that can still be written to the file system that holds `path`.
+// Bytes that can still be written to the file system that holds `path`: for shared memory not more than the process may
+// fill.
 absl::StatusOr<uint64_t> FreeBytes(const std::string& path);
 
 }  // namespace weightstream

@@ -11,6 +11,18 @@
 namespace weightstream {
 namespace {
 
+// How many more pieces than tensors an update may be cut into. An orderly sender needs one a tensor and a few a stream;
+// with very many, each chunk would take long and the list of what is missing would outgrow any message.
+constexpr uint64_t kMostFragments = 100'000;
+
+absl::Status CheckFragments(const Update& update) {
+  const uint64_t fragments = update.ranges().fragments();
+  if (fragments <= update.layout().tensors.size() + kMostFragments) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat("what update ", update.identity().id,
+                                                   " still misses has been cut into ", fragments,
+                                                   " pieces; send the ranges of each tensor in ascending order"));
+}
+
 absl::Status ChecksumStatus(const Update& update, const CheckedChunk& chunk, uint32_t computed) {
   return absl::DataLossError(
       absl::StrFormat("chunk of tensor '%s' at offset %d, %d bytes: the CRC32C of the data is %08x, the chunk says "
@@ -60,6 +72,7 @@ ChunkLander::~ChunkLander() = default;
 
 absl::Status ChunkLander::Land(const CheckedChunk& chunk, absl::Span<const absl::string_view> pieces) {
   if (absl::Status receiving = update_->ReceivingStatus(); !receiving.ok()) return receiving;
+  if (absl::Status checked = CheckFragments(*update_); !checked.ok()) return checked;
   const std::vector<ByteRange> claimed = update_->ranges().Claim(chunk.tensor, chunk.range);
   absl::Status status = Prepare(update_->layout().tensors[chunk.tensor].range.begin, claimed);
   if (!status.ok()) {

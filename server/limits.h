@@ -42,13 +42,27 @@ struct Limits {
   absl::Duration copy_wait = absl::Seconds(30);
 
   // At shutdown, how long updates in flight may take to finish.
-  absl::Duration drain = absl::Seconds(30);
+  // Less than the 30 s that Kubernetes grants by default.
+  absl::Duration drain = absl::Seconds(20);
 
   // HTTP/2 keepalive: a peer that is gone or stopped is found out within the sum.
   absl::Duration keepalive_time = absl::Seconds(10);
   absl::Duration keepalive_timeout = absl::Seconds(10);
 
-  // Calls served at once, each on a thread of its own; further ones are refused with RESOURCE_EXHAUSTED.
+  // How long a stream may send no first chunk, or a reader take no message, before the call is cut. Keepalive does not
+  // see this: gRPC answers pings for a program that hangs.
+  absl::Duration silent_call = absl::Seconds(30);
+
+  // What a sender may have on its way in one stream: enough to fill 1 Gbit/s over 60 ms, twice that with the two
+  // connections of a push.
+  uint64_t window_bytes = 8 << 20;
+
+  // Messages being received, of all connections. Beyond this gRPC resets streams, so it is far above what the windows
+  // allow in normal use.
+  uint64_t receive_bytes = uint64_t{2} << 30;
+
+  // Calls served at once, each on a thread of its own; further ones are refused with RESOURCE_EXHAUSTED. Streams may
+  // take three quarters, so that commits, aborts and health checks always find a thread.
   int threads = 256;
 };
 

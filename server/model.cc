@@ -220,6 +220,8 @@ absl::StatusOr<VersionRecord> Model::Commit(const std::string& update_id) {
     EndUpdate(update, absl::StrCat("the commit failed: ", record.status().message()));
     return record.status();
   }
+  // A stream that is still open would keep the version's memory mapped, for writing at that.
+  update->CutStreams(absl::ZeroDuration());
   if (context_.on_current) context_.on_current(name_, record->version);
   RemoveOldVersions();
   return record;

@@ -49,7 +49,8 @@ absl::StatusOr<std::shared_ptr<Model>> ModelRegistry::FindOrAdd(const std::strin
   if (models_.size() >= limits_.models) {
     // Names whose updates all failed hold nothing: they make room.
     for (auto it = models_.begin(); it != models_.end();) {
-      it = it->second->IsForgettable() ? models_.erase(it) : std::next(it);
+      // One that somebody else holds is about to begin an update. Pointers are given out under this lock only.
+      it = it->second.use_count() == 1 && it->second->IsForgettable() ? models_.erase(it) : std::next(it);
     }
   }
   if (models_.size() >= limits_.models) {

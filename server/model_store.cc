@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -63,13 +65,19 @@ uint32_t ManifestCrc32c(const SafetensorsLayout& layout) { return ExtendCrc32c(0
 
 absl::StatusOr<std::unique_ptr<ModelStore>> ModelStore::Open(const std::string& data_dir) {
   if (data_dir.empty()) return absl::InvalidArgumentError("the data directory is empty; give one with --data-dir");
-  if (absl::Status made = MakeFolder(data_dir); !made.ok()) {
-    return absl::Status(made.code(), absl::StrCat("cannot use the data directory ", data_dir, ": ", made.message(),
+  // The folder itself may be a link, of its owner's making; below it none is followed.
+  std::error_code error;
+  const bool link = std::filesystem::is_symlink(data_dir, error);
+  const std::string folder = link ? std::filesystem::canonical(data_dir, error).string() : data_dir;
+  if (link && error)
+    return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot follow the data directory ", data_dir));
+  if (absl::Status made = MakeFolder(folder); !made.ok()) {
+    return absl::Status(made.code(), absl::StrCat("cannot use the data directory ", folder, ": ", made.message(),
                                                   "; choose another with --data-dir, or give this user access"));
   }
-  absl::StatusOr<int> lock = LockFolder(data_dir);
+  absl::StatusOr<int> lock = LockFolder(folder);
   if (!lock.ok()) return lock.status();
-  std::unique_ptr<ModelStore> store(new ModelStore(data_dir, *lock));
+  std::unique_ptr<ModelStore> store(new ModelStore(folder, *lock));
   if (absl::Status recovered = store->Recover(); !recovered.ok()) return recovered;
   return store;
 }
@@ -83,7 +91,12 @@ absl::Status ModelStore::Recover() {
     // What is not ours (a dot file, a name that no model may have) is left alone.
     if (!ValidateModelName(name).ok() || !IsFolder(ModelFolder(name))) continue;
     absl::StatusOr<StoredModel> model = RecoverModel(name);
-    if (!model.ok()) return model.status();
+    if (!model.ok()) {
+      // One folder in disorder is no reason to serve nothing.
+      warnings_.push_back(
+          absl::StrCat("model '", name, "' is not served and was left alone: ", model.status().message()));
+      continue;
+    }
     if (!model->versions.empty()) recovered_.push_back(*std::move(model));
   }
   return absl::OkStatus();
@@ -186,10 +199,15 @@ absl::StatusOr<VersionRecord> ModelStore::Publish(const std::string& model, cons
   status = Rename(next, absl::StrCat(folder, kCurrent));
   if (status.ok()) status = SyncFolder(folder);
   if (!status.ok()) {
-    // In its place, but not surely current. Taking it back is the only way that leaves no doubt.
+    // In its place, but not surely current: taking it back leaves no doubt. Unless `current` names it all the same:
+    // what a reader may follow must stay.
     TakeBack(folder, previous);
-    static_cast<void>(Rename(place, incoming));
-    return status;
+    const absl::StatusOr<std::string> current = ReadLink(absl::StrCat(folder, kCurrent));
+    const bool named = current.ok() ? *current == absl::StrCat(version) : !absl::IsNotFound(current.status());
+    if (!named) {
+      static_cast<void>(Rename(place, incoming));
+      return status;
+    }
   }
   record->path = absl::StrCat(place, kFile);
   return record;

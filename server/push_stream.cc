@@ -1,7 +1,5 @@
 #include "server/push_stream.h"
 
-#include <grpc/grpc.h>
-
 #include <memory>
 #include <string>
 #include <utility>
@@ -10,7 +8,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/types/optional.h"
 #include "proto/chunk_codec.h"
-#include "proto/status.h"
 #include "server/chunk_check.h"
 #include "server/landing.h"
 #include "server/log.h"
@@ -18,19 +15,12 @@
 namespace weightstream {
 namespace {
 
-// Ends a call from outside its handler. TryCancel would tell the sender no more than CANCELLED.
-void Cut(grpc::ServerContext* context, const absl::Status& reason) {
-  const grpc::Status status = ToGrpcStatus(reason);
-  grpc_call_cancel_with_status(context->c_call(), static_cast<grpc_status_code>(status.error_code()),
-                               status.error_message().c_str(), nullptr);
-}
-
 // Ties a stream to its update for as long as it feeds it.
 class Feed {
  public:
   Feed(const PushEnvironment& environment, grpc::ServerContext* context, std::shared_ptr<Update> update)
       : update_(std::move(update)),
-        token_(update_->AddStream([context](const absl::Status& reason) { Cut(context, reason); })),
+        token_(update_->AddStream([context](const absl::Status& reason) { CutCall(context, reason); })),
         lander_(*environment.device, environment.staging, update_, environment.limits->copy_wait,
                 [context, update = update_] { return context->IsCancelled() || !update->ReceivingStatus().ok(); }) {}
   ~Feed() { update_->RemoveStream(token_); }
@@ -46,22 +36,22 @@ class Feed {
   ChunkLander lander_;
 };
 
-absl::Status CheckUpdateId(const ChunkHeader& header, const absl::optional<Feed>& feed, const std::string& feed_id) {
+absl::Status CheckUpdateId(const ChunkHeader& header, absl::optional<Feed>& feed) {
   if (!feed.has_value() && header.update_id.empty()) {
     return absl::InvalidArgumentError(
         "the stream's first chunk has no update_id; set the one that BeginUpdate returned");
   }
-  if (feed.has_value() && !header.update_id.empty() && header.update_id != feed_id) {
+  if (feed.has_value() && !header.update_id.empty() && header.update_id != feed->update().identity().id) {
     return absl::InvalidArgumentError(absl::StrCat("a chunk names another update than its stream's first one, ",
-                                                   feed_id, "; push each update on streams of its own"));
+                                                   feed->update().identity().id,
+                                                   "; push each update on streams of its own"));
   }
   return absl::OkStatus();
 }
 
 absl::Status TakeChunk(const PushEnvironment& environment, grpc::ServerContext* context, const ReceivedChunk& chunk,
                        absl::optional<Feed>& feed) {
-  const std::string feed_id = feed.has_value() ? feed->update().identity().id : "";
-  if (absl::Status checked = CheckUpdateId(chunk.header(), feed, feed_id); !checked.ok()) return checked;
+  if (absl::Status checked = CheckUpdateId(chunk.header(), feed); !checked.ok()) return checked;
   if (!feed.has_value()) {
     absl::StatusOr<std::shared_ptr<Update>> update = environment.registry->FindUpdate(chunk.header().update_id);
     if (!update.ok()) return update.status();
@@ -91,11 +81,16 @@ void LogEnd(const grpc::ServerContext& context, absl::optional<Feed>& feed, cons
 
 absl::Status ServePush(const PushEnvironment& environment, grpc::ServerContext* context,
                        grpc::ServerReaderInterface<grpc::ByteBuffer>* reader, v1::PushResponse* response) {
+  absl::StatusOr<std::unique_ptr<OpenCalls::Call>> call = environment.calls->Enter(context, "Push");
+  if (!call.ok()) return call.status();
+  // Until its first chunk a stream belongs to no update, whose own limit on idleness holds from then on.
+  (*call)->AwaitPeer();
   absl::optional<Feed> feed;
   ReceivedChunk chunk;
   grpc::ByteBuffer message;
   absl::Status status;
   while (status.ok() && reader->Read(&message)) {
+    if (!feed.has_value()) (*call)->PeerAnswered();
     status = chunk.Parse(message);
     if (status.ok()) status = TakeChunk(environment, context, chunk, feed);
     if (!status.ok()) break;
@@ -104,8 +99,7 @@ absl::Status ServePush(const PushEnvironment& environment, grpc::ServerContext* 
   }
   if (status.ok() && context->IsCancelled()) {
     // A read fails in the same way at a stream's end and at a connection's: only this tells them apart.
-    status =
-        absl::CancelledError("the stream was cut before its end: the sender cancelled it or its connection was lost");
+    status = (*call)->EndStatus();
     if (feed.has_value() && !feed->update().ReceivingStatus().ok()) status = feed->update().ReceivingStatus();
   }
   if (feed.has_value()) {

@@ -11,6 +11,7 @@
 #include "kernels/staging.h"
 #include "server/limits.h"
 #include "server/model_registry.h"
+#include "server/open_calls.h"
 #include "weightstream/v1/weightstream.pb.h"
 
 namespace weightstream {
@@ -18,6 +19,7 @@ namespace weightstream {
 // What every push needs; all outlive the calls.
 struct PushEnvironment {
   ModelRegistry* registry = nullptr;
+  OpenCalls* calls = nullptr;
   Device* device = nullptr;
   // Null for a device that needs none.
   StagingRing* staging = nullptr;

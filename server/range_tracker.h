@@ -44,6 +44,10 @@ class RangeTracker {
   // Everything that has not landed (what is claimed counts as missing), by ascending tensor.
   std::vector<TensorMissing> Missing() const ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Pieces into which what is missing and claimed has been cut. A sender that jumps about can make it grow, and each
+  // operation takes time in proportion: ChunkLander keeps it within bounds.
+  uint64_t fragments() const { return fragments_.load(std::memory_order_relaxed); }
+
   uint64_t landed_bytes() const { return landed_bytes_.load(std::memory_order_acquire); }
   uint64_t total_bytes() const { return total_bytes_; }
   uint64_t missing_bytes() const { return total_bytes_ - landed_bytes(); }
@@ -52,10 +56,13 @@ class RangeTracker {
   struct TensorState {
     ByteRangeSet missing;
     ByteRangeSet claimed;
+
+    uint64_t fragments() const { return missing.ranges().size() + claimed.ranges().size(); }
   };
 
   mutable absl::Mutex mutex_;
   std::vector<TensorState> tensors_ ABSL_GUARDED_BY(mutex_);
+  std::atomic<uint64_t> fragments_{0};
   std::atomic<uint64_t> landed_bytes_{0};
   uint64_t total_bytes_ = 0;
 };

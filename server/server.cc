@@ -19,6 +19,7 @@
 #include "server/log.h"
 #include "server/model_registry.h"
 #include "server/model_store.h"
+#include "server/open_calls.h"
 #include "server/service.h"
 
 namespace weightstream {
@@ -61,6 +62,7 @@ class GrpcServer final : public Server {
   std::unique_ptr<ModelStore> store_;
   std::unique_ptr<StagingRing> staging_;
   std::unique_ptr<ModelRegistry> registry_;
+  std::unique_ptr<OpenCalls> calls_;
   std::unique_ptr<WeightStreamService> service_;
   std::unique_ptr<grpc::Server> server_;
   std::string address_;
@@ -85,9 +87,10 @@ absl::Status GrpcServer::Start() {
   }
   registry_ = std::make_unique<ModelRegistry>(*store_, *device_, options_.limits,
                                               [this](const std::string& model, uint64_t) { TellHealth(model); });
+  calls_ = std::make_unique<OpenCalls>(std::max(1, options_.limits.threads * 3 / 4), options_.limits.silent_call);
   service_ = std::make_unique<WeightStreamService>(
-      PushEnvironment{registry_.get(), device_.get(), staging_.get(), &options_.limits},
-      ReadEnvironment{registry_.get(), store_.get(), &options_.limits});
+      PushEnvironment{registry_.get(), calls_.get(), device_.get(), staging_.get(), &options_.limits},
+      ReadEnvironment{registry_.get(), calls_.get(), store_.get(), &options_.limits});
   if (absl::Status listening = Listen(); !listening.ok()) return listening;
   {
     absl::MutexLock lock(&mutex_);
@@ -138,7 +141,17 @@ void GrpcServer::ConfigureConnections(grpc::ServerBuilder& builder) const {
   // Each call has a thread, which may wait: the number of threads is the number of calls.
   grpc::ResourceQuota quota("weightstream");
   quota.SetMaxThreads(limits.threads);
+  quota.Resize(limits.receive_bytes);
   builder.SetResourceQuota(quota);
+  // Without a probe of the bandwidth-delay product, which on a fast line grows the window, and with it the memory of
+  // each connection, to some 40 MiB for no gain.
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, static_cast<int>(limits.window_bytes));
+  // gRPC inflates a message before it looks at its size: a small one could take all memory. Weights hardly compress
+  // anyway.
+  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
+  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
+  builder.AddChannelArgument(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);
   // A stale process must not take connections from a new one on the same port.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, ToMillis(limits.keepalive_time));
@@ -159,6 +172,7 @@ void GrpcServer::WatchIdle() {
   absl::MutexLock lock(&mutex_);
   while (!mutex_.AwaitWithTimeout(absl::Condition(&stopped), kIdleCheck)) {
     mutex_.Unlock();
+    calls_->CutSilent();
     registry_->AbortIdle();
     mutex_.Lock();
   }

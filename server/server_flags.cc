@@ -73,7 +73,7 @@ std::vector<FlagSpec> Flags() {
       Decimal("max-manifest-mib", kMostMessageMib, "Most MiB of a BeginUpdate message. Default 64."),
       Decimal("idle-update-seconds", kMostSeconds,
               "An update that gets no chunk for this long is aborted. Default 600."),
-      Decimal("drain-seconds", kMostSeconds, "At SIGTERM, how long updates in flight may take to finish. Default 30."),
+      Decimal("drain-seconds", kMostSeconds, "At SIGTERM, how long updates in flight may take to finish. Default 20."),
       Decimal("keepalive-seconds", kMostSeconds,
               "A silent peer is asked after this long, and has as long again to answer. Default 10."),
       Number("max-threads", 100'000, "Most calls served at once, each on a thread of its own. Default 256."),

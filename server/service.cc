@@ -195,6 +195,8 @@ ModelSnapshot WeightStreamService::SnapshotOf(const std::string& model) const {
 absl::Status WeightStreamService::WatchModel(grpc::ServerContext* context, const v1::WatchModelRequest& request,
                                              grpc::ServerWriter<v1::Model>* writer) {
   if (absl::Status valid = ValidateModelName(request.model()); !valid.ok()) return valid;
+  absl::StatusOr<std::unique_ptr<OpenCalls::Call>> call = push_.calls->Enter(context, "WatchModel");
+  if (!call.ok()) return call.status();
   const absl::Duration interval = request.interval_ms() == 0
                                       ? kDefaultWatchInterval
                                       : std::max(kLeastWatchInterval, absl::Milliseconds(request.interval_ms()));
@@ -210,7 +212,7 @@ absl::Status WeightStreamService::WatchModel(grpc::ServerContext* context, const
       const v1::Model state = ToProto(snapshot);
       std::string now = state.SerializeAsString();
       if (now != last) {
-        if (!writer->Write(state)) return absl::CancelledError("the watcher went away");
+        if (!(*call)->Write(*writer, state)) return (*call)->EndStatus();
         last = std::move(now);
         last_sent = absl::Now();
       }
@@ -224,7 +226,7 @@ absl::Status WeightStreamService::WatchModel(grpc::ServerContext* context, const
       registry_.AwaitNewModel(request.model(), patience);
     }
   }
-  return absl::CancelledError("the watcher went away");
+  return (*call)->EndStatus();
 }
 
 absl::Status WeightStreamService::RollbackModel(grpc::ServerContext* context, const v1::RollbackModelRequest& request,

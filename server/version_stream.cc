@@ -16,6 +16,9 @@
 namespace weightstream {
 namespace {
 
+// Each further one means that a version was committed and the one before removed within microseconds.
+constexpr int kOpenAttempts = 5;
+
 struct FoundVersion {
   uint64_t version = 0;
   // Shared with the slices that gRPC still has to send.
@@ -26,11 +29,15 @@ absl::StatusOr<FoundVersion> OpenModelVersion(const ReadEnvironment& environment
                                               uint64_t version) {
   absl::StatusOr<std::shared_ptr<Model>> found = environment.registry->Find(model);
   if (!found.ok()) return found.status();
-  absl::StatusOr<VersionRecord> record = (*found)->FindVersion(version);
-  if (!record.ok()) return record.status();
-  absl::StatusOr<OpenVersion> open = environment.store->OpenForReading(model, record->version);
-  if (!open.ok()) return open.status();
-  return FoundVersion{record->version, std::make_shared<const OpenVersion>(*std::move(open))};
+  for (int attempt = 1;; ++attempt) {
+    absl::StatusOr<VersionRecord> record = (*found)->FindVersion(version);
+    if (!record.ok()) return record.status();
+    absl::StatusOr<OpenVersion> open = environment.store->OpenForReading(model, record->version);
+    // The version may have made room for a newer one since it was found: then there is another to be found.
+    if (absl::IsNotFound(open.status()) && attempt < kOpenAttempts) continue;
+    if (!open.ok()) return open.status();
+    return FoundVersion{record->version, std::make_shared<const OpenVersion>(*std::move(open))};
+  }
 }
 
 absl::flat_hash_map<absl::string_view, size_t> IndexByName(const SafetensorsLayout& layout) {
@@ -76,12 +83,12 @@ absl::StatusOr<std::vector<Part>> SelectParts(const v1::PullRequest& request, co
   return parts;
 }
 
-absl::Status CutStatus() { return absl::CancelledError("the reader went away, or its connection was lost"); }
-
 }  // namespace
 
 absl::Status ServePull(const ReadEnvironment& environment, grpc::ServerContext* context, const v1::PullRequest& request,
                        grpc::ServerWriterInterface<grpc::ByteBuffer>* writer) {
+  absl::StatusOr<std::unique_ptr<OpenCalls::Call>> call = environment.calls->Enter(context, "Pull");
+  if (!call.ok()) return call.status();
   absl::StatusOr<FoundVersion> found = OpenModelVersion(environment, request.model(), request.version());
   if (!found.ok()) return found.status();
   absl::StatusOr<std::vector<Part>> parts = SelectParts(request, *found);
@@ -101,17 +108,19 @@ absl::Status ServePull(const ReadEnvironment& environment, grpc::ServerContext* 
         const absl::string_view bytes = data.substr(at, std::min(bucket, range.end - at));
         header.offset = at;
         header.crc32c = ExtendCrc32c(0, bytes);
-        if (!writer->Write(EncodeChunk(header, bytes, [open = found->open] {}))) return CutStatus();
+        if (!(*call)->Write(*writer, EncodeChunk(header, bytes, [open = found->open] {}))) return (*call)->EndStatus();
         at += bytes.size();
       } while (at < range.end);
     }
-    if (context->IsCancelled()) return CutStatus();
+    if (context->IsCancelled()) return (*call)->EndStatus();
   }
   return absl::OkStatus();
 }
 
 absl::Status ServeDigest(const ReadEnvironment& environment, grpc::ServerContext* context,
                          const v1::DigestModelRequest& request, grpc::ServerWriterInterface<v1::TensorDigest>* writer) {
+  absl::StatusOr<std::unique_ptr<OpenCalls::Call>> call = environment.calls->Enter(context, "DigestModel");
+  if (!call.ok()) return call.status();
   absl::StatusOr<FoundVersion> found = OpenModelVersion(environment, request.model(), request.version());
   if (!found.ok()) return found.status();
   const SafetensorsLayout& layout = found->open->layout;
@@ -132,12 +141,12 @@ absl::Status ServeDigest(const ReadEnvironment& environment, grpc::ServerContext
     digest.set_block_bytes(kDigestBlockBytes);
     digest.set_version(found->version);
     for (absl::string_view rest = found->open->data(tensor); !rest.empty();) {
-      if (context->IsCancelled()) return CutStatus();
+      if (context->IsCancelled()) return (*call)->EndStatus();
       const absl::string_view block = rest.substr(0, kDigestBlockBytes);
       digest.add_crc32c(ExtendCrc32c(0, block));
       rest.remove_prefix(block.size());
     }
-    if (!writer->Write(digest)) return CutStatus();
+    if (!(*call)->Write(*writer, digest)) return (*call)->EndStatus();
   }
   return absl::OkStatus();
 }

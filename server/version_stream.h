@@ -10,6 +10,7 @@
 #include "server/limits.h"
 #include "server/model_registry.h"
 #include "server/model_store.h"
+#include "server/open_calls.h"
 #include "weightstream/v1/weightstream.pb.h"
 
 namespace weightstream {
@@ -17,6 +18,7 @@ namespace weightstream {
 // What every read needs; all outlive the calls.
 struct ReadEnvironment {
   ModelRegistry* registry = nullptr;
+  OpenCalls* calls = nullptr;
   ModelStore* store = nullptr;
   const Limits* limits = nullptr;
 };

@@ -1,0 +1,91 @@
+// The streaming calls that are open: how many there may be, and how long one may keep the server waiting for its peer.
+//
+// A synchronous server spends a thread on each call. Without a bound on streams, a few hundred that say nothing would
+// take every thread, and commits, aborts and health checks with them; and a reader that stopped reading would keep a
+// version's memory for ever, because gRPC answers pings in its name.
+#ifndef WEIGHTSTREAM_SERVER_OPEN_CALLS_H_
+#define WEIGHTSTREAM_SERVER_OPEN_CALLS_H_
+
+#include <grpcpp/server_context.h>
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+
+namespace weightstream {
+
+// Ends a call from outside its handler, whose reads and writes then fail. The peer gets this status; TryCancel would
+// tell it no more than CANCELLED. The call must not have ended.
+void CutCall(grpc::ServerContext* context, const absl::Status& reason);
+
+// Thread-safe.
+class OpenCalls {
+ public:
+  // At most `most` calls at once; one that keeps the server waiting for longer than `patience` is cut.
+  OpenCalls(int most, absl::Duration patience) : most_(most), patience_(patience) {}
+
+  // One call, from its entry to its handler's end.
+  class Call {
+   public:
+    ~Call();
+    Call(const Call&) = delete;
+    Call& operator=(const Call&) = delete;
+
+    // From now on the peer is waited for: a message of its, or room for one of ours.
+    void AwaitPeer();
+    // No more.
+    void PeerAnswered();
+    // Sends a message, for as long as the peer may take; false once the call is over.
+    template <typename Writer, typename Message>
+    bool Write(Writer& writer, const Message& message) {
+      AwaitPeer();
+      const bool sent = writer.Write(message);
+      PeerAnswered();
+      return sent;
+    }
+
+    // Why the call is over: what it was cut with, or CANCELLED because the peer went away.
+    absl::Status EndStatus() const;
+
+   private:
+    friend class OpenCalls;
+    Call(OpenCalls& calls, uint64_t token) : calls_(calls), token_(token) {}
+
+    OpenCalls& calls_;
+    const uint64_t token_;
+  };
+
+  // RESOURCE_EXHAUSTED if there are too many already. `context` must live until the Call is gone, and the Call until
+  // the handler returns.
+  absl::StatusOr<std::unique_ptr<Call>> Enter(grpc::ServerContext* context, absl::string_view method)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Cuts the calls whose peer was waited for too long: DEADLINE_EXCEEDED.
+  void CutSilent() ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  struct State {
+    grpc::ServerContext* context = nullptr;
+    std::string method;
+    absl::Time deadline = absl::InfiniteFuture();
+    absl::Status cut;
+  };
+
+  const int most_;
+  const absl::Duration patience_;
+  mutable absl::Mutex mutex_;
+  uint64_t next_token_ ABSL_GUARDED_BY(mutex_) = 1;
+  std::map<uint64_t, State> open_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace weightstream
+
+#endif  // WEIGHTSTREAM_SERVER_OPEN_CALLS_H_
