@@ -203,7 +203,9 @@ absl::StatusOr<VersionRecord> ModelStore::Publish(const std::string& model, cons
     // what a reader may follow must stay.
     TakeBack(folder, previous);
     const absl::StatusOr<std::string> current = ReadLink(absl::StrCat(folder, kCurrent));
-    const bool named = current.ok() ? *current == absl::StrCat(version) : !absl::IsNotFound(current.status());
+    // Not there, or no link at all, are certain answers; any other error is none.
+    const bool named = current.ok() ? *current == absl::StrCat(version)
+                                    : !absl::IsNotFound(current.status()) && !absl::IsInvalidArgument(current.status());
     if (!named) {
       static_cast<void>(Rename(place, incoming));
       return status;

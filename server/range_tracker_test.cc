@@ -153,5 +153,22 @@ TEST(RangeTrackerTest, ThreadsNeverShareAByteAndLandedNeverDecreases) {
   EXPECT_THAT(tracker.Missing(), IsEmpty());
 }
 
+TEST(RangeTrackerTest, FragmentsCountThePiecesOfWhatHasNotLanded) {
+  const std::vector<PlacedTensor> tensors = {{{"a", DType::kU8, {100}}, {0, 100}},
+                                             {{"b", DType::kU8, {0}}, {100, 100}}};
+  RangeTracker tracker(tensors);
+  EXPECT_EQ(tracker.fragments(), 1u);
+  const std::vector<ByteRange> middle = tracker.Claim(0, {40, 50});
+  EXPECT_EQ(tracker.fragments(), 3u);
+  tracker.Land(0, middle);
+  EXPECT_EQ(tracker.fragments(), 2u);
+  const std::vector<ByteRange> again = tracker.Claim(0, {50, 60});
+  EXPECT_EQ(tracker.fragments(), 3u);
+  tracker.Release(0, again);
+  EXPECT_EQ(tracker.fragments(), 2u);
+  tracker.Land(0, tracker.Claim(0, {0, 100}));
+  EXPECT_EQ(tracker.fragments(), 0u);
+}
+
 }  // namespace
 }  // namespace weightstream

@@ -16,6 +16,9 @@
 namespace weightstream {
 namespace {
 
+// With its header within the 4 MiB that a client of any language takes in one message unless told otherwise.
+constexpr uint64_t kDefaultPullBytes = 2 << 20;
+
 // Each further one means that a version was committed and the one before removed within microseconds.
 constexpr int kOpenAttempts = 5;
 
@@ -93,8 +96,8 @@ absl::Status ServePull(const ReadEnvironment& environment, grpc::ServerContext* 
   if (!found.ok()) return found.status();
   absl::StatusOr<std::vector<Part>> parts = SelectParts(request, *found);
   if (!parts.ok()) return parts.status();
-  const uint64_t limit = environment.limits->bucket_bytes;
-  const uint64_t bucket = request.bucket_limit_bytes() == 0 ? limit : std::min(request.bucket_limit_bytes(), limit);
+  const uint64_t wanted = request.bucket_limit_bytes() == 0 ? kDefaultPullBytes : request.bucket_limit_bytes();
+  const uint64_t bucket = std::min(wanted, environment.limits->bucket_bytes);
   for (const Part& part : *parts) {
     const TensorSpec& spec = found->open->layout.tensors[part.tensor].spec;
     const absl::string_view data = found->open->data(part.tensor);
