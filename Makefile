@@ -1,10 +1,11 @@
 # Thin fronts over Bazel. Each installs what it needs first, so that every one works on a fresh Debian 12 machine.
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo asan tsan lint format clean
+.PHONY: help setup build test demo bench asan tsan lint format clean
 
 BAZEL ?= bazel
 TARGETS ?= //...
 MODEL ?=
+ARGS ?=
 export BAZEL
 
 # GCC 12's ThreadSanitizer cannot start where the kernel randomises more than 28 bits of an address.
@@ -27,6 +28,10 @@ test: setup ## Runs every test; TARGETS=//room/... runs some
 demo: setup ## Shows an update from end to end; MODEL=PATH sends that checkpoint
 	$(BAZEL) build //server:weightstream-server //client:weightstream //tests/demo:all
 	tests/demo/demo.sh bazel-bin/server/weightstream-server bazel-bin/client/weightstream $(if $(MODEL),"$(MODEL)")
+
+bench: setup ## Measures the rate beside raw TCP and a plain stub; ARGS="--help" says more
+	$(BAZEL) build //server:weightstream-server //tests/bench:all
+	/usr/bin/python3 tests/bench/bench.py $(ARGS)
 
 asan: setup ## Runs every test under AddressSanitizer and UndefinedBehaviorSanitizer
 	@tools/run_tests asan --config=asan $(TARGETS)

@@ -246,7 +246,7 @@ void AppendUsage(const CommandSpec& spec, std::string& out) {
   for (const FlagSpec& flag : spec.flags) {
     if (flag.required) words.push_back(FlagSynopsis(flag));
   }
-  words.push_back("[FLAG...]");
+  words.emplace_back("[FLAG...]");
   AppendWrapped(absl::StrCat("Usage: ", absl::StrJoin(words, " ")), 0, out);
 }
 

@@ -178,7 +178,7 @@ TEST(ChunkParseTest, UnknownFieldsOfEveryTypeAreSkipped) {
   std::string all = FullChunk().SerializeAsString();
   for (const std::string& field : fields) {
     ExpectParsedAsGenerated(field);
-    ExpectParsedAsGenerated(field + FullChunk().SerializeAsString() + field);
+    ExpectParsedAsGenerated(absl::StrCat(field, FullChunk().SerializeAsString(), field));
     all += field;
   }
   ExpectParsedAsGenerated(all);

@@ -29,8 +29,9 @@ class ChunkCheckTest : public testing::Test {
   }
 
   // "weight" has 128 bytes.
-  const std::shared_ptr<Update> update_ = MemoryUpdate(
-      {{"weight", DType::kF32, {4, 8}}, {"scalar", DType::kF32, {}}, ByteTensor("empty", 0)}, /*bucket_limit=*/100);
+  const std::shared_ptr<Update> update_ =
+      MemoryUpdate({{"weight", DType::kF32, {4, 8}}, {"scalar", DType::kF32, {}}, ByteTensor("empty", 0)},
+                   /*bucket_limit_bytes=*/100);
 };
 
 TEST_F(ChunkCheckTest, AGoodChunkIsPlaced) {

@@ -274,7 +274,7 @@ class HeldDevice final : public Device {
     return device_.AllocatePinned(bytes);
   }
   void CopyToTarget(absl::string_view staged, Target& target, uint64_t offset, CopyDone done) override {
-    held_.push_back([this, staged, &target, offset, done = std::move(done)]() mutable {
+    held_.emplace_back([this, staged, &target, offset, done = std::move(done)]() mutable {
       device_.CopyToTarget(staged, target, offset, std::move(done));
     });
   }

@@ -127,7 +127,7 @@ TEST_F(ModelTest, TheSameVersionWithAnotherManifestSupersedes) {
   other_shape.tensors[0].shape = {10, 10};
   BeginParams other_metadata = Params(1);
   other_metadata.metadata["format"] = "np";
-  for (BeginParams params : {other_shape, other_metadata}) {
+  for (const BeginParams& params : {other_shape, other_metadata}) {
     const auto before = model().update_in_flight();
     const auto begun = Begin(params);
     ASSERT_TRUE(begun.ok()) << begun.status();
