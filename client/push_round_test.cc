@@ -18,7 +18,8 @@
 namespace weightstream {
 namespace {
 
-constexpr uint64_t kModelBytes = 6 << 20;
+// More than sockets and windows hold: a server that does not read must stop the client.
+constexpr uint64_t kModelBytes = 64 << 20;
 constexpr int kStreams = 2;
 // Of gRPC: one that the caller waits for, one that the transport holds, and one being encoded.
 constexpr uint64_t kMostOnLoanPerStream = 3;
