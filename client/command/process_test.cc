@@ -20,7 +20,7 @@
 namespace weightstream::command {
 namespace {
 
-constexpr char kBinary[] = "client/command/weightstream";
+constexpr char kBinary[] = "client/weightstream";
 const std::vector<std::string> kCommands = {"push", "status", "watch", "pull", "verify", "rollback"};
 
 std::string ReadFile(const std::string& path) {
