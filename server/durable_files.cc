@@ -15,6 +15,7 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "server/free_memory.h"
+#include "tensor/atomic_file.h"
 
 namespace weightstream {
 namespace {
@@ -53,27 +54,12 @@ absl::Status CreateFile(const std::string& path, absl::string_view bytes) {
   const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, kFileMode);
   if (fd < 0) return ErrnoStatus(errno, "cannot create", path);
   const absl::Cleanup close = [fd] { ::close(fd); };
-  while (!bytes.empty()) {
-    const ssize_t written = ::write(fd, bytes.data(), bytes.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return ErrnoStatus(errno, "cannot write", path);
-    bytes.remove_prefix(static_cast<size_t>(written));
-  }
-  return absl::OkStatus();
+  return WriteFully(fd, path, 0, bytes);
 }
 
 absl::Status SetModifiedNow(const std::string& path) {
   if (::utimensat(AT_FDCWD, path.c_str(), nullptr, AT_SYMLINK_NOFOLLOW) != 0)
     return ErrnoStatus(errno, "cannot touch", path);
-  return absl::OkStatus();
-}
-
-absl::Status SyncFolder(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return ErrnoStatus(errno, "cannot open folder", path);
-  const absl::Cleanup close = [fd] { ::close(fd); };
-  // Some file systems cannot sync a folder and say EINVAL: they give no more than they have.
-  if (::fsync(fd) != 0 && errno != EINVAL) return ErrnoStatus(errno, "cannot sync folder", path);
   return absl::OkStatus();
 }
 

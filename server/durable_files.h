@@ -22,9 +22,6 @@ absl::Status CreateFile(const std::string& path, absl::string_view bytes);
 // Sets a file's time of modification to now.
 absl::Status SetModifiedNow(const std::string& path);
 
-// Makes the entries of a folder durable.
-absl::Status SyncFolder(const std::string& path);
-
 absl::Status Rename(const std::string& from, const std::string& to);
 
 // Creates the symbolic link, replacing one that is there, not atomically.

@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/checksum.h"
 #include "server/durable_files.h"
+#include "tensor/atomic_file.h"
 #include "tensor/spec.h"
 
 namespace weightstream {

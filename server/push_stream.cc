@@ -18,7 +18,7 @@ namespace {
 // Ties a stream to its update for as long as it feeds it.
 class Feed {
  public:
-  Feed(const PushEnvironment& environment, grpc::ServerContext* context, std::shared_ptr<Update> update)
+  Feed(const CallEnvironment& environment, grpc::ServerContext* context, std::shared_ptr<Update> update)
       : update_(std::move(update)),
         token_(update_->AddStream([context](const absl::Status& reason) { CutCall(context, reason); })),
         lander_(*environment.device, environment.staging, update_, environment.limits->copy_wait,
@@ -49,7 +49,7 @@ absl::Status CheckUpdateId(const ChunkHeader& header, absl::optional<Feed>& feed
   return absl::OkStatus();
 }
 
-absl::Status TakeChunk(const PushEnvironment& environment, grpc::ServerContext* context, const ReceivedChunk& chunk,
+absl::Status TakeChunk(const CallEnvironment& environment, grpc::ServerContext* context, const ReceivedChunk& chunk,
                        absl::optional<Feed>& feed) {
   if (absl::Status checked = CheckUpdateId(chunk.header(), feed); !checked.ok()) return checked;
   if (!feed.has_value()) {
@@ -79,7 +79,7 @@ void LogEnd(const grpc::ServerContext& context, absl::optional<Feed>& feed, cons
 
 }  // namespace
 
-absl::Status ServePush(const PushEnvironment& environment, grpc::ServerContext* context,
+absl::Status ServePush(const CallEnvironment& environment, grpc::ServerContext* context,
                        grpc::ServerReaderInterface<grpc::ByteBuffer>* reader, v1::PushResponse* response) {
   absl::StatusOr<std::unique_ptr<OpenCalls::Call>> call = environment.calls->Enter(context, "Push");
   if (!call.ok()) return call.status();

@@ -7,28 +7,14 @@
 #include <grpcpp/support/sync_stream.h>
 
 #include "absl/status/status.h"
-#include "kernels/device.h"
-#include "kernels/staging.h"
-#include "server/limits.h"
-#include "server/model_registry.h"
-#include "server/open_calls.h"
+#include "server/call_environment.h"
 #include "weightstream/v1/weightstream.pb.h"
 
 namespace weightstream {
 
-// What every push needs; all outlive the calls.
-struct PushEnvironment {
-  ModelRegistry* registry = nullptr;
-  OpenCalls* calls = nullptr;
-  Device* device = nullptr;
-  // Null for a device that needs none.
-  StagingRing* staging = nullptr;
-  const Limits* limits = nullptr;
-};
-
 // Serves one stream, on the calling thread, until it ends. Not reading is the brake: while a chunk lands, the next ones
 // wait in TCP.
-absl::Status ServePush(const PushEnvironment& environment, grpc::ServerContext* context,
+absl::Status ServePush(const CallEnvironment& environment, grpc::ServerContext* context,
                        grpc::ServerReaderInterface<grpc::ByteBuffer>* reader, v1::PushResponse* response);
 
 }  // namespace weightstream

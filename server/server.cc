@@ -88,9 +88,8 @@ absl::Status GrpcServer::Start() {
   registry_ = std::make_unique<ModelRegistry>(*store_, *device_, options_.limits,
                                               [this](const std::string& model, uint64_t) { TellHealth(model); });
   calls_ = std::make_unique<OpenCalls>(std::max(1, options_.limits.threads * 3 / 4), options_.limits.silent_call);
-  service_ = std::make_unique<WeightStreamService>(
-      PushEnvironment{registry_.get(), calls_.get(), device_.get(), staging_.get(), &options_.limits},
-      ReadEnvironment{registry_.get(), calls_.get(), store_.get(), &options_.limits});
+  service_ = std::make_unique<WeightStreamService>(CallEnvironment{registry_.get(), store_.get(), calls_.get(),
+                                                                   device_.get(), staging_.get(), &options_.limits});
   if (absl::Status listening = Listen(); !listening.ok()) return listening;
   {
     absl::MutexLock lock(&mutex_);

@@ -11,6 +11,8 @@
 #include "proto/status.h"
 #include "server/log.h"
 #include "server/model_state.h"
+#include "server/push_stream.h"
+#include "server/version_stream.h"
 #include "weightstream/v1/weightstream.grpc.pb.h"
 
 namespace weightstream {
@@ -23,8 +25,8 @@ constexpr absl::Duration kLeastWatchInterval = absl::Milliseconds(50);
 
 }  // namespace
 
-WeightStreamService::WeightStreamService(PushEnvironment push, ReadEnvironment read)
-    : push_(push), read_(read), registry_(*push.registry) {
+WeightStreamService::WeightStreamService(CallEnvironment environment)
+    : environment_(environment), registry_(*environment.registry) {
   AddUnary("BeginUpdate", &WeightStreamService::BeginUpdate);
   AddPush();
   AddUnary("CommitUpdate", &WeightStreamService::CommitUpdate);
@@ -76,7 +78,7 @@ void WeightStreamService::AddPush() {
       method_names_.back()->c_str(), grpc::internal::RpcMethod::CLIENT_STREAMING,
       new grpc::internal::ClientStreamingHandler<WeightStreamService, grpc::ByteBuffer, v1::PushResponse>(
           [](WeightStreamService* service, grpc::ServerContext* context, grpc::ServerReader<grpc::ByteBuffer>* reader,
-             v1::PushResponse* response) { return ToGrpcStatus(ServePush(service->push_, context, reader, response)); },
+             v1::PushResponse* response) { return ToGrpcStatus(ServePush(service->environment_, context, reader, response)); },
           this)));
 }
 
@@ -157,17 +159,17 @@ absl::Status WeightStreamService::AbortUpdate(grpc::ServerContext* context, cons
 
 absl::Status WeightStreamService::Pull(grpc::ServerContext* context, const v1::PullRequest& request,
                                        grpc::ServerWriter<grpc::ByteBuffer>* writer) {
-  return ServePull(read_, context, request, writer);
+  return ServePull(environment_, context, request, writer);
 }
 
 absl::Status WeightStreamService::GetManifest(grpc::ServerContext* context, const v1::GetManifestRequest& request,
                                               v1::Manifest* response) {
-  return ServeManifest(read_, request, response);
+  return ServeManifest(environment_, request, response);
 }
 
 absl::Status WeightStreamService::DigestModel(grpc::ServerContext* context, const v1::DigestModelRequest& request,
                                               grpc::ServerWriter<v1::TensorDigest>* writer) {
-  return ServeDigest(read_, context, request, writer);
+  return ServeDigest(environment_, context, request, writer);
 }
 
 absl::Status WeightStreamService::GetModel(grpc::ServerContext* context, const v1::GetModelRequest& request,
@@ -195,7 +197,7 @@ ModelSnapshot WeightStreamService::SnapshotOf(const std::string& model) const {
 absl::Status WeightStreamService::WatchModel(grpc::ServerContext* context, const v1::WatchModelRequest& request,
                                              grpc::ServerWriter<v1::Model>* writer) {
   if (absl::Status valid = ValidateModelName(request.model()); !valid.ok()) return valid;
-  absl::StatusOr<std::unique_ptr<OpenCalls::Call>> call = push_.calls->Enter(context, "WatchModel");
+  absl::StatusOr<std::unique_ptr<OpenCalls::Call>> call = environment_.calls->Enter(context, "WatchModel");
   if (!call.ok()) return call.status();
   const absl::Duration interval = request.interval_ms() == 0
                                       ? kDefaultWatchInterval

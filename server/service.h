@@ -13,8 +13,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
-#include "server/push_stream.h"
-#include "server/version_stream.h"
+#include "server/call_environment.h"
 #include "weightstream/v1/weightstream.pb.h"
 
 namespace weightstream {
@@ -25,7 +24,7 @@ namespace weightstream {
 // thread of its own, and may wait on it.
 class WeightStreamService final : public grpc::Service {
  public:
-  WeightStreamService(PushEnvironment push, ReadEnvironment read);
+  explicit WeightStreamService(CallEnvironment environment);
 
   // Ends the WatchModel calls that are open, and those that come: at shutdown.
   void StopWatches() { stopping_.store(true, std::memory_order_release); }
@@ -62,8 +61,7 @@ class WeightStreamService final : public grpc::Service {
   // The model as it is; one without anything if there is none of this name.
   ModelSnapshot SnapshotOf(const std::string& model) const;
 
-  const PushEnvironment push_;
-  const ReadEnvironment read_;
+  const CallEnvironment environment_;
   ModelRegistry& registry_;
   std::atomic<bool> stopping_{false};
   // Owned here: gRPC keeps only the pointers that it is given as names of methods.

@@ -28,7 +28,7 @@ struct FoundVersion {
   std::shared_ptr<const OpenVersion> open;
 };
 
-absl::StatusOr<FoundVersion> OpenModelVersion(const ReadEnvironment& environment, const std::string& model,
+absl::StatusOr<FoundVersion> OpenModelVersion(const CallEnvironment& environment, const std::string& model,
                                               uint64_t version) {
   absl::StatusOr<std::shared_ptr<Model>> found = environment.registry->Find(model);
   if (!found.ok()) return found.status();
@@ -88,7 +88,7 @@ absl::StatusOr<std::vector<Part>> SelectParts(const v1::PullRequest& request, co
 
 }  // namespace
 
-absl::Status ServePull(const ReadEnvironment& environment, grpc::ServerContext* context, const v1::PullRequest& request,
+absl::Status ServePull(const CallEnvironment& environment, grpc::ServerContext* context, const v1::PullRequest& request,
                        grpc::ServerWriterInterface<grpc::ByteBuffer>* writer) {
   absl::StatusOr<std::unique_ptr<OpenCalls::Call>> call = environment.calls->Enter(context, "Pull");
   if (!call.ok()) return call.status();
@@ -120,7 +120,7 @@ absl::Status ServePull(const ReadEnvironment& environment, grpc::ServerContext* 
   return absl::OkStatus();
 }
 
-absl::Status ServeDigest(const ReadEnvironment& environment, grpc::ServerContext* context,
+absl::Status ServeDigest(const CallEnvironment& environment, grpc::ServerContext* context,
                          const v1::DigestModelRequest& request, grpc::ServerWriterInterface<v1::TensorDigest>* writer) {
   absl::StatusOr<std::unique_ptr<OpenCalls::Call>> call = environment.calls->Enter(context, "DigestModel");
   if (!call.ok()) return call.status();
@@ -154,7 +154,7 @@ absl::Status ServeDigest(const ReadEnvironment& environment, grpc::ServerContext
   return absl::OkStatus();
 }
 
-absl::Status ServeManifest(const ReadEnvironment& environment, const v1::GetManifestRequest& request,
+absl::Status ServeManifest(const CallEnvironment& environment, const v1::GetManifestRequest& request,
                            v1::Manifest* response) {
   absl::StatusOr<FoundVersion> found = OpenModelVersion(environment, request.model(), request.version());
   if (!found.ok()) return found.status();

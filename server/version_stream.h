@@ -7,21 +7,10 @@
 #include <grpcpp/support/sync_stream.h>
 
 #include "absl/status/status.h"
-#include "server/limits.h"
-#include "server/model_registry.h"
-#include "server/model_store.h"
-#include "server/open_calls.h"
+#include "server/call_environment.h"
 #include "weightstream/v1/weightstream.pb.h"
 
 namespace weightstream {
-
-// What every read needs; all outlive the calls.
-struct ReadEnvironment {
-  ModelRegistry* registry = nullptr;
-  OpenCalls* calls = nullptr;
-  ModelStore* store = nullptr;
-  const Limits* limits = nullptr;
-};
 
 // Bytes that one CRC32C of a TensorDigest covers: small enough to say where a difference is, large enough that digests
 // are small.
@@ -29,11 +18,11 @@ inline constexpr uint64_t kDigestBlockBytes = 16 << 20;
 
 // Each serves one call on the calling thread. The version stays readable to its end, whatever is committed or removed
 // meanwhile.
-absl::Status ServePull(const ReadEnvironment& environment, grpc::ServerContext* context, const v1::PullRequest& request,
+absl::Status ServePull(const CallEnvironment& environment, grpc::ServerContext* context, const v1::PullRequest& request,
                        grpc::ServerWriterInterface<grpc::ByteBuffer>* writer);
-absl::Status ServeDigest(const ReadEnvironment& environment, grpc::ServerContext* context,
+absl::Status ServeDigest(const CallEnvironment& environment, grpc::ServerContext* context,
                          const v1::DigestModelRequest& request, grpc::ServerWriterInterface<v1::TensorDigest>* writer);
-absl::Status ServeManifest(const ReadEnvironment& environment, const v1::GetManifestRequest& request,
+absl::Status ServeManifest(const CallEnvironment& environment, const v1::GetManifestRequest& request,
                            v1::Manifest* response);
 
 }  // namespace weightstream

@@ -50,6 +50,14 @@ TEST(AtomicFile, ReplacesAFileAndLeavesItAloneUntilThen) {
   EXPECT_EQ(ReadTestFile(path), "new");
 }
 
+TEST(SyncFolder, NamesTheFolderThatIsNotThere) {
+  const std::string folder = MakeTestFolder();
+  EXPECT_TRUE(SyncFolder(folder).ok());
+  const absl::Status none = SyncFolder(folder + "/none");
+  EXPECT_TRUE(absl::IsNotFound(none)) << none;
+  EXPECT_NE(none.message().find(folder + "/none"), std::string::npos) << none;
+}
+
 TEST(AtomicFile, OthersMayReadItAsFarAsTheUmaskSays) {
   const std::string path = MakeTestFolder() + "/f";
   const mode_t old_umask = umask(022);

@@ -1,0 +1,27 @@
+// What the calls of one server share.
+#ifndef WEIGHTSTREAM_SERVER_CALL_ENVIRONMENT_H_
+#define WEIGHTSTREAM_SERVER_CALL_ENVIRONMENT_H_
+
+#include "kernels/device.h"
+#include "kernels/staging.h"
+#include "server/limits.h"
+#include "server/model_registry.h"
+#include "server/model_store.h"
+#include "server/open_calls.h"
+
+namespace weightstream {
+
+// All outlive the calls, and may be used from any thread.
+struct CallEnvironment {
+  ModelRegistry* registry = nullptr;
+  ModelStore* store = nullptr;
+  OpenCalls* calls = nullptr;
+  Device* device = nullptr;
+  // Null for a device that needs none.
+  StagingRing* staging = nullptr;
+  const Limits* limits = nullptr;
+};
+
+}  // namespace weightstream
+
+#endif  // WEIGHTSTREAM_SERVER_CALL_ENVIRONMENT_H_
