@@ -36,6 +36,12 @@ class Target {
   // Requires range.end <= bytes().
   virtual absl::Status Prepare(ByteRange range) = 0;
 
+  // Bytes for which that is so already. Only grows.
+  virtual uint64_t prepared_bytes() const = 0;
+
+  // True if Prepare takes about as long as filling the range would, so that it is worth doing ahead.
+  virtual bool slow_to_prepare() const = 0;
+
   // The memory, where the processor can write it directly after Prepare; null where only the device reaches it.
   virtual char* host_data() = 0;
 

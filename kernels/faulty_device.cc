@@ -60,6 +60,8 @@ class FaultyDevice::FaultyTarget : public Target {
   Target& inner() { return *target_; }
 
   uint64_t bytes() const override { return target_->bytes(); }
+  uint64_t prepared_bytes() const override { return target_->prepared_bytes(); }
+  bool slow_to_prepare() const override { return target_->slow_to_prepare(); }
   char* host_data() override { return target_->host_data(); }
 
   absl::Status Prepare(ByteRange range) override {

@@ -49,6 +49,8 @@ class FileMapping {
   // The memory of the file's byte `offset`.
   char* At(uint64_t offset) { return base_ + (offset - base_in_file_); }
 
+  bool on_tmpfs() const { return on_tmpfs_; }
+
   // Backs `range` with huge pages as far as the kernel gives any. To be called before the range is allocated in other
   // ways: an allocated page would have to be copied. Best effort, thus without a result.
   void BackWithHugePages(ByteRange range);

@@ -131,7 +131,9 @@ absl::Status HostTarget::PrepareExtent(uint64_t extent) {
   mapping_->BackWithHugePages(range);
   // After huge pages this finds nothing left to do; it is what makes the promise of Prepare, in every case.
   if (absl::Status status = AllocateFileRange(fallocate_, fd_, range, spec_.path); !status.ok()) return status;
-  return mapping_->Populate(range);
+  if (absl::Status status = mapping_->Populate(range); !status.ok()) return status;
+  prepared_bytes_.fetch_add(range.size(), std::memory_order_relaxed);
+  return absl::OkStatus();
 }
 
 char* HostTarget::host_data() {

@@ -2,6 +2,7 @@
 #ifndef WEIGHTSTREAM_KERNELS_HOST_TARGET_H_
 #define WEIGHTSTREAM_KERNELS_HOST_TARGET_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -26,6 +27,8 @@ class HostTarget : public Target {
 
   uint64_t bytes() const override { return spec_.bytes; }
   absl::Status Prepare(ByteRange range) override;
+  uint64_t prepared_bytes() const override { return prepared_bytes_.load(std::memory_order_relaxed); }
+  bool slow_to_prepare() const override { return mapping_ != nullptr && mapping_->on_tmpfs(); }
   char* host_data() override;
   absl::Status Sync() override;
 
@@ -58,6 +61,7 @@ class HostTarget : public Target {
   // Null where the target has no bytes.
   std::unique_ptr<FileMapping> mapping_;
   ExtentGate gate_;
+  std::atomic<uint64_t> prepared_bytes_{0};
 };
 
 }  // namespace weightstream

@@ -57,6 +57,13 @@ absl::Status CreateFile(const std::string& path, absl::string_view bytes) {
   return WriteFully(fd, path, 0, bytes);
 }
 
+absl::Status OverwriteFile(const std::string& path, absl::string_view bytes) {
+  const int fd = ::open(path.c_str(), O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+  if (fd < 0) return ErrnoStatus(errno, "cannot open", path);
+  const absl::Cleanup close = [fd] { ::close(fd); };
+  return WriteFully(fd, path, 0, bytes);
+}
+
 absl::Status SetModifiedNow(const std::string& path) {
   if (::utimensat(AT_FDCWD, path.c_str(), nullptr, AT_SYMLINK_NOFOLLOW) != 0)
     return ErrnoStatus(errno, "cannot touch", path);

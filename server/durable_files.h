@@ -19,6 +19,9 @@ absl::Status MakeFolder(const std::string& path);
 // Creates a file that must not exist, 0640, with these first bytes.
 absl::Status CreateFile(const std::string& path, absl::string_view bytes);
 
+// Writes these bytes over the first ones of a file that must exist; what follows stays. Follows no link.
+absl::Status OverwriteFile(const std::string& path, absl::string_view bytes);
+
 // Sets a file's time of modification to now.
 absl::Status SetModifiedNow(const std::string& path);
 

@@ -27,6 +27,10 @@ struct Limits {
   // Committed versions that a model keeps, the current one among them: one to roll back to.
   uint64_t keep_versions = 2;
 
+  // Whether memory for each model's next version is made ready after a commit. It speeds up the next push several times
+  // and takes the memory earlier than that push would.
+  bool spare_arenas = true;
+
   // Models that one server knows at a time.
   uint64_t models = 1024;
 

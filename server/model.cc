@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "server/durable_files.h"
@@ -168,26 +167,12 @@ absl::StatusOr<std::shared_ptr<Update>> Model::ResumeOrSupersede(const BeginPara
 
 absl::StatusOr<std::shared_ptr<Update>> Model::Create(const std::string& update_id, const BeginParams& params,
                                                       SafetensorsLayout layout) {
-  absl::StatusOr<uint64_t> free = context_.store->FreeBytes();
-  if (!free.ok()) return free.status();
-  const uint64_t promised = context_.promised_bytes ? context_.promised_bytes() : 0;
-  if (layout.file_bytes() > *free - std::min(*free, promised)) {
-    return absl::ResourceExhaustedError(absl::StrCat("version ", params.version, " of model '", name_, "' needs ",
-                                                     Describe(layout.file_bytes()), " at ", context_.store->data_dir(),
-                                                     ", where ", *free, " are free and ", promised,
-                                                     " of them promised to updates in flight; free space, keep fewer "
-                                                     "versions (--keep-versions) or choose another --data-dir"));
-  }
-  absl::StatusOr<std::string> path = context_.store->CreateIncoming(name_, update_id, EncodeSafetensorsHeader(layout));
-  if (!path.ok()) return path.status();
-  absl::Cleanup discard = [&] { static_cast<void>(context_.store->DiscardIncoming(name_, update_id)); };
-  absl::StatusOr<std::unique_ptr<Target>> target =
-      context_.device->CreateTarget({layout.data_bytes, *path, layout.data_start});
+  absl::StatusOr<std::shared_ptr<Target>> target = context_.arenas->Provide(
+      name_, update_id, layout, absl::StrCat("version ", params.version, " of model '", name_, "'"));
   if (!target.ok()) return target.status();
   const uint64_t bucket = params.bucket_limit_bytes == 0
                               ? context_.limits->bucket_bytes
                               : std::min(params.bucket_limit_bytes, context_.limits->bucket_bytes);
-  std::move(discard).Cancel();
   const uint32_t manifest_crc32c = ManifestCrc32c(layout);
   return std::make_shared<Update>(UpdateIdentity{update_id, name_, params.version, params.source_id}, std::move(layout),
                                   manifest_crc32c, bucket, *std::move(target));
@@ -224,6 +209,7 @@ absl::StatusOr<VersionRecord> Model::Commit(const std::string& update_id) {
   update->CutStreams(absl::ZeroDuration());
   if (context_.on_current) context_.on_current(name_, record->version);
   RemoveOldVersions();
+  context_.arenas->MakeSpare(name_, update->layout(), update->target());
   return record;
 }
 
@@ -347,9 +333,10 @@ absl::StatusOr<VersionRecord> Model::FindVersion(uint64_t version) const {
 }
 
 ModelSnapshot Model::Snapshot() const {
-  absl::MutexLock lock(&mutex_);
   ModelSnapshot snapshot;
   snapshot.name = name_;
+  snapshot.prepared_bytes = context_.arenas->SpareBytes(name_);
+  absl::MutexLock lock(&mutex_);
   snapshot.current = current_;
   snapshot.highest = highest_;
   snapshot.versions = versions_;

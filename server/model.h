@@ -15,7 +15,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
-#include "kernels/device.h"
+#include "server/arena_supply.h"
 #include "server/limits.h"
 #include "server/model_store.h"
 #include "server/update.h"
@@ -26,12 +26,10 @@ namespace weightstream {
 // What a model needs of its surroundings. All outlive it.
 struct ModelContext {
   ModelStore* store = nullptr;
-  Device* device = nullptr;
+  ArenaSupply* arenas = nullptr;
   const Limits* limits = nullptr;
   // Called with no lock held, once a version has become current.
   std::function<void(const std::string& model, uint64_t version)> on_current;
-  // Bytes that updates in flight, of all models, will still need of the medium.
-  std::function<uint64_t()> promised_bytes;
 };
 
 struct BeginParams {
@@ -53,6 +51,8 @@ struct ModelSnapshot {
   uint64_t current = 0;
   uint64_t highest = 0;
   std::vector<VersionRecord> versions;
+  // Made ready for the next version.
+  uint64_t prepared_bytes = 0;
   // The one in flight first, then those that ended, the newest first.
   std::vector<UpdateRecord> updates;
   // Grows with each change of state; progress does not count.

@@ -1,5 +1,6 @@
 #include "server/model_registry.h"
 
+#include <algorithm>
 #include <random>
 #include <utility>
 
@@ -23,7 +24,10 @@ std::string NewUpdateId() {
 
 ModelRegistry::ModelRegistry(ModelStore& store, Device& device, const Limits& limits,
                              std::function<void(const std::string&, uint64_t)> on_current)
-    : store_(store), device_(device), limits_(limits), on_current_(std::move(on_current)) {
+    : store_(store),
+      limits_(limits),
+      on_current_(std::move(on_current)),
+      arenas_(store, device, {limits.spare_arenas, [this] { return PromisedBytes(); }}) {
   for (const StoredModel& stored : store_.recovered()) {
     models_[stored.name] = std::make_shared<Model>(stored, Context());
     if (stored.current != 0 && on_current_) on_current_(stored.name, stored.current);
@@ -31,7 +35,7 @@ ModelRegistry::ModelRegistry(ModelStore& store, Device& device, const Limits& li
 }
 
 ModelContext ModelRegistry::Context() {
-  return {&store_, &device_, &limits_, on_current_, [this] { return PromisedBytes(); }};
+  return {&store_, &arenas_, &limits_, on_current_};
 }
 
 absl::StatusOr<BegunUpdate> ModelRegistry::Begin(const std::string& model, BeginParams params) {
@@ -97,7 +101,8 @@ uint64_t ModelRegistry::PromisedBytes() const {
   uint64_t promised = 0;
   for (const std::shared_ptr<Model>& model : All()) {
     if (const std::shared_ptr<Update> update = model->update_in_flight(); update != nullptr) {
-      promised += update->ranges().missing_bytes();
+      const Target& target = std::as_const(*update).target();
+      promised += target.bytes() - std::min(target.bytes(), target.prepared_bytes());
     }
   }
   return promised;

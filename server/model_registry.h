@@ -17,6 +17,7 @@
 #include "kernels/device.h"
 #include "server/limits.h"
 #include "server/model.h"
+#include "server/arena_supply.h"
 #include "server/model_store.h"
 
 namespace weightstream {
@@ -58,13 +59,14 @@ class ModelRegistry {
   ModelContext Context();
 
   ModelStore& store_;
-  Device& device_;
   const Limits& limits_;
   const std::function<void(const std::string&, uint64_t)> on_current_;
 
   mutable absl::Mutex mutex_;
   std::map<std::string, std::shared_ptr<Model>> models_ ABSL_GUARDED_BY(mutex_);
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
+  // Last: it asks for what is promised until it ends.
+  ArenaSupply arenas_;
 };
 
 }  // namespace weightstream

@@ -53,6 +53,7 @@ v1::Model ToProto(const ModelSnapshot& snapshot) {
   model.set_name(snapshot.name);
   model.set_current_version(snapshot.current);
   model.set_highest_version(snapshot.highest);
+  model.set_prepared_bytes(snapshot.prepared_bytes);
   for (const VersionRecord& version : snapshot.versions) Fill(version, model.add_versions());
   for (const UpdateRecord& update : snapshot.updates) Fill(update, model.add_updates());
   return model;

@@ -23,6 +23,7 @@ namespace weightstream {
 namespace {
 
 constexpr absl::string_view kIncomingPrefix = ".incoming-";
+constexpr absl::string_view kSparePrefix = ".spare-";
 constexpr absl::string_view kRemovedPrefix = ".removed-";
 constexpr absl::string_view kCurrent = "/current";
 constexpr absl::string_view kNext = "/.next";
@@ -131,7 +132,10 @@ absl::Status ModelStore::ClearLeftovers(const std::string& folder) {
   absl::StatusOr<std::vector<std::string>> entries = ListFolder(folder);
   if (!entries.ok()) return entries.status();
   for (const std::string& entry : *entries) {
-    if (!absl::StartsWith(entry, kIncomingPrefix) && !absl::StartsWith(entry, kRemovedPrefix)) continue;
+    if (!absl::StartsWith(entry, kIncomingPrefix) && !absl::StartsWith(entry, kSparePrefix) &&
+        !absl::StartsWith(entry, kRemovedPrefix)) {
+      continue;
+    }
     if (absl::Status removed = RemoveAll(absl::StrCat(folder, "/", entry)); !removed.ok()) return removed;
   }
   return absl::OkStatus();
@@ -161,15 +165,33 @@ absl::Status ModelStore::RecoverCurrent(const std::string& folder, StoredModel& 
   return SyncFolder(folder);
 }
 
-absl::StatusOr<std::string> ModelStore::CreateIncoming(const std::string& model, const std::string& update_id,
-                                                       absl::string_view header) {
-  const std::string folder = IncomingFolder(model, update_id);
+absl::StatusOr<std::string> ModelStore::CreateIn(const std::string& folder, absl::string_view bytes) {
   const std::string path = absl::StrCat(folder, kFile);
   absl::Status status = MakeFolder(folder);
-  if (status.ok()) status = CreateFile(path, header);
+  if (status.ok()) status = CreateFile(path, bytes);
   if (status.ok()) return path;
   static_cast<void>(RemoveAll(folder));
   return status;
+}
+
+absl::StatusOr<std::string> ModelStore::CreateIncoming(const std::string& model, const std::string& update_id,
+                                                       absl::string_view header) {
+  return CreateIn(IncomingFolder(model, update_id), header);
+}
+
+absl::StatusOr<std::string> ModelStore::CreateSpare(const std::string& model, const std::string& id) {
+  return CreateIn(SpareFolder(model, id), "");
+}
+
+absl::Status ModelStore::AdoptSpare(const std::string& model, const std::string& id, const std::string& update_id,
+                                    absl::string_view header) {
+  const std::string folder = SpareFolder(model, id);
+  if (absl::Status written = OverwriteFile(absl::StrCat(folder, kFile), header); !written.ok()) return written;
+  return Rename(folder, IncomingFolder(model, update_id));
+}
+
+absl::Status ModelStore::DiscardSpare(const std::string& model, const std::string& id) {
+  return RemoveAll(SpareFolder(model, id));
 }
 
 absl::Status ModelStore::DiscardIncoming(const std::string& model, const std::string& update_id) {
@@ -286,6 +308,10 @@ std::string ModelStore::ModelFolder(const std::string& model) const { return abs
 
 std::string ModelStore::IncomingFolder(const std::string& model, const std::string& update_id) const {
   return absl::StrCat(ModelFolder(model), "/", kIncomingPrefix, update_id);
+}
+
+std::string ModelStore::SpareFolder(const std::string& model, const std::string& id) const {
+  return absl::StrCat(ModelFolder(model), "/", kSparePrefix, id);
 }
 
 std::string ModelStore::VersionFolder(const std::string& model, uint64_t version) const {

@@ -4,12 +4,13 @@
 //   DATA_DIR/MODEL/VERSION/model.safetensors            a committed version, never written again
 //   DATA_DIR/MODEL/current -> VERSION                   what readers follow
 //   DATA_DIR/MODEL/.incoming-UPDATE/model.safetensors   what an update writes; nobody else's business
+//   DATA_DIR/MODEL/.spare-ID/model.safetensors          memory made ready for a version to come
 //   DATA_DIR/MODEL/.next -> VERSION                     the intent of a commit
 //   DATA_DIR/MODEL/.removed-VERSION                     on its way out
 //
 // A commit is: sync the file; .next -> VERSION; rename .incoming-UPDATE to VERSION; rename .next over current. After a
 // crash at any moment, recovery knows what to do from the names alone: .next whose VERSION exists is carried through,
-// any other .next and every .incoming- and .removed- folder go. So `current` always points at a whole version, and a
+// any other .next and every .incoming-, .spare- and .removed- folder go. So `current` always points at a whole version, and a
 // version folder is always whole.
 #ifndef WEIGHTSTREAM_SERVER_MODEL_STORE_H_
 #define WEIGHTSTREAM_SERVER_MODEL_STORE_H_
@@ -81,6 +82,17 @@ class ModelStore {
   // Removes what CreateIncoming made. Nothing there is fine.
   absl::Status DiscardIncoming(const std::string& model, const std::string& update_id);
 
+  // An empty file, for memory that a later update of the model is to take over. Returns its path. `id` is unique among
+  // the model's spares.
+  absl::StatusOr<std::string> CreateSpare(const std::string& model, const std::string& id);
+
+  // Makes a spare the place of an incoming version, with this header in front; whoever has the file open keeps it.
+  absl::Status AdoptSpare(const std::string& model, const std::string& id, const std::string& update_id,
+                          absl::string_view header);
+
+  // Removes a spare. Nothing there is fine.
+  absl::Status DiscardSpare(const std::string& model, const std::string& id);
+
   // Makes the incoming file, whose bytes the caller has synced, the current version. Either all of it happens or, on an
   // error, nothing that a reader sees.
   absl::StatusOr<VersionRecord> Publish(const std::string& model, const std::string& update_id, uint64_t version);
@@ -106,6 +118,9 @@ class ModelStore {
 
   std::string ModelFolder(const std::string& model) const;
   std::string IncomingFolder(const std::string& model, const std::string& update_id) const;
+  std::string SpareFolder(const std::string& model, const std::string& id) const;
+  // Makes the folder and, in it, a file with these first bytes; both or nothing. Returns the file's path.
+  static absl::StatusOr<std::string> CreateIn(const std::string& folder, absl::string_view bytes);
   static absl::StatusOr<OpenVersion> OpenFolder(const std::string& folder);
   static absl::StatusOr<VersionRecord> ReadRecord(const std::string& folder, uint64_t version);
   // Makes `current` what it was before a change that failed half-way.

@@ -25,7 +25,7 @@ class ModelTest : public testing::Test {
  protected:
   ModelTest() {
     context_.store = store_.get();
-    context_.device = &device_;
+    context_.arenas = &arenas_;
     context_.limits = &limits_;
     context_.on_current = [this](const std::string& model, uint64_t version) {
       made_current_.emplace_back(model, version);
@@ -68,6 +68,8 @@ class ModelTest : public testing::Test {
   const std::unique_ptr<ModelStore> store_ = ModelStore::Open(MakeTestFolder()).value();
   FaultyDevice device_{NewHostDevice()};
   Limits limits_;
+  uint64_t promised_bytes_ = 0;
+  ArenaSupply arenas_{*store_, device_, {.promised_bytes = [this] { return promised_bytes_; }}};
   ModelContext context_;
   std::vector<std::pair<std::string, uint64_t>> made_current_;
   std::unique_ptr<Model> model_;
@@ -208,7 +210,7 @@ TEST_F(ModelTest, MoreThanTheDiskHoldsIsRefusedAtBegin) {
 }
 
 TEST_F(ModelTest, WhatIsPromisedToOthersIsNotFree) {
-  context_.promised_bytes = [] { return uint64_t{1} << 60; };
+  promised_bytes_ = uint64_t{1} << 60;
   ExpectError(Begin(Params(1)).status(), StatusCode::kResourceExhausted, {"promised to updates in flight"});
 }
 

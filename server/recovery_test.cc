@@ -101,6 +101,7 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         Crash{"InFirstPush", {HalfWritten(".incoming-u")}, 0, {}, {}},
         Crash{"InPush", {Version(1), Link("current", "1"), HalfWritten(".incoming-u")}, 1, {1}, {"1", "current"}},
+        Crash{"WithASpare", {Version(1), Link("current", "1"), HalfWritten(".spare-1")}, 1, {1}, {"1", "current"}},
         Crash{"BeforeTheIntent", {Version(1), Link("current", "1"), Folder(".incoming-u")}, 1, {1}, {"1", "current"}},
         Crash{"AfterTheIntent",
               {Version(1), Link("current", "1"), Folder(".incoming-u"), Link(".next", "2")},

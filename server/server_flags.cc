@@ -67,6 +67,10 @@ std::vector<FlagSpec> Flags() {
               "Most payload MiB that one chunk may carry; senders obey it. Default 4."),
       Decimal("staging-mib", kMostMib, "MiB of staging buffers, for devices that need them. Default 64."),
       Number("keep-versions", 1000, "Committed versions kept a model, the current one among them. Default 2."),
+      {.name = "spare-arenas",
+       .kind = FlagKind::kSwitch,
+       .help = "After a commit, make memory of the same size ready for the next version, so that it is received at full "
+               "speed; it goes when an update needs the room. Default true."},
       Decimal("max-model-gib", kMostMib, "Most GiB of one version. Default: what the data directory holds."),
       Number("max-models", 1'000'000, "Most models at a time. Default 1024."),
       Number("max-manifest-tensors", 100'000'000, "Most tensors of one version. Default 1000000."),
@@ -99,6 +103,7 @@ Limits LimitsFrom(const CommandLine& line) {
   limits.bucket_bytes = Bytes(line, "bucket-mib", kMiB, limits.bucket_bytes);
   limits.staging_bytes = Bytes(line, "staging-mib", kMiB, limits.staging_bytes);
   limits.keep_versions = line.Number("keep-versions", limits.keep_versions);
+  if (line.Has("spare-arenas")) limits.spare_arenas = line.Switch("spare-arenas");
   limits.model_bytes = Bytes(line, "max-model-gib", kGiB, limits.model_bytes);
   limits.models = line.Number("max-models", limits.models);
   limits.manifest_tensors = line.Number("max-manifest-tensors", limits.manifest_tensors);

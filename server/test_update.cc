@@ -19,6 +19,8 @@ class MemoryTarget final : public Target {
 
   uint64_t bytes() const override { return memory_.size(); }
   absl::Status Prepare(ByteRange range) override { return absl::OkStatus(); }
+  uint64_t prepared_bytes() const override { return memory_.size(); }
+  bool slow_to_prepare() const override { return false; }
   char* host_data() override { return memory_.data(); }
   absl::Status Sync() override { return absl::OkStatus(); }
 

@@ -31,7 +31,7 @@ absl::Status MissingStatus(const UpdateIdentity& identity, const SafetensorsLayo
 }  // namespace
 
 Update::Update(UpdateIdentity identity, SafetensorsLayout layout, uint32_t manifest_crc32c, uint64_t bucket_limit_bytes,
-               std::unique_ptr<Target> target)
+               std::shared_ptr<Target> target)
     : identity_(std::move(identity)),
       layout_(std::move(layout)),
       manifest_crc32c_(manifest_crc32c),

@@ -49,13 +49,14 @@ struct UpdateRecord {
 class Update {
  public:
   Update(UpdateIdentity identity, SafetensorsLayout layout, uint32_t manifest_crc32c, uint64_t bucket_limit_bytes,
-         std::unique_ptr<Target> target);
+         std::shared_ptr<Target> target);
   ~Update();
 
   const UpdateIdentity& identity() const { return identity_; }
   const SafetensorsLayout& layout() const { return layout_; }
   uint64_t bucket_limit_bytes() const { return bucket_limit_bytes_; }
   Target& target() { return *target_; }
+  const Target& target() const { return *target_; }
   RangeTracker& ranges() { return ranges_; }
   const RangeTracker& ranges() const { return ranges_; }
 
@@ -98,7 +99,8 @@ class Update {
   const uint32_t manifest_crc32c_;
   const uint64_t bucket_limit_bytes_;
   const absl::Time begin_time_;
-  const std::unique_ptr<Target> target_;
+  // Shared with who makes it ready ahead of the chunks.
+  const std::shared_ptr<Target> target_;
   RangeTracker ranges_;
   // Views into layout_.
   absl::flat_hash_map<absl::string_view, uint32_t> tensors_by_name_;

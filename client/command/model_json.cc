@@ -76,6 +76,7 @@ Json ModelJson(const v1::Model& model) {
   return {{"name", model.name()},
           {"current_version", model.current_version()},
           {"highest_version", model.highest_version()},
+          {"prepared_bytes", model.prepared_bytes()},
           {"versions", std::move(versions)},
           {"updates", std::move(updates)}};
 }

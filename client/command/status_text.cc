@@ -104,6 +104,9 @@ std::string ModelDetail(const v1::Model& model, absl::Time now) {
   if (model.highest_version() != model.current_version()) {
     absl::StrAppend(&out, "highest version ", model.highest_version(), ": the next must be higher\n");
   }
+  if (model.prepared_bytes() > 0) {
+    absl::StrAppend(&out, "prepared for the next version: ", FormatBytes(model.prepared_bytes()), "\n");
+  }
   absl::StrAppend(&out, VersionsSection(model, now), InFlightSection(model, now), EndedSection(model, now));
   return out;
 }

@@ -1,0 +1,225 @@
+#include "server/arena_supply.h"
+
+#include <sys/stat.h>
+
+#include <atomic>
+#include <filesystem>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "kernels/host_device.h"
+#include "server/test_update.h"
+#include "tensor/test_files.h"
+
+namespace weightstream {
+namespace {
+
+using absl::StatusCode;
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+// Memory that is slow to prepare, whatever the test's folder lies on.
+class SlowTarget final : public Target {
+ public:
+  explicit SlowTarget(std::unique_ptr<Target> target) : target_(std::move(target)) {}
+
+  uint64_t bytes() const override { return target_->bytes(); }
+  absl::Status Prepare(ByteRange range) override { return target_->Prepare(range); }
+  uint64_t prepared_bytes() const override { return target_->prepared_bytes(); }
+  bool slow_to_prepare() const override { return true; }
+  char* host_data() override { return target_->host_data(); }
+  absl::Status Sync() override { return target_->Sync(); }
+
+ private:
+  const std::unique_ptr<Target> target_;
+};
+
+class SlowDevice final : public Device {
+ public:
+  std::string name() const override { return "slow"; }
+  bool needs_staging() const override { return false; }
+  absl::StatusOr<std::unique_ptr<Target>> CreateTarget(const TargetSpec& spec) override {
+    absl::StatusOr<std::unique_ptr<Target>> target = device_->CreateTarget(spec);
+    if (!target.ok()) return target.status();
+    return std::make_unique<SlowTarget>(*std::move(target));
+  }
+  absl::StatusOr<std::unique_ptr<PinnedMemory>> AllocatePinned(uint64_t bytes) override {
+    return device_->AllocatePinned(bytes);
+  }
+  void CopyToTarget(absl::string_view staged, Target& target, uint64_t offset, CopyDone done) override {
+    device_->CopyToTarget(staged, target, offset, std::move(done));
+  }
+  absl::Status ReadTarget(Target& target, ByteRange range, char* destination) override {
+    return device_->ReadTarget(target, range, destination);
+  }
+  absl::Status Health() const override { return absl::OkStatus(); }
+
+ private:
+  const std::unique_ptr<Device> device_ = NewHostDevice();
+};
+
+SafetensorsLayout Layout(uint64_t bytes) { return LayOutSafetensors({ByteTensor("w", bytes)}, {}).value(); }
+
+// More than one step of the thread, and more than one extent.
+constexpr uint64_t kBytes = 40 << 20;
+
+class ArenaSupplyTest : public testing::Test {
+ protected:
+  ArenaSupply& supply() {
+    if (supply_ == nullptr) {
+      supply_ = std::make_unique<ArenaSupply>(*store_, device_, ArenaSupply::Options{work_ahead_, [this] {
+                                                return promised_ ? promised_() : 0;
+                                              }});
+    }
+    return *supply_;
+  }
+
+  std::shared_ptr<Target> Provide(const std::string& model, const std::string& id, const SafetensorsLayout& layout) {
+    absl::StatusOr<std::shared_ptr<Target>> target = supply().Provide(model, id, layout, "the test");
+    EXPECT_TRUE(target.ok()) << target.status();
+    return target.value_or(nullptr);
+  }
+
+  // Has the supply make a spare after a version of this layout, and waits until it is ready.
+  void MakeReadySpare(const std::string& model, const SafetensorsLayout& layout) {
+    MakeSpare(model, layout);
+    EXPECT_TRUE(WaitFor([&] { return supply().SpareBytes(model) == layout.data_bytes; }));
+  }
+
+  void MakeSpare(const std::string& model, const SafetensorsLayout& layout) {
+    supply().MakeSpare(model, layout, SlowTarget(std::unique_ptr<Target>()));
+  }
+
+  std::vector<std::string> Names(const std::string& model) const {
+    return NamesIn(absl::StrCat(store_->data_dir(), "/", model));
+  }
+
+  uint64_t Inode(const std::string& model, const std::string& folder) const {
+    struct stat info {};
+    const std::string path = absl::StrCat(store_->data_dir(), "/", model, "/", folder, "/model.safetensors");
+    EXPECT_EQ(::stat(path.c_str(), &info), 0) << path;
+    return info.st_ino;
+  }
+
+  const std::unique_ptr<ModelStore> store_ = ModelStore::Open(MakeTestFolder()).value();
+  SlowDevice device_;
+  bool work_ahead_ = true;
+  std::function<uint64_t()> promised_;
+  std::unique_ptr<ArenaSupply> supply_;
+};
+
+TEST_F(ArenaSupplyTest, ASpareIsMadeReadyAndTakenOver) {
+  const SafetensorsLayout layout = Layout(kBytes);
+  MakeReadySpare("m", layout);
+  ASSERT_THAT(Names("m"), ElementsAre(".spare-1"));
+  const uint64_t inode = Inode("m", ".spare-1");
+
+  const std::shared_ptr<Target> target = Provide("m", "u1", layout);
+  ASSERT_NE(target, nullptr);
+  EXPECT_EQ(target->prepared_bytes(), kBytes);
+  EXPECT_THAT(Names("m"), ElementsAre(".incoming-u1"));
+  EXPECT_EQ(Inode("m", ".incoming-u1"), inode) << "the memory that was made ready is the memory that is used";
+  target->host_data()[0] = 'x';
+  const std::string file = ReadTestFile(absl::StrCat(store_->data_dir(), "/m/.incoming-u1/model.safetensors"));
+  EXPECT_EQ(file.size(), layout.file_bytes());
+  EXPECT_TRUE(absl::StartsWith(file, EncodeSafetensorsHeader(layout)));
+  EXPECT_EQ(file[layout.data_start], 'x');
+  EXPECT_EQ(supply().SpareBytes("m"), 0u);
+}
+
+TEST_F(ArenaSupplyTest, ASpareIsUsedOnce) {
+  const SafetensorsLayout layout = Layout(kBytes);
+  MakeReadySpare("m", layout);
+  const std::shared_ptr<Target> first = Provide("m", "u1", layout);
+  const std::shared_ptr<Target> second = Provide("m", "u2", layout);
+  EXPECT_NE(Inode("m", ".incoming-u1"), Inode("m", ".incoming-u2"));
+}
+
+TEST_F(ArenaSupplyTest, ASpareThatDoesNotFitIsDropped) {
+  MakeReadySpare("m", Layout(kBytes));
+  const std::shared_ptr<Target> target = Provide("m", "u1", Layout(kBytes + 4096));
+  ASSERT_NE(target, nullptr);
+  EXPECT_EQ(target->bytes(), kBytes + 4096);
+  EXPECT_THAT(Names("m"), ElementsAre(".incoming-u1"));
+}
+
+TEST_F(ArenaSupplyTest, ASpareServesItsOwnModelOnly) {
+  MakeReadySpare("m", Layout(kBytes));
+  ASSERT_NE(Provide("other", "u1", Layout(kBytes)), nullptr);
+  EXPECT_THAT(Names("m"), ElementsAre(".spare-1"));
+}
+
+TEST_F(ArenaSupplyTest, SparesGoTheOldestFirstWhenAnUpdateNeedsTheRoom) {
+  MakeReadySpare("a", Layout(kBytes));
+  MakeReadySpare("b", Layout(kBytes));
+  // As if the first spare took the last room.
+  promised_ = [this] { return supply().SpareBytes("a") > 0 ? uint64_t{1} << 60 : 0; };
+  ASSERT_NE(Provide("c", "u1", Layout(kBytes)), nullptr);
+  EXPECT_THAT(Names("a"), IsEmpty());
+  EXPECT_THAT(Names("b"), ElementsAre(".spare-2"));
+}
+
+TEST_F(ArenaSupplyTest, WithoutRoomEvenThenTheErrorSaysWhatIsNeededAndFree) {
+  MakeReadySpare("a", Layout(kBytes));
+  promised_ = [] { return uint64_t{1} << 60; };
+  const auto refused = supply().Provide("m", "u1", Layout(kBytes), "version 1 of model 'm'");
+  ExpectError(refused.status(), StatusCode::kResourceExhausted,
+              {"version 1 of model 'm' needs", absl::StrCat(Layout(kBytes).file_bytes()), store_->data_dir(),
+               "promised to updates in flight", "--keep-versions"});
+  EXPECT_THAT(Names("a"), IsEmpty());
+}
+
+TEST_F(ArenaSupplyTest, NoSpareIsMadeWithoutRoom) {
+  std::atomic<bool> full{true};
+  promised_ = [&full] { return full.exchange(false) ? uint64_t{1} << 60 : 0; };
+  MakeSpare("m", Layout(kBytes));
+  ASSERT_TRUE(WaitFor([&] { return !full; }));
+  MakeReadySpare("other", Layout(kBytes));
+  EXPECT_EQ(supply().SpareBytes("m"), 0u);
+  ASSERT_NE(Provide("m", "u1", Layout(kBytes)), nullptr) << "and the next update goes on without";
+}
+
+TEST_F(ArenaSupplyTest, AFreshArenaIsTouchedAheadOfWhatIsReceived) {
+  const std::shared_ptr<Target> target = Provide("m", "u1", Layout(kBytes));
+  ASSERT_NE(target, nullptr);
+  EXPECT_TRUE(WaitFor([&] { return target->prepared_bytes() == kBytes; }));
+}
+
+TEST_F(ArenaSupplyTest, AnArenaThatIsGivenUpIsNotKeptAlive) {
+  std::weak_ptr<Target> weak;
+  {
+    const std::shared_ptr<Target> target = Provide("m", "u1", Layout(kBytes));
+    weak = target;
+  }
+  EXPECT_TRUE(WaitFor([&] { return weak.expired(); }));
+}
+
+TEST_F(ArenaSupplyTest, TurnedOffItDoesNothingAhead) {
+  work_ahead_ = false;
+  MakeSpare("m", Layout(kBytes));
+  const std::shared_ptr<Target> target = Provide("m", "u1", Layout(kBytes));
+  ASSERT_NE(target, nullptr);
+  EXPECT_EQ(target->prepared_bytes(), 0u);
+  EXPECT_THAT(Names("m"), ElementsAre(".incoming-u1"));
+}
+
+TEST_F(ArenaSupplyTest, MemoryThatCostsNothingToTouchGetsNoSpare) {
+  const auto cheap = MemoryUpdate({ByteTensor("w", 10)});
+  supply().MakeSpare("m", cheap->layout(), cheap->target());
+  MakeReadySpare("other", Layout(kBytes));
+  EXPECT_EQ(supply().SpareBytes("m"), 0u);
+}
+
+TEST_F(ArenaSupplyTest, TheEndRemovesSpares) {
+  MakeReadySpare("m", Layout(kBytes));
+  MakeSpare("n", Layout(kBytes));
+  supply_.reset();
+  EXPECT_THAT(Names("m"), IsEmpty());
+  EXPECT_FALSE(std::filesystem::exists(absl::StrCat(store_->data_dir(), "/n/.spare-2")));
+}
+
+}  // namespace
+}  // namespace weightstream
