@@ -30,8 +30,9 @@ demo: setup ## Shows an update from end to end; MODEL=PATH sends that checkpoint
 	tests/demo/demo.sh bazel-bin/server/weightstream-server bazel-bin/client/weightstream $(if $(MODEL),"$(MODEL)")
 
 bench: setup ## Measures the rate beside raw TCP and a plain stub; ARGS="--help" says more
-	$(BAZEL) build //server:weightstream-server //tests/bench:all
-	/usr/bin/python3 tests/bench/bench.py $(ARGS)
+	@tools/setup bench
+	$(BAZEL) build //server:weightstream-server //client:weightstream //tests/bench:all
+	/usr/bin/python3 -m tests.bench.bench --plots=docs $(ARGS)
 
 asan: setup ## Runs every test under AddressSanitizer and UndefinedBehaviorSanitizer
 	@tools/run_tests asan --config=asan $(TARGETS)

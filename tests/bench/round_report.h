@@ -1,4 +1,4 @@
-// What one round of one contender cost, as the line of JSON that the driver (bench.py) reads.
+// What one round of one contender cost its sender, as the lines that the driver (bench.py) reads.
 #ifndef WEIGHTSTREAM_TESTS_BENCH_ROUND_REPORT_H_
 #define WEIGHTSTREAM_TESTS_BENCH_ROUND_REPORT_H_
 
@@ -11,13 +11,14 @@ namespace weightstream::bench {
 // Measures from construction to Print: wall time, and the processor time of this process.
 class RoundReport {
  public:
+  // Prints "sending" on stdout, from where on the driver looks at the receiver: the source is ready by then.
   RoundReport();
-  // {"bytes":..., "seconds":..., "cpu_seconds":..., "peak_rss_bytes":...} on stdout.
+  // {"bytes":..., "seconds":..., "cpu_seconds":...} on stdout; `bytes` are the payload that one receiver got.
   void Print(uint64_t bytes) const;
 
  private:
-  const absl::Time start_;
-  const double cpu_start_;
+  absl::Time start_;
+  double cpu_start_;
 };
 
 }  // namespace weightstream::bench
