@@ -1,6 +1,6 @@
 # Thin fronts over Bazel. Each installs what it needs first, so that every one works on a fresh Debian 12 machine.
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo bench asan tsan lint format clean
+.PHONY: help setup build test demo bench bench-peers asan tsan lint format clean
 
 BAZEL ?= bazel
 TARGETS ?= //...
@@ -13,8 +13,8 @@ ASLR_BITS := $(shell cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null || echo 28)
 TSAN_OPTION := $(if $(filter-out 28,$(ASLR_BITS)),--run_under='/usr/bin/setarch -R')
 
 help: ## Shows this list
-	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | \
-	  while IFS='|' read -r target what; do printf '  make %-8s %s\n' "$$target" "$$what"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | \
+	  while IFS='|' read -r target what; do printf '  make %-11s %s\n' "$$target" "$$what"; done
 
 setup: ## Installs what is missing with apt-get
 	@tools/setup
@@ -33,6 +33,12 @@ bench: setup ## Measures the rate beside raw TCP and a plain stub; ARGS="--help"
 	@tools/setup bench
 	$(BAZEL) build //server:weightstream-server //client:weightstream //tests/bench:all
 	/usr/bin/python3 -m tests.bench.bench --plots=docs $(ARGS)
+
+bench-peers: setup ## Measures the rate beside what users would pick instead; fetches 3 GB the first time
+	@tools/setup peers
+	@tests/bench/peers/install
+	$(BAZEL) build //server:weightstream-server //tests/bench:raw_tcp //tests/bench:library_push
+	/usr/bin/python3 -m tests.bench.peers.peers --sweep $(ARGS)
 
 asan: setup ## Runs every test under AddressSanitizer and UndefinedBehaviorSanitizer
 	@tools/run_tests asan --config=asan $(TARGETS)
