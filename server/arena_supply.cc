@@ -1,5 +1,7 @@
 #include "server/arena_supply.h"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -97,12 +99,28 @@ absl::Status ArenaSupply::CheckRoom(uint64_t file_bytes, absl::string_view subje
     absl::StatusOr<uint64_t> room = RoomBytes();
     if (!room.ok()) return room.status();
     if (file_bytes <= *room) return absl::OkStatus();
-    if (DropOldest("")) continue;
+    if (AwaitJobs() || DropOldest("")) continue;
     return absl::ResourceExhaustedError(
         absl::StrCat(subject, " needs ", file_bytes, " bytes at ", store_.data_dir(), ", where ", *room,
                      " are free and not promised to updates in flight; free space, keep fewer versions "
                      "(--keep-versions) or choose another --data-dir"));
   }
+}
+
+// ---- Giving back ----------------------------------------------------------------------------------------------------
+
+void ArenaSupply::InBackground(std::function<void()> job) {
+  if (!options_.work_ahead) return job();
+  absl::MutexLock lock(&mutex_);
+  jobs_.push_back(std::move(job));
+}
+
+bool ArenaSupply::AwaitJobs() {
+  const auto done = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return jobs_.empty() && !job_running_; };
+  absl::MutexLock lock(&mutex_);
+  if (done()) return false;
+  mutex_.Await(absl::Condition(&done));
+  return true;
 }
 
 // ---- Spares ---------------------------------------------------------------------------------------------------------
@@ -162,17 +180,30 @@ std::vector<ArenaSupply::Spare>::iterator ArenaSupply::FindSpare(absl::string_vi
   return std::find_if(spares_.begin(), spares_.end(), [&](const Spare& spare) { return spare.id == id; });
 }
 
-bool ArenaSupply::HasWork() const { return stopping_ || !begun_.empty() || NextSpare() != nullptr; }
+bool ArenaSupply::HasWork() const {
+  return stopping_ || !jobs_.empty() || !begun_.empty() || NextSpare() != nullptr;
+}
 
 void ArenaSupply::Work() {
+  // For who looks at what the process spends its time on.
+  pthread_setname_np(pthread_self(), "arena_supply");
   const auto has_work = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return HasWork(); };
   mutex_.Lock();
   for (;;) {
     working_ = false;
+    job_running_ = false;
     mutex_.Await(absl::Condition(&has_work));
-    if (stopping_) break;
+    if (stopping_ && jobs_.empty()) break;
     working_ = true;
-    if (!begun_.empty()) {
+    if (!jobs_.empty()) {
+      std::function<void()> job = std::move(jobs_.front());
+      jobs_.pop_front();
+      job_running_ = true;
+      mutex_.Unlock();
+      job();
+      // What it holds goes with it: this may be what takes long.
+      job = nullptr;
+    } else if (!begun_.empty()) {
       Begun begun = std::move(begun_.front());
       begun_.pop_front();
       mutex_.Unlock();

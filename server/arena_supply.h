@@ -1,4 +1,5 @@
-// Where the versions to come get their memory: fresh, or made ready in the background while nothing was to be received.
+// Where the versions to come get their memory: fresh, or made ready in the background while nothing was to be received;
+// and where that of versions which have gone is given back.
 //
 // Fresh shared-memory pages cost about as much at their first touch as all the rest of receiving them. So after a
 // commit a spare arena of the same size is allocated and touched ahead, and the next update of the model takes it over;
@@ -55,6 +56,10 @@ class ArenaSupply {
   void MakeSpare(const std::string& model, const SafetensorsLayout& layout, const Target& last)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Runs `job` on the supply's thread, before anything that it does ahead, and in the order of the calls: for what frees
+  // memory, and takes long. Before the supply ends, every job has run. Without a thread, at once.
+  void InBackground(std::function<void()> job) ABSL_LOCKS_EXCLUDED(mutex_);
+
   // How much of the model's spare is ready, in bytes of data; 0 without one.
   uint64_t SpareBytes(const std::string& model) const ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -88,8 +93,10 @@ class ArenaSupply {
   // Drops the oldest spare but that of `but_model`, and waits until its memory is free. False if there is none.
   bool DropOldest(absl::string_view but_model) ABSL_LOCKS_EXCLUDED(mutex_);
   void Discard(const Spare& spare);
+  // Waits until what was given to InBackground has run; false if there was nothing. Not on the thread itself.
+  bool AwaitJobs() ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // The thread: one step at a time, updates in flight first.
+  // The thread: one step at a time, jobs first, then updates in flight.
   void Work();
   void TouchAhead(Begun begun) ABSL_LOCKS_EXCLUDED(mutex_);
   void AdvanceSpare(Spare spare) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -104,12 +111,14 @@ class ArenaSupply {
   const Options options_;
 
   mutable absl::Mutex mutex_;
+  std::deque<std::function<void()>> jobs_ ABSL_GUARDED_BY(mutex_);
   // By age, the oldest first.
   std::vector<Spare> spares_ ABSL_GUARDED_BY(mutex_);
   std::deque<Begun> begun_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_id_ ABSL_GUARDED_BY(mutex_) = 1;
   // The thread is at a step, and may hold an arena that was dropped meanwhile.
   bool working_ ABSL_GUARDED_BY(mutex_) = false;
+  bool job_running_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   // Last, so that it starts when the rest is there. Not running without work_ahead.
   std::thread thread_;

@@ -4,10 +4,12 @@
 
 #include <atomic>
 #include <filesystem>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "kernels/host_device.h"
@@ -211,6 +213,27 @@ TEST_F(ArenaSupplyTest, MemoryThatCostsNothingToTouchGetsNoSpare) {
   supply().MakeSpare("m", cheap->layout(), cheap->target());
   MakeReadySpare("other", Layout(kBytes));
   EXPECT_EQ(supply().SpareBytes("m"), 0u);
+}
+
+TEST_F(ArenaSupplyTest, AnUpdateThatNeedsTheRoomWaitsForWhatIsBeingFreed) {
+  std::atomic<bool> freed{false};
+  promised_ = [&freed] { return freed ? 0 : uint64_t{1} << 60; };
+  absl::Notification asked;
+  supply().InBackground([&] {
+    asked.WaitForNotification();
+    freed = true;
+  });
+  std::thread asker([&] { EXPECT_NE(Provide("m", "u1", Layout(kBytes)), nullptr); });
+  asked.Notify();
+  asker.join();
+}
+
+TEST_F(ArenaSupplyTest, TheEndWaitsForWhatWasLeftToDoInTheirOrder) {
+  std::vector<int> order;
+  supply().InBackground([&] { order.push_back(1); });
+  supply().InBackground([&] { order.push_back(2); });
+  supply_.reset();
+  EXPECT_THAT(order, ElementsAre(1, 2));
 }
 
 TEST_F(ArenaSupplyTest, TheEndRemovesSpares) {

@@ -25,6 +25,11 @@ std::string VersionList(const std::vector<VersionRecord>& versions) {
                        [](std::string* out, const VersionRecord& v) { absl::StrAppend(out, v.version); });
 }
 
+void FreeRemoved(const std::string& model, const std::string& folder) {
+  const absl::Status freed = ModelStore::FreeRemoved(folder);
+  if (!freed.ok()) LogWarning("cannot_free", {{"model", model}, {"error", std::string(freed.message())}});
+}
+
 std::string Describe(uint64_t bytes) { return absl::StrCat(bytes, " bytes"); }
 
 }  // namespace
@@ -208,8 +213,13 @@ absl::StatusOr<VersionRecord> Model::Commit(const std::string& update_id) {
   // A stream that is still open would keep the version's memory mapped, for writing at that.
   update->CutStreams(absl::ZeroDuration());
   if (context_.on_current) context_.on_current(name_, record->version);
-  RemoveOldVersions();
-  context_.arenas->MakeSpare(name_, update->layout(), update->target());
+  // To free a version's memory, and to unmap another's, takes a good part of the time of receiving one: nobody waits for
+  // it. The spare comes after, and may have the room.
+  context_.arenas->InBackground(
+      [arenas = context_.arenas, name = name_, removed = RemoveOldVersions(), update = std::move(update)] {
+        for (const std::string& folder : removed) FreeRemoved(name, folder);
+        arenas->MakeSpare(name, update->layout(), update->target());
+      });
   return record;
 }
 
@@ -279,7 +289,7 @@ void Model::Retire(const Update& update) {
   Changed();
 }
 
-void Model::RemoveOldVersions() {
+std::vector<std::string> Model::RemoveOldVersions() {
   std::vector<VersionRecord> removed;
   {
     absl::MutexLock lock(&mutex_);
@@ -294,16 +304,19 @@ void Model::RemoveOldVersions() {
     }
     if (!removed.empty()) Changed();
   }
+  std::vector<std::string> folders;
   for (const VersionRecord& version : removed) {
-    const absl::Status status = context_.store->RemoveVersion(name_, version.version);
     const std::string number = absl::StrCat(version.version);
-    if (status.ok()) {
+    absl::StatusOr<std::string> folder = context_.store->RemoveVersion(name_, version.version);
+    if (folder.ok()) {
       LogInfo("version_removed", {{"model", name_}, {"version", number}});
+      folders.push_back(*std::move(folder));
     } else {
       LogWarning("cannot_remove_version",
-                 {{"model", name_}, {"version", number}, {"error", std::string(status.message())}});
+                 {{"model", name_}, {"version", number}, {"error", std::string(folder.status().message())}});
     }
   }
+  return folders;
 }
 
 absl::StatusOr<std::shared_ptr<Update>> Model::FindUpdate(absl::string_view update_id) const {

@@ -113,7 +113,9 @@ class Model {
   void EndUpdate(const std::shared_ptr<Update>& update, absl::string_view reason) ABSL_LOCKS_EXCLUDED(mutex_);
   // Moves the update in flight to the history.
   void Retire(const Update& update) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void RemoveOldVersions() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Takes the oldest versions beyond the limit out of their places. Returns the folders whose bytes are still to be
+  // freed.
+  std::vector<std::string> RemoveOldVersions() ABSL_LOCKS_EXCLUDED(mutex_);
   void Changed() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const std::string name_;

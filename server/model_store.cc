@@ -265,15 +265,17 @@ absl::Status ModelStore::SetCurrent(const std::string& model, uint64_t version) 
   return status;
 }
 
-absl::Status ModelStore::RemoveVersion(const std::string& model, uint64_t version) {
+absl::StatusOr<std::string> ModelStore::RemoveVersion(const std::string& model, uint64_t version) {
   const std::string removed = absl::StrCat(ModelFolder(model), "/", kRemovedPrefix, version);
   // A version that is half removed must not look like a version: first the name goes, in one step.
   absl::Status status = RemoveAll(removed);
   if (status.ok()) status = Rename(VersionFolder(model, version), removed);
   if (status.ok()) status = SyncFolder(ModelFolder(model));
-  if (status.ok()) status = RemoveAll(removed);
-  return status;
+  if (!status.ok()) return status;
+  return removed;
 }
+
+absl::Status ModelStore::FreeRemoved(const std::string& folder) { return RemoveAll(folder); }
 
 absl::StatusOr<OpenVersion> ModelStore::OpenForReading(const std::string& model, uint64_t version) const {
   return OpenFolder(VersionFolder(model, version));

@@ -100,8 +100,11 @@ class ModelStore {
   // Makes a version that is there current; on an error the one before stays.
   absl::Status SetCurrent(const std::string& model, uint64_t version);
 
-  // Removes a version that is not current. Readers that have it open keep it.
-  absl::Status RemoveVersion(const std::string& model, uint64_t version);
+  // Removes a version that is not current from its place. Readers that have it open keep it. Returns where its bytes
+  // are until FreeRemoved, which takes as long as they are many.
+  absl::StatusOr<std::string> RemoveVersion(const std::string& model, uint64_t version);
+  // For different folders also at once, and beside every other call.
+  static absl::Status FreeRemoved(const std::string& folder);
 
   absl::StatusOr<OpenVersion> OpenForReading(const std::string& model, uint64_t version) const;
 

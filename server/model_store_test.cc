@@ -16,8 +16,10 @@ namespace weightstream {
 namespace {
 
 using absl::StatusCode;
+using testing::Contains;
 using testing::ElementsAre;
 using testing::IsEmpty;
+using testing::Not;
 
 class ModelStoreTest : public testing::Test {
  protected:
@@ -55,7 +57,10 @@ TEST_F(ModelStoreTest, OpenVersionOutlivesItsRemoval) {
   ASSERT_TRUE(PublishVersion(*store, "m", 2).ok());
   const absl::StatusOr<OpenVersion> open = store->OpenForReading("m", 1);
   ASSERT_TRUE(open.ok()) << open.status();
-  ASSERT_TRUE(store->RemoveVersion("m", 1).ok());
+  const absl::StatusOr<std::string> removed = store->RemoveVersion("m", 1);
+  ASSERT_TRUE(removed.ok()) << removed.status();
+  EXPECT_THAT(NamesIn(Path("m")), Not(Contains("1")));
+  ASSERT_TRUE(ModelStore::FreeRemoved(*removed).ok());
   EXPECT_THAT(NamesIn(Path("m")), ElementsAre("2", "current"));
   EXPECT_EQ(open->data(0), PatternBytes(1, 1000));
   EXPECT_EQ(open->layout.metadata.at("format"), "pt");
