@@ -162,6 +162,8 @@ class RoundTest(unittest.TestCase):
         self.assertEqual(lines[4][2:6], ["2.00", "2.00", "2.00", "1.00"])
         self.assertTrue(report["versions"]["stand-in"].startswith("pip "))
         self.assertEqual({one["bytes"] for one in report["rows"][2]["rounds"]}, {10 * MIB})
+        # The first round, which checks what landed, is not among the two.
+        self.assertEqual([len(row["rounds"]) for row in report["rows"]], [2] * 6)
 
     def test_rounds_are_interleaved(self) -> None:
         self.measure(stand_in())
