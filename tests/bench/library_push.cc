@@ -25,8 +25,6 @@ ABSL_FLAG(std::string, model, "bench", "The model's name on the server.");
 
 namespace {
 
-using weightstream::bench::CycledBuffer;
-
 uint64_t TotalBytes() {
   if (absl::GetFlag(FLAGS_shape) != "small") return absl::GetFlag(FLAGS_total_mib) << 20;
   return absl::GetFlag(FLAGS_small_tensors) * weightstream::bench::kSmallTensorBytes;
