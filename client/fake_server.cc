@@ -117,14 +117,26 @@ absl::Status FakeServer::Land(const std::string& update_id, const v1::WeightChun
   absl::MutexLock lock(&mutex_);
   Update* update = FindUpdate(update_id);
   if (update == nullptr) return absl::NotFoundError("unknown update");
-  const auto bytes = update->version.bytes.find(chunk.name());
-  if (bytes == update->version.bytes.end()) return absl::InvalidArgumentError("unknown tensor");
   if (chunk.data().size() > bucket_limit_bytes_) return absl::ResourceExhaustedError("over the bucket limit");
-  const ByteRange range{chunk.offset(), chunk.offset() + chunk.data().size()};
-  if (range.end > bytes->second.size()) return absl::InvalidArgumentError("past the tensor's end");
-  bytes->second.replace(range.begin, range.size(), chunk.data());
-  update->missing[chunk.name()].Remove(range);
-  landed_.push_back({chunk.name(), range});
+  absl::string_view data = chunk.data();
+  uint64_t offset = chunk.offset();
+  std::vector<std::string> names = {chunk.name()};
+  names.insert(names.end(), chunk.followed_by().begin(), chunk.followed_by().end());
+  for (const std::string& name : names) {
+    const auto bytes = update->version.bytes.find(name);
+    if (bytes == update->version.bytes.end()) return absl::InvalidArgumentError("unknown tensor");
+    // The last one has all that is left; those before it reach their ends.
+    const uint64_t size = &name == &names.back() ? data.size() : bytes->second.size() - offset;
+    if (size > data.size() || offset + size > bytes->second.size()) {
+      return absl::InvalidArgumentError("past the tensor's end");
+    }
+    bytes->second.replace(offset, size, data.data(), size);
+    const ByteRange range{offset, offset + size};
+    update->missing[name].Remove(range);
+    landed_.push_back({name, range});
+    data.remove_prefix(size);
+    offset = 0;
+  }
   return absl::OkStatus();
 }
 

@@ -1,13 +1,20 @@
 #include "client/planner.h"
 
+#include <algorithm>
 #include <numeric>
 
+#include "proto/chunk_codec.h"
 #include "tensor/dtype.h"
+#include "tensor/safetensors_layout.h"
 
 namespace weightstream {
 namespace {
 
 constexpr uint64_t kCopyAlignment = 4096;
+
+// A tensor of this size is worth a chunk of its own: some microseconds are then less than a tenth of what sending it
+// takes.
+constexpr uint64_t kSmallTensorBytes = 256 << 10;
 
 // The smallest number of bytes that holds whole elements: 3 for the types of 6 bits, 1 for those of 4.
 uint64_t ElementBytes(DType dtype) {
@@ -25,9 +32,16 @@ uint64_t Grid(DType dtype, uint64_t chunk_bytes) {
 
 }  // namespace
 
-ChunkPlan::ChunkPlan(absl::Span<const TensorSpec> tensors, std::vector<MissingTensor> missing, uint64_t chunk_bytes)
+ChunkPlan::ChunkPlan(absl::Span<const TensorSpec> tensors, std::vector<MissingTensor> missing, uint64_t chunk_bytes,
+                     bool pack)
     : chunk_bytes_(chunk_bytes) {
+  const uint64_t small = pack ? std::min(kSmallTensorBytes, chunk_bytes_ / 2) : 0;
   for (const MissingTensor& tensor : missing) {
+    const uint64_t bytes = TensorByteSize(tensors[tensor.tensor]).value();
+    if (bytes <= small && tensor.ranges == std::vector<ByteRange>{{0, bytes}}) {
+      small_.push_back({tensor.tensor, bytes});
+      continue;
+    }
     const uint64_t grid = Grid(tensors[tensor.tensor].dtype, chunk_bytes_);
     for (const ByteRange& range : tensor.ranges) {
       if (range.empty()) continue;
@@ -36,6 +50,41 @@ ChunkPlan::ChunkPlan(absl::Span<const TensorSpec> tensors, std::vector<MissingTe
       total_chunks_ += CountChunks(pieces_.back());
     }
   }
+  Pack(tensors);
+}
+
+void ChunkPlan::Pack(absl::Span<const TensorSpec> tensors) {
+  std::sort(small_.begin(), small_.end(), [&](const SmallTensor& a, const SmallTensor& b) {
+    return IsLaidOutBefore(tensors[a.tensor], tensors[b.tensor]);
+  });
+  uint64_t bytes = 0;
+  uint64_t name_bytes = 0;
+  size_t first = 0;
+  for (size_t i = 0; i < small_.size(); ++i) {
+    const uint64_t name = tensors[small_[i].tensor].name.size();
+    if (i > first && (bytes + small_[i].bytes > chunk_bytes_ || i - first > kMaxFollowingTensors ||
+                      name_bytes + name > kMaxFollowingNameBytes)) {
+      pack_ends_.push_back(i);
+      first = i;
+      bytes = name_bytes = 0;
+    }
+    bytes += small_[i].bytes;
+    // The first one's too, which the limit does not count: this is only a little stricter.
+    name_bytes += name;
+    total_bytes_ += small_[i].bytes;
+  }
+  if (!small_.empty()) pack_ends_.push_back(small_.size());
+  total_chunks_ += pack_ends_.size();
+}
+
+absl::optional<PlannedChunk> ChunkPlan::NextPack() {
+  if (next_pack_ == pack_ends_.size()) return absl::nullopt;
+  const size_t first = next_pack_ == 0 ? 0 : pack_ends_[next_pack_ - 1];
+  const size_t end = pack_ends_[next_pack_++];
+  PlannedChunk chunk{small_[first].tensor, {0, small_[first].bytes}};
+  chunk.followed_by.reserve(end - first - 1);
+  for (size_t i = first + 1; i < end; ++i) chunk.followed_by.push_back(small_[i].tensor);
+  return chunk;
 }
 
 uint64_t ChunkPlan::EndOfChunk(uint64_t begin, const Piece& piece) const {
@@ -56,7 +105,7 @@ uint64_t ChunkPlan::CountChunks(const Piece& piece) const {
 
 absl::optional<PlannedChunk> ChunkPlan::Next() {
   absl::MutexLock lock(&mutex_);
-  if (next_piece_ == pieces_.size()) return absl::nullopt;
+  if (next_piece_ == pieces_.size()) return NextPack();
   const Piece& piece = pieces_[next_piece_];
   const uint64_t begin = piece.range.begin + dealt_;
   const uint64_t end = EndOfChunk(begin, piece);

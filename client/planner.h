@@ -15,10 +15,11 @@
 
 namespace weightstream {
 
-// One chunk to send: bytes of the source's tensor number `tensor`.
+// One chunk to send: bytes of the source's tensor number `tensor`; of a packed chunk all of it, and of those that follow.
 struct PlannedChunk {
   uint32_t tensor = 0;
   ByteRange range;
+  std::vector<uint32_t> followed_by = {};
 
   friend bool operator==(const PlannedChunk&, const PlannedChunk&) = default;
 };
@@ -36,10 +37,14 @@ struct MissingTensor {
 // Chunks are never empty and at most `chunk_bytes` long. Inside a range they end between elements, and where
 // chunk_bytes allows it on a multiple of 4 KiB of the tensor, so that copies are aligned. A chunk limit smaller than an
 // element cuts elements: the wire allows it.
+//
+// Small tensors that are missing whole come last, several packed into each chunk, in the order in which a server lays
+// them out: a chunk costs some microseconds at both ends, however little it carries.
 class ChunkPlan {
  public:
-  // `missing` by ascending tensor; ranges ascending and within their tensor. Requires chunk_bytes > 0.
-  ChunkPlan(absl::Span<const TensorSpec> tensors, std::vector<MissingTensor> missing, uint64_t chunk_bytes);
+  // `missing` by ascending tensor; ranges ascending and within their tensor. `tensors` outlive the plan. Requires
+  // chunk_bytes > 0. Without `pack` each chunk is of one tensor.
+  ChunkPlan(absl::Span<const TensorSpec> tensors, std::vector<MissingTensor> missing, uint64_t chunk_bytes, bool pack);
 
   // The next chunk, or nothing once all were dealt out.
   absl::optional<PlannedChunk> Next() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -55,11 +60,21 @@ class ChunkPlan {
     uint64_t grid = 1;
   };
 
+  // Sorts the small tensors, and marks where each pack of them ends.
+  void Pack(absl::Span<const TensorSpec> tensors);
+  absl::optional<PlannedChunk> NextPack() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   uint64_t EndOfChunk(uint64_t begin, const Piece& piece) const;
   uint64_t CountChunks(const Piece& piece) const;
 
   const uint64_t chunk_bytes_;
   std::vector<Piece> pieces_;
+  struct SmallTensor {
+    uint32_t tensor = 0;
+    uint64_t bytes = 0;
+  };
+  std::vector<SmallTensor> small_;
+  // Indices in small_, one past each pack's last.
+  std::vector<size_t> pack_ends_;
   uint64_t total_bytes_ = 0;
   uint64_t total_chunks_ = 0;
 
@@ -67,6 +82,7 @@ class ChunkPlan {
   size_t next_piece_ ABSL_GUARDED_BY(mutex_) = 0;
   // Bytes of the next piece that were dealt out.
   uint64_t dealt_ ABSL_GUARDED_BY(mutex_) = 0;
+  size_t next_pack_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace weightstream

@@ -6,6 +6,7 @@
 #include <thread>
 #include <vector>
 
+#include "proto/chunk_codec.h"
 #include "tensor/byte_range.h"
 
 namespace weightstream {
@@ -21,7 +22,7 @@ std::vector<PlannedChunk> Drain(ChunkPlan& plan) {
 }
 
 std::vector<ByteRange> RangesOf(const TensorSpec& spec, uint64_t chunk_bytes) {
-  ChunkPlan plan({spec}, {{0, {{0, Bytes(spec)}}}}, chunk_bytes);
+  ChunkPlan plan({spec}, {{0, {{0, Bytes(spec)}}}}, chunk_bytes, /*pack=*/false);
   std::vector<ByteRange> ranges;
   for (const PlannedChunk& chunk : Drain(plan)) ranges.push_back(chunk.range);
   return ranges;
@@ -60,21 +61,21 @@ TEST(ChunkPlanTest, OneByteLessThanTheTensorIsTwoChunks) {
 TEST(ChunkPlanTest, LargeChunksEndOnPagesOfTheTensor) {
   EXPECT_EQ(RangesOf({"t", DType::kU8, {20000}}, 10000), (Ranges{{0, 8192}, {8192, 16384}, {16384, 20000}}));
   // Also where the missing range starts in the middle.
-  ChunkPlan plan({{"t", DType::kU8, {40000}}}, {{0, {{5000, 40000}}}}, 10000);
+  ChunkPlan plan({{"t", DType::kU8, {40000}}}, {{0, {{5000, 40000}}}}, 10000, /*pack=*/false);
   const std::vector<PlannedChunk> chunks = Drain(plan);
   EXPECT_EQ(chunks.front().range, (ByteRange{5000, 12288}));
   for (size_t i = 0; i + 1 < chunks.size(); ++i) EXPECT_EQ(chunks[i].range.end % 4096, 0u);
 }
 
 TEST(ChunkPlanTest, EmptyTensorsAndRangesHaveNoChunk) {
-  ChunkPlan plan({{"e", DType::kF32, {0}}, {"t", DType::kU8, {4}}}, {{0, {}}, {1, {{2, 2}, {3, 4}}}}, 100);
+  ChunkPlan plan({{"e", DType::kF32, {0}}, {"t", DType::kU8, {4}}}, {{0, {}}, {1, {{2, 2}, {3, 4}}}}, 100, /*pack=*/false);
   EXPECT_EQ(plan.total_bytes(), 1u);
   EXPECT_EQ(Drain(plan), (std::vector<PlannedChunk>{{1, {3, 4}}}));
   EXPECT_EQ(plan.Next(), absl::nullopt);
 }
 
 TEST(ChunkPlanTest, NothingMissingIsNoChunk) {
-  ChunkPlan plan({{"t", DType::kU8, {4}}}, {}, 1);
+  ChunkPlan plan({{"t", DType::kU8, {4}}}, {}, 1, /*pack=*/false);
   EXPECT_EQ(plan.total_chunks(), 0u);
   EXPECT_EQ(plan.Next(), absl::nullopt);
 }
@@ -99,7 +100,7 @@ TEST(ChunkPlanTest, ChunksCoverWhatIsMissingExactlyOnce) {
       tensors.push_back(spec);
     }
     const uint64_t chunk_bytes = 1 + random() % (round % 2 == 0 ? 9000 : 30);
-    ChunkPlan plan(tensors, missing, chunk_bytes);
+    ChunkPlan plan(tensors, missing, chunk_bytes, /*pack=*/false);
     EXPECT_EQ(plan.total_bytes(), total);
     for (const PlannedChunk& chunk : Drain(plan)) {
       ASSERT_GT(chunk.range.size(), 0u);
@@ -111,9 +112,67 @@ TEST(ChunkPlanTest, ChunksCoverWhatIsMissingExactlyOnce) {
   }
 }
 
+// ---- Packed chunks ----
+
+constexpr uint64_t kKiB = 1 << 10;
+
+std::vector<MissingTensor> AllMissing(const std::vector<TensorSpec>& tensors) {
+  std::vector<MissingTensor> missing;
+  for (uint32_t i = 0; i < tensors.size(); ++i) missing.push_back({i, {{0, Bytes(tensors[i])}}});
+  return missing;
+}
+
+TEST(ChunkPlanTest, SmallTensorsArePackedInTheOrderOfTheLayout) {
+  const std::vector<TensorSpec> tensors = {
+      {"c", DType::kU8, {10}}, {"large", DType::kF32, {kKiB}}, {"b", DType::kU8, {20}}, {"a", DType::kF32, {5}}};
+  ChunkPlan plan(tensors, AllMissing(tensors), 2 * kKiB, /*pack=*/true);
+  EXPECT_EQ(plan.total_bytes(), 50 + 4 * kKiB);
+  EXPECT_EQ(Drain(plan), (std::vector<PlannedChunk>{
+                             {1, {0, 2 * kKiB}}, {1, {2 * kKiB, 4 * kKiB}}, {3, {0, 20}, /*followed_by=*/{2, 0}}}));
+}
+
+TEST(ChunkPlanTest, APackIsNoLargerThanAChunk) {
+  const std::vector<TensorSpec> tensors(7, {"t", DType::kU8, {30}});
+  ChunkPlan plan(tensors, AllMissing(tensors), 100, /*pack=*/true);
+  std::vector<size_t> sizes;
+  for (const PlannedChunk& chunk : Drain(plan)) sizes.push_back(1 + chunk.followed_by.size());
+  EXPECT_EQ(sizes, (std::vector<size_t>{3, 3, 1}));
+}
+
+TEST(ChunkPlanTest, APackHasNoMoreNamesThanTheWireAllows) {
+  const std::vector<TensorSpec> many(10000, {"t", DType::kU8, {1}});
+  ChunkPlan plan(many, AllMissing(many), 2 << 20, /*pack=*/true);
+  size_t tensors = 0;
+  for (const PlannedChunk& chunk : Drain(plan)) {
+    EXPECT_LE(chunk.followed_by.size(), kMaxFollowingTensors);
+    tensors += 1 + chunk.followed_by.size();
+  }
+  EXPECT_EQ(tensors, many.size());
+  EXPECT_EQ(plan.total_chunks(), 3u);
+
+  const std::vector<TensorSpec> long_names(100, {std::string(4096, 'n'), DType::kU8, {1}});
+  ChunkPlan long_plan(long_names, AllMissing(long_names), 2 << 20, /*pack=*/true);
+  for (const PlannedChunk& chunk : Drain(long_plan)) {
+    EXPECT_LE(chunk.followed_by.size() * 4096, kMaxFollowingNameBytes);
+  }
+}
+
+TEST(ChunkPlanTest, OnlyWhatIsMissingWholeIsPacked) {
+  const std::vector<TensorSpec> tensors(3, {"t", DType::kU8, {30}});
+  ChunkPlan plan(tensors, {{0, {{0, 30}}}, {1, {{0, 29}}}, {2, {{0, 10}, {10, 30}}}}, 100, /*pack=*/true);
+  EXPECT_EQ(Drain(plan),
+            (std::vector<PlannedChunk>{{1, {0, 29}}, {2, {0, 10}}, {2, {10, 30}}, {0, {0, 30}}}));
+}
+
+TEST(ChunkPlanTest, WithoutPackingEachChunkIsOfOneTensor) {
+  const std::vector<TensorSpec> tensors(3, {"t", DType::kU8, {30}});
+  ChunkPlan plan(tensors, AllMissing(tensors), 100, /*pack=*/false);
+  EXPECT_EQ(Drain(plan), (std::vector<PlannedChunk>{{0, {0, 30}}, {1, {0, 30}}, {2, {0, 30}}}));
+}
+
 TEST(ChunkPlanTest, ThreadsNeverGetTheSameChunk) {
   const TensorSpec spec{"t", DType::kU8, {100000}};
-  ChunkPlan plan({spec}, {{0, {{0, 100000}}}}, 7);
+  ChunkPlan plan({spec}, {{0, {{0, 100000}}}}, 7, /*pack=*/false);
   absl::Mutex mutex;
   ByteRangeSet seen;
   uint64_t bytes = 0;

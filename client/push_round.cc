@@ -65,9 +65,7 @@ class StreamVerdicts {
 }  // namespace
 
 RoundResult RunPushRound(const PushContext& context, const std::string& address, const std::string& update_id,
-                         std::vector<MissingTensor> missing, uint64_t chunk_bytes, StopSignal& stop, StallWatch& watch,
-                         TransferCounters& counters) {
-  ChunkPlan plan(context.source.tensors(), std::move(missing), chunk_bytes);
+                         ChunkPlan& plan, StopSignal& stop, StallWatch& watch, TransferCounters& counters) {
   StopSignal round_stop;
   const StopSignal::Listener from_outside(stop, [&](const absl::Status& cause) { round_stop.Stop(cause); });
   const StallWatch::Guard guard(watch, round_stop, context.options.limits.stall);

@@ -25,12 +25,11 @@ struct RoundResult {
   absl::Status cause;
 };
 
-// Blocks until every stream has ended. A stream that fails in a way that can be repeated ends alone, and the others
+// Sends what the plan has left. Blocks until every stream has ended. A stream that fails in a way that can be repeated ends alone, and the others
 // take what it would have sent; one that fails for good, a stall or a stop ends them all. The connections are new, and
 // closed at the end, so that a retry does not inherit a path that has failed.
 RoundResult RunPushRound(const PushContext& context, const std::string& address, const std::string& update_id,
-                         std::vector<MissingTensor> missing, uint64_t chunk_bytes, StopSignal& stop, StallWatch& watch,
-                         TransferCounters& counters);
+                         ChunkPlan& plan, StopSignal& stop, StallWatch& watch, TransferCounters& counters);
 
 }  // namespace weightstream
 

@@ -32,8 +32,9 @@ class PushRoundTest : public testing::Test {
     grpc::ClientContext call;
     v1::BeginUpdateResponse begun;
     EXPECT_TRUE(stub->BeginUpdate(&call, MakeBeginRequest(*source_, "m", 1, options_.bucket_limit_bytes), &begun).ok());
-    return RunPushRound(context_, server.address(), begun.update_id(), CheckBeginReply(begun, context_.index).value(),
-                        begun.bucket_limit_bytes(), stop_, watch_, counters_);
+    ChunkPlan plan(source_->tensors(), CheckBeginReply(begun, context_.index).value(), begun.bucket_limit_bytes(),
+                   begun.takes_packed_chunks());
+    return RunPushRound(context_, server.address(), begun.update_id(), plan, stop_, watch_, counters_);
   }
 
   const TestModel model_{kModelBytes};

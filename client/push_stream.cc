@@ -14,47 +14,81 @@
 namespace weightstream {
 namespace {
 
-// Fills in what does not change from chunk to chunk of one tensor only when the tensor changes.
-class HeaderWriter {
+// Makes the messages of one stream. What does not change from chunk to chunk of one tensor is filled in only when the
+// tensor changes.
+class ChunkWriter {
  public:
-  HeaderWriter(const std::vector<TensorSpec>& tensors, const std::string& update_id) : tensors_(tensors) {
+  ChunkWriter(const PushContext& context, const std::string& update_id) : context_(context) {
     header_.update_id = update_id;
   }
 
-  const ChunkHeader& Next(const PlannedChunk& chunk, absl::string_view data) {
+  grpc::ByteBuffer Next(const PlannedChunk& chunk) {
     if (header_.name.empty() || chunk.tensor != tensor_) SetTensor(chunk.tensor);
     if (!first_) header_.update_id.clear();
     first_ = false;
     header_.offset = chunk.range.begin;
-    header_.crc32c = ExtendCrc32c(0, data);
-    return header_;
+    return chunk.followed_by.empty() ? Borrowed(chunk) : Packed(chunk);
   }
 
  private:
   void SetTensor(uint32_t tensor) {
-    const TensorSpec& spec = tensors_[tensor];
+    const TensorSpec& spec = context_.source.tensors()[tensor];
     tensor_ = tensor;
     header_.name = spec.name;
     header_.shape.assign(spec.shape.begin(), spec.shape.end());
     header_.dtype = std::string(DTypeName(spec.dtype));
   }
 
-  const std::vector<TensorSpec>& tensors_;
+  grpc::ByteBuffer Borrowed(const PlannedChunk& chunk) {
+    header_.followed_by.clear();
+    const absl::string_view data = context_.source.data(chunk.tensor).substr(chunk.range.begin, chunk.range.size());
+    header_.crc32c = ExtendCrc32c(0, data);
+    return EncodeChunk(header_, data, BorrowCounter::Borrow(context_.borrows));
+  }
+
+  // Copied: gRPC's cost of a slice is that of copying some kilobytes.
+  grpc::ByteBuffer Packed(const PlannedChunk& chunk) {
+    uint64_t bytes = chunk.range.size();
+    header_.followed_by.resize(chunk.followed_by.size());
+    for (size_t i = 0; i < chunk.followed_by.size(); ++i) {
+      header_.followed_by[i] = context_.source.tensors()[chunk.followed_by[i]].name;
+      bytes += context_.index.bytes(chunk.followed_by[i]);
+    }
+    const grpc::Slice slice(bytes);
+    // gRPC has no mutable access, but nobody else holds the slice yet.
+    char* out = reinterpret_cast<char*>(const_cast<uint8_t*>(slice.begin()));
+    uint32_t crc = 0;
+    const auto append = [&](absl::string_view data) {
+      crc = CopyAndExtendCrc32c(crc, out, data);
+      out += data.size();
+    };
+    append(context_.source.data(chunk.tensor));
+    for (const uint32_t tensor : chunk.followed_by) append(context_.source.data(tensor));
+    header_.crc32c = crc;
+    return EncodeChunk(header_, slice);
+  }
+
+  const PushContext& context_;
   ChunkHeader header_;
   uint32_t tensor_ = 0;
   bool first_ = true;
 };
 
+uint64_t DataBytes(const PushContext& context, const PlannedChunk& chunk) {
+  uint64_t bytes = chunk.range.size();
+  for (const uint32_t tensor : chunk.followed_by) bytes += context.index.bytes(tensor);
+  return bytes;
+}
+
 // False once the stream takes no more.
-bool SendChunk(grpc::ClientWriter<grpc::ByteBuffer>& stream, const PlannedChunk& chunk, HeaderWriter& header,
+bool SendChunk(grpc::ClientWriter<grpc::ByteBuffer>& stream, const PlannedChunk& chunk, ChunkWriter& writer,
                const PushStreamTask& task) {
-  const absl::string_view data = task.context.source.data(chunk.tensor).substr(chunk.range.begin, chunk.range.size());
-  const grpc::ByteBuffer message =
-      EncodeChunk(header.Next(chunk, data), data, BorrowCounter::Borrow(task.context.borrows));
+  const grpc::ByteBuffer message = writer.Next(chunk);
   if (!stream.Write(message)) return false;
   task.watch.Tick();
-  task.counters.round_bytes.fetch_add(data.size(), std::memory_order_relaxed);
-  task.counters.sent_bytes.fetch_add(data.size(), std::memory_order_relaxed);
+  const uint64_t bytes = DataBytes(task.context, chunk);
+  task.counters.round_bytes.fetch_add(bytes, std::memory_order_relaxed);
+  task.counters.sent_bytes.fetch_add(bytes, std::memory_order_relaxed);
   return true;
 }
 
@@ -70,10 +104,10 @@ absl::StatusOr<absl::optional<uint64_t>> RunPushStream(grpc::Channel& channel, c
   const std::unique_ptr<grpc::ClientWriter<grpc::ByteBuffer>> stream = OpenRawPush(channel, context, response);
   task.watch.Tick();
 
-  HeaderWriter header(task.context.source.tensors(), task.update_id);
+  ChunkWriter writer(task.context, task.update_id);
   bool open = true;
   while (open && chunk.has_value()) {
-    open = SendChunk(*stream, *chunk, header, task);
+    open = SendChunk(*stream, *chunk, writer, task);
     if (open) chunk = task.plan.Next();
   }
   if (open) stream->WritesDone();

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <set>
 #include <string>
 #include <thread>
@@ -36,6 +37,26 @@ TEST(PushTest, EveryByteArrivesAndTheVersionBecomesCurrent) {
   EXPECT_EQ(server.current_version("m"), 1u);
   EXPECT_EQ(server.landed_bytes(), model.total_bytes());
   model.ExpectHeldBy(server);
+}
+
+TEST(PushTest, SmallTensorsArePackedOnlyForAServerThatTakesIt) {
+  const TestModel model(kModelBytes);
+  for (const bool takes : {false, true}) {
+    std::atomic<int> packed{0};
+    FakeServer::Hooks hooks;
+    hooks.on_begun = [takes](v1::BeginUpdateResponse& reply) { reply.set_takes_packed_chunks(takes); };
+    hooks.on_chunk = [&packed](const grpc::ServerContext&, v1::WeightChunk& chunk, int) {
+      packed += chunk.followed_by_size();
+      return absl::OkStatus();
+    };
+    FakeServer server(hooks);
+    const auto result = Push(*model.Source(), {server.address()}, TestOptions());
+    ASSERT_TRUE(result.ok()) << result.status();
+    ASSERT_TRUE(result->status.ok()) << result->status;
+    EXPECT_EQ(packed > 0, takes);
+    EXPECT_EQ(result->servers.at(0).sent_bytes, model.total_bytes());
+    model.ExpectHeldBy(server);
+  }
 }
 
 TEST(PushTest, EachStreamHasAConnectionOfItsOwn) {

@@ -106,8 +106,8 @@ absl::Status UpdateTransfer::WaitAfter(const absl::Status& failure, bool fruitle
 RoundResult UpdateTransfer::RunRound(const v1::BeginUpdateResponse& reply, std::vector<MissingTensor> missing) {
   on_phase_(true);
   const uint64_t chunk_bytes = std::min(context_.chunk_bytes, reply.bucket_limit_bytes());
-  return RunPushRound(context_, address_, reply.update_id(), std::move(missing), chunk_bytes, control_.stop(), watch_,
-                      counters_);
+  ChunkPlan plan(context_.source.tensors(), std::move(missing), chunk_bytes, reply.takes_packed_chunks());
+  return RunPushRound(context_, address_, reply.update_id(), plan, control_.stop(), watch_, counters_);
 }
 
 }  // namespace weightstream

@@ -22,6 +22,7 @@ enum ChunkField : uint32_t {
   kOffset = 4,
   kCrc32c = 5,
   kUpdateId = 6,
+  kFollowedBy = 7,
   kData = 100,
 };
 
@@ -39,6 +40,8 @@ const char* FieldName(uint32_t number) {
       return "crc32c";
     case kUpdateId:
       return "update_id";
+    case kFollowedBy:
+      return "followed_by";
     case kData:
       return "data";
     default:
@@ -85,15 +88,21 @@ uint8_t* PutFixed32(uint32_t value, uint8_t* out) {
   return out;
 }
 
-// proto3 leaves out texts and numbers that have their default.
-size_t TextFieldBytes(absl::string_view text) { return text.empty() ? 0 : 1 + VarintBytes(text.size()) + text.size(); }
+// An entry of a repeated field is written even if it is empty.
+size_t TextEntryBytes(absl::string_view text) { return 1 + VarintBytes(text.size()) + text.size(); }
 
-uint8_t* PutTextField(ChunkField field, absl::string_view text, uint8_t* out) {
-  if (text.empty()) return out;
+uint8_t* PutTextEntry(ChunkField field, absl::string_view text, uint8_t* out) {
   out = PutVarint(MakeTag(field, kLengthDelimited), out);
   out = PutVarint(text.size(), out);
   std::memcpy(out, text.data(), text.size());
   return out + text.size();
+}
+
+// proto3 leaves out texts and numbers that have their default.
+size_t TextFieldBytes(absl::string_view text) { return text.empty() ? 0 : TextEntryBytes(text); }
+
+uint8_t* PutTextField(ChunkField field, absl::string_view text, uint8_t* out) {
+  return text.empty() ? out : PutTextEntry(field, text, out);
 }
 
 size_t PackedShapeBytes(const ChunkHeader& header) {
@@ -110,6 +119,7 @@ size_t PrefixBytes(const ChunkHeader& header, size_t packed_shape_bytes, size_t 
   if (!header.shape.empty()) bytes += 1 + VarintBytes(packed_shape_bytes) + packed_shape_bytes;
   if (header.offset != 0) bytes += 1 + VarintBytes(header.offset);
   if (header.crc32c.has_value()) bytes += 1 + sizeof(uint32_t);
+  for (const std::string& name : header.followed_by) bytes += TextEntryBytes(name);
   if (data_bytes != 0) bytes += VarintBytes(kDataTag) + VarintBytes(data_bytes);
   return bytes;
 }
@@ -132,6 +142,7 @@ uint8_t* PutPrefix(const ChunkHeader& header, size_t packed_shape_bytes, size_t 
     out = PutFixed32(*header.crc32c, out);
   }
   out = PutTextField(kUpdateId, header.update_id, out);
+  for (const std::string& name : header.followed_by) out = PutTextEntry(kFollowedBy, name, out);
   if (data_bytes == 0) return out;
   out = PutVarint(kDataTag, out);
   return PutVarint(data_bytes, out);
@@ -168,6 +179,8 @@ void ReceivedChunk::Clear() {
   header_.offset = 0;
   header_.crc32c.reset();
   header_.update_id.clear();
+  header_.followed_by.clear();
+  following_name_bytes_ = 0;
   pieces_.clear();
   slices_.clear();
   data_bytes_ = 0;
@@ -216,6 +229,8 @@ bool ReceivedChunk::ReadField(uint32_t tag, WireCursor& cursor) {
       return cursor.ReadFixed32(&header_.crc32c.emplace());
     case MakeTag(kUpdateId, kLengthDelimited):
       return ReadText(cursor, &header_.update_id);
+    case MakeTag(kFollowedBy, kLengthDelimited):
+      return ReadFollowing(cursor);
     case kDataTag:
       return ReadData(cursor);
     default:
@@ -242,6 +257,15 @@ bool ReceivedChunk::ReadPackedShape(WireCursor& cursor) {
   return true;
 }
 
+bool ReceivedChunk::ReadFollowing(WireCursor& cursor) {
+  // A string takes many times the two bytes of an empty name on the wire: without a limit a message of megabytes would
+  // become a list of many more.
+  if (header_.followed_by.size() == kMaxFollowingTensors) return cursor.Fail("more than 4096 tensors follow");
+  if (!ReadText(cursor, &header_.followed_by.emplace_back())) return false;
+  following_name_bytes_ += header_.followed_by.back().size();
+  return following_name_bytes_ <= kMaxFollowingNameBytes || cursor.Fail("the names that follow exceed 48 KiB");
+}
+
 bool ReceivedChunk::ReadData(WireCursor& cursor) {
   uint64_t length = 0;
   if (!cursor.ReadLength(&length)) return false;
@@ -259,6 +283,11 @@ grpc::ByteBuffer EncodeChunk(const ChunkHeader& header, absl::string_view data, 
   }
   const grpc::Slice slices[] = {prefix, BorrowingSlice(data, std::move(released))};
   return grpc::ByteBuffer(slices, 2);
+}
+
+grpc::ByteBuffer EncodeChunk(const ChunkHeader& header, const grpc::Slice& data) {
+  const grpc::Slice slices[] = {PrefixSlice(header, data.size()), data};
+  return grpc::ByteBuffer(slices, data.size() == 0 ? 1 : 2);
 }
 
 }  // namespace weightstream

@@ -12,9 +12,10 @@
 //
 // The wire format is protobuf's (developers.google.com/protocol-buffers/docs/encoding). The parser restores what the
 // generated one gives: any order of fields, the last of a repeated singular field, packed and unpacked shapes, unknown
-// fields skipped, UTF-8 checked, every length checked against what is there. It refuses three things that the generated
+// fields skipped, UTF-8 checked, every length checked against what is there. It refuses four things that the generated
 // one takes, none of which can be part of a valid chunk: more than kMaxTensorRank dimensions, a text field of more than
-// kMaxChunkHeaderBytes, and a tag of more than 32 bits.
+// kMaxChunkHeaderBytes, more tensors that follow than kMaxFollowingTensors or kMaxFollowingNameBytes allow, and a tag of
+// more than 32 bits.
 #ifndef WEIGHTSTREAM_PROTO_CHUNK_CODEC_H_
 #define WEIGHTSTREAM_PROTO_CHUNK_CODEC_H_
 
@@ -39,6 +40,9 @@ class WireCursor;
 // Most bytes that a chunk's message takes beyond its payload: what a receiver adds to the bucket limit to size
 // messages.
 inline constexpr uint64_t kMaxChunkHeaderBytes = 64 << 10;
+// Most tensors that may follow the named one in a chunk, and most bytes of their names together.
+inline constexpr size_t kMaxFollowingTensors = 4096;
+inline constexpr uint64_t kMaxFollowingNameBytes = 48 << 10;
 
 // Everything of a WeightChunk but its data. Field meanings and limits: weightstream.proto.
 struct ChunkHeader {
@@ -48,6 +52,7 @@ struct ChunkHeader {
   uint64_t offset = 0;
   absl::optional<uint32_t> crc32c;
   std::string update_id;
+  std::vector<std::string> followed_by;
 
   friend bool operator==(const ChunkHeader&, const ChunkHeader&) = default;
 };
@@ -78,12 +83,15 @@ class ReceivedChunk {
   bool ReadField(uint32_t tag, WireCursor& cursor);
   bool ReadPackedShape(WireCursor& cursor);
   bool ReadShapeEntry(WireCursor& cursor);
+  bool ReadFollowing(WireCursor& cursor);
   bool ReadData(WireCursor& cursor);
 
   ChunkHeader header_;
   std::vector<grpc::Slice> slices_;
   std::vector<absl::string_view> pieces_;
   uint64_t data_bytes_ = 0;
+  // Of header_.followed_by.
+  uint64_t following_name_bytes_ = 0;
 };
 
 // Serialises a chunk whose data are borrowed: `data` must stay unchanged until `released` is called, once, on any
@@ -94,6 +102,8 @@ class ReceivedChunk {
 // The bytes are exactly those of the generated WeightChunk's serializer. Requires texts in UTF-8 and less than 2 GiB in
 // all, as the receiver's parser does; the bucket limit keeps chunks far below.
 grpc::ByteBuffer EncodeChunk(const ChunkHeader& header, absl::string_view data, std::function<void()> released);
+// The same, with data that the slice owns.
+grpc::ByteBuffer EncodeChunk(const ChunkHeader& header, const grpc::Slice& data);
 
 }  // namespace weightstream
 

@@ -41,6 +41,9 @@ v1::WeightChunk RandomChunk(Random& random) {
   if (present & 8) chunk.set_offset(RandomNumber(random));
   if (present & 16) chunk.set_crc32c(Below(random, 3) ? static_cast<uint32_t>(random()) : 0);
   if (present & 32) chunk.set_update_id(RandomText(random, 4));
+  if (present & 128) {
+    for (size_t i = Below(random, 5); i > 0; --i) chunk.add_followed_by(RandomText(random, 8));
+  }
   if (present & 64) chunk.set_data(RandomBytes(random, Below(random, Below(random, 8) == 0 ? 20000 : 200)));
   return chunk;
 }
@@ -53,6 +56,7 @@ ChunkHeader HeaderOf(const v1::WeightChunk& chunk) {
   header.offset = chunk.offset();
   if (chunk.has_crc32c()) header.crc32c = chunk.crc32c();
   header.update_id = chunk.update_id();
+  header.followed_by.assign(chunk.followed_by().begin(), chunk.followed_by().end());
   return header;
 }
 
@@ -99,6 +103,7 @@ void ExpectSameChunk(const ReceivedChunk& received, const v1::WeightChunk& gener
   EXPECT_EQ(received.header().offset, expected.offset);
   EXPECT_TRUE(received.header().crc32c == expected.crc32c);
   EXPECT_EQ(received.header().update_id, expected.update_id);
+  EXPECT_EQ(received.header().followed_by, expected.followed_by);
   EXPECT_EQ(received.data_bytes(), generated.data().size());
   EXPECT_TRUE(DataOf(received) == generated.data()) << "data differ";
 }

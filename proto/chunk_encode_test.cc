@@ -85,6 +85,15 @@ TEST(ChunkEncodeTest, DataAreBorrowedNotCopied) {
   }
 }
 
+TEST(ChunkEncodeTest, OwnedDataAreEncodedAsBorrowedOnes) {
+  ChunkHeader header;
+  header.name = "a";
+  header.followed_by = {"b", "", "c"};
+  for (const std::string& data : {std::string(), std::string("d"), std::string(100000, 'd')}) {
+    EXPECT_EQ(Joined(EncodeChunk(header, grpc::Slice(data))), Joined(EncodeChunk(header, data, [] {})));
+  }
+}
+
 TEST(ChunkEncodeTest, EvenOneByteIsBorrowed) {
   const std::string data = "d";
   std::vector<grpc::Slice> slices;

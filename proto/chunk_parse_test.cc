@@ -294,6 +294,31 @@ TEST(ChunkParseTest, TextLengthIsBoundedThoughProtobufHasNoLimit) {
   EXPECT_LT(chunk.header().name.capacity(), 100u);
 }
 
+TEST(ChunkParseTest, TensorsThatFollowAreBoundedThoughProtobufHasNoLimit) {
+  const auto names = [](size_t count, size_t bytes) {
+    std::string message;
+    for (size_t i = 0; i < count; ++i) message += Delimited(7, std::string(bytes, 'n'));
+    return message;
+  };
+  ExpectParsedAsGenerated(names(kMaxFollowingTensors, 0));
+  ExpectParsedAsGenerated(names(12, 4096));
+  for (const auto& [message, error] : {std::pair(names(kMaxFollowingTensors + 1, 0), "more than 4096 tensors follow"),
+                                       std::pair(names(12, 4096) + names(1, 1), "the names that follow exceed 48 KiB")}) {
+    grpc::ByteBuffer buffer = Sliced(message, {});
+    ReceivedChunk chunk;
+    const absl::Status status = chunk.Parse(buffer);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(status.message()), HasSubstr(error));
+    ExpectNoChunk(chunk);
+  }
+  // The limits are of a message, not of all that the object has seen.
+  ReceivedChunk chunk;
+  for (int i = 0; i < 3; ++i) {
+    grpc::ByteBuffer buffer = Sliced(names(10, 4096), {});
+    EXPECT_TRUE(chunk.Parse(buffer).ok());
+  }
+}
+
 TEST(ChunkParseTest, TagOfMoreThan32BitsIsRefusedThoughProtobufDropsTheBits) {
   // Field 2^29 + 1 as text: without its highest bit it would be a name.
   const std::string message = Tag((uint64_t{1} << 29) + 1, 2) + Varint(1) + "x";

@@ -4,23 +4,24 @@
 
 #include <cstdint>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/status/statusor.h"
 #include "proto/chunk_codec.h"
+#include "server/range_tracker.h"
 #include "server/update.h"
-#include "tensor/byte_range.h"
 
 namespace weightstream {
 
 struct CheckedChunk {
-  // Index in the update's layout.
-  uint32_t tensor = 0;
-  // Bytes of the tensor.
-  ByteRange range;
+  // What the payload holds, in its order: a part of the named tensor, then, in a packed chunk, whole ones.
+  absl::InlinedVector<TensorRange, 1> parts;
+  // Of the payload.
+  uint64_t bytes = 0;
   uint32_t crc32c = 0;
 };
 
 // INVALID_ARGUMENT for an unknown tensor, a dtype or shape that contradicts the manifest, a range past the tensor's
-// end, or no checksum; RESOURCE_EXHAUSTED for more bytes than the update's bucket limit. Trusts nothing in the header.
+// end, tensors that follow with more or less data than they have, or no checksum; RESOURCE_EXHAUSTED for more bytes than the update's bucket limit. Trusts nothing in the header.
 absl::StatusOr<CheckedChunk> CheckChunk(const Update& update, const ChunkHeader& header, uint64_t data_bytes);
 
 }  // namespace weightstream

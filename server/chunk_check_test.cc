@@ -37,8 +37,10 @@ class ChunkCheckTest : public testing::Test {
 TEST_F(ChunkCheckTest, AGoodChunkIsPlaced) {
   const absl::StatusOr<CheckedChunk> checked = CheckChunk(*update_, GoodHeader(), 32);
   ASSERT_TRUE(checked.ok()) << checked.status();
-  EXPECT_EQ(update_->layout().tensors[checked->tensor].spec.name, "weight");
-  EXPECT_EQ(checked->range, (ByteRange{64, 96}));
+  ASSERT_EQ(checked->parts.size(), 1u);
+  EXPECT_EQ(update_->layout().tensors[checked->parts[0].tensor].spec.name, "weight");
+  EXPECT_EQ(checked->parts[0].range, (ByteRange{64, 96}));
+  EXPECT_EQ(checked->bytes, 32u);
   EXPECT_EQ(checked->crc32c, 0xabcdu);
 }
 
@@ -109,6 +111,36 @@ TEST_F(ChunkCheckTest, OffsetsThatWrapAroundAreRefused) {
   EXPECT_TRUE(Check(header, 0).ok());
   header.offset = 129;
   EXPECT_FALSE(Check(header, 0).ok());
+}
+
+TEST_F(ChunkCheckTest, TensorsThatFollowArePlacedWholeBehindTheNamedOnesEnd) {
+  ChunkHeader header = GoodHeader();
+  header.followed_by = {"scalar", "empty"};
+  const absl::StatusOr<CheckedChunk> checked = CheckChunk(*update_, header, 68);
+  ASSERT_TRUE(checked.ok()) << checked.status();
+  ASSERT_EQ(checked->parts.size(), 3u);
+  EXPECT_EQ(checked->parts[0].range, (ByteRange{64, 128}));
+  EXPECT_EQ(update_->layout().tensors[checked->parts[1].tensor].spec.name, "scalar");
+  EXPECT_EQ(checked->parts[1].range, (ByteRange{0, 4}));
+  EXPECT_EQ(checked->parts[2].range, (ByteRange{0, 0}));
+  EXPECT_EQ(checked->bytes, 68u);
+}
+
+TEST_F(ChunkCheckTest, TensorsThatFollowMustBeKnownAndFillTheData) {
+  ChunkHeader header = GoodHeader();
+  header.followed_by = {"scalar", "nobody"};
+  ExpectError(Check(header, 70), StatusCode::kInvalidArgument, {"'weight'", "no tensor 'nobody'"});
+  header.followed_by = {"scalar"};
+  ExpectError(Check(header, 67), StatusCode::kInvalidArgument,
+              {"'weight' and the 1 that follow it carries 67 bytes", "68", "whole"});
+  ExpectError(Check(header, 69), StatusCode::kInvalidArgument, {"carries 69 bytes, but they have 68"});
+  ExpectError(Check(header, 101), StatusCode::kResourceExhausted, {"bucket limit of 100"});
+  header.offset = 129;
+  ExpectError(Check(header, 4), StatusCode::kInvalidArgument, {"starts at offset 129", "end at 128"});
+  // However often one is named, the sum is never taken further than the data reach.
+  header = GoodHeader();
+  header.followed_by.assign(4000, "weight");
+  ExpectError(Check(header, 100), StatusCode::kInvalidArgument, {"or more"});
 }
 
 TEST_F(ChunkCheckTest, AChunkWithoutChecksumIsRefused) {

@@ -25,11 +25,12 @@ absl::Status CheckFragments(const Update& update) {
 
 absl::Status ChecksumStatus(const Update& update, const CheckedChunk& chunk, uint32_t computed) {
   return absl::DataLossError(
-      absl::StrFormat("chunk of tensor '%s' at offset %d, %d bytes: the CRC32C of the data is %08x, the chunk says "
+      absl::StrFormat("chunk of tensor '%s'%s at offset %d, %d bytes: the CRC32C of the data is %08x, the chunk says "
                       "%08x; the range stays missing, "
                       "send it again",
-                      Printable(update.layout().tensors[chunk.tensor].spec.name), chunk.range.begin, chunk.range.size(),
-                      computed, chunk.crc32c));
+                      Printable(update.layout().tensors[chunk.parts[0].tensor].spec.name),
+                      chunk.parts.size() == 1 ? "" : absl::StrCat(" and ", chunk.parts.size() - 1, " that follow it"),
+                      chunk.parts[0].range.begin, chunk.bytes, computed, chunk.crc32c));
 }
 
 // Walks the pieces of a payload, `bytes` at a time.
@@ -73,93 +74,122 @@ ChunkLander::~ChunkLander() = default;
 absl::Status ChunkLander::Land(const CheckedChunk& chunk, absl::Span<const absl::string_view> pieces) {
   if (absl::Status receiving = update_->ReceivingStatus(); !receiving.ok()) return receiving;
   if (absl::Status checked = CheckFragments(*update_); !checked.ok()) return checked;
-  const std::vector<ByteRange> claimed = update_->ranges().Claim(chunk.tensor, chunk.range);
-  absl::Status status = Prepare(update_->layout().tensors[chunk.tensor].range.begin, claimed);
-  if (!status.ok()) {
-    update_->ranges().Release(chunk.tensor, claimed);
+  Claims claims = Claim(chunk);
+  if (absl::Status status = Prepare(claims); !status.ok()) {
+    update_->ranges().Release(claims.ranges);
     return status;
   }
   // A chunk that brings nothing new is only summed: it needs no slot.
-  if (claimed.empty() || !device_.needs_staging()) return LandDirectly(chunk, pieces, claimed);
-  return LandThroughStaging(chunk, pieces, claimed);
+  if (claims.ranges.empty() || !device_.needs_staging()) return LandDirectly(chunk, pieces, claims);
+  return LandThroughStaging(chunk, pieces, std::move(claims));
 }
 
-absl::Status ChunkLander::Prepare(uint64_t tensor_start, const std::vector<ByteRange>& claimed) {
-  for (const ByteRange& part : claimed) {
-    absl::Status prepared = update_->target().Prepare({tensor_start + part.begin, tensor_start + part.end});
+ChunkLander::Claims ChunkLander::Claim(const CheckedChunk& chunk) {
+  Claims claims;
+  claims.ranges = update_->ranges().Claim(chunk.parts);
+  size_t next = 0;
+  uint64_t part_begin = 0;
+  for (const TensorRange& part : chunk.parts) {
+    const uint64_t tensor_start = update_->layout().tensors[part.tensor].range.begin;
+    for (; next < claims.ranges.size() && claims.ranges[next].tensor == part.tensor; ++next) {
+      const ByteRange& range = claims.ranges[next].range;
+      // A chunk may name one tensor twice, one behind the other: this is what only the second time brings.
+      if (range.begin < part.range.begin) break;
+      const uint64_t in_payload = part_begin + (range.begin - part.range.begin);
+      const uint64_t in_target = tensor_start + range.begin;
+      Run* last = claims.runs.empty() ? nullptr : &claims.runs.back();
+      if (last != nullptr && last->in_payload.end == in_payload &&
+          last->in_target + last->in_payload.size() == in_target) {
+        last->in_payload.end += range.size();
+        last->end_claim = next + 1;
+      } else {
+        claims.runs.push_back({{in_payload, in_payload + range.size()}, in_target, next, next + 1});
+      }
+    }
+    part_begin += part.range.size();
+  }
+  return claims;
+}
+
+absl::Status ChunkLander::Prepare(const Claims& claims) {
+  for (const Run& run : claims.runs) {
+    absl::Status prepared = update_->target().Prepare({run.in_target, run.in_target + run.in_payload.size()});
     if (!prepared.ok()) return prepared;
   }
   return absl::OkStatus();
 }
 
 absl::Status ChunkLander::LandDirectly(const CheckedChunk& chunk, absl::Span<const absl::string_view> pieces,
-                                       const std::vector<ByteRange>& claimed) {
-  const uint64_t tensor_start = update_->layout().tensors[chunk.tensor].range.begin;
+                                       const Claims& claims) {
   PieceReader reader(pieces);
   uint32_t crc = 0;
-  uint64_t at = chunk.range.begin;
+  uint64_t at = 0;
   // What is not ours to write (it has landed, or another stream is writing it) is summed all the same: the checksum is
   // of the whole.
   const auto sum_to = [&](uint64_t end) {
     reader.Take(end - at, [&](absl::string_view part) { crc = ExtendCrc32c(crc, part); });
     at = end;
   };
-  for (const ByteRange& part : claimed) {
-    sum_to(part.begin);
-    reader.Take(part.size(), [&](absl::string_view bytes) {
-      crc = CopyAndExtendCrc32c(crc, update_->target().host_data() + tensor_start + at, bytes);
-      at += bytes.size();
+  for (const Run& run : claims.runs) {
+    sum_to(run.in_payload.begin);
+    char* destination = update_->target().host_data() + run.in_target;
+    reader.Take(run.in_payload.size(), [&](absl::string_view bytes) {
+      crc = CopyAndExtendCrc32c(crc, destination, bytes);
+      destination += bytes.size();
     });
+    at = run.in_payload.end;
   }
-  sum_to(chunk.range.end);
+  sum_to(chunk.bytes);
   if (crc != chunk.crc32c) {
-    update_->ranges().Release(chunk.tensor, claimed);
+    update_->ranges().Release(claims.ranges);
     return ChecksumStatus(*update_, chunk, crc);
   }
-  update_->ranges().Land(chunk.tensor, claimed);
+  update_->ranges().Land(claims.ranges);
   return absl::OkStatus();
 }
 
 absl::Status ChunkLander::LandThroughStaging(const CheckedChunk& chunk, absl::Span<const absl::string_view> pieces,
-                                             const std::vector<ByteRange>& claimed) {
-  absl::Cleanup release = [&] { update_->ranges().Release(chunk.tensor, claimed); };
+                                             Claims claims) {
+  absl::Cleanup release = [&] { update_->ranges().Release(claims.ranges); };
   {
     absl::MutexLock lock(&in_flight_->mutex);
     if (!in_flight_->first_error.ok()) return in_flight_->first_error;
   }
   absl::StatusOr<StagingSlot> acquired = staging_->Acquire(absl::Now() + copy_wait_, cancelled_);
   if (!acquired.ok()) return acquired.status();
-  // Shared: a chunk that overlaps what has landed may need several copies.
-  const auto slot = std::make_shared<StagingSlot>(*std::move(acquired));
   uint32_t crc = 0;
   uint64_t filled = 0;
   PieceReader reader(pieces);
-  reader.Take(chunk.range.size(), [&](absl::string_view part) {
-    crc = CopyAndExtendCrc32c(crc, slot->data() + filled, part);
+  reader.Take(chunk.bytes, [&](absl::string_view part) {
+    crc = CopyAndExtendCrc32c(crc, acquired->data() + filled, part);
     filled += part.size();
   });
   if (crc != chunk.crc32c) return ChecksumStatus(*update_, chunk, crc);
   std::move(release).Cancel();
 
-  const uint64_t tensor_start = update_->layout().tensors[chunk.tensor].range.begin;
-  for (const ByteRange& part : claimed) {
+  // Shared: a chunk that overlaps what has landed, or whose tensors lie apart, needs several copies.
+  struct Staged {
+    StagingSlot slot;
+    std::shared_ptr<Update> update;
+    Claims claims;
+  };
+  const auto staged = std::make_shared<const Staged>(Staged{*std::move(acquired), update_, std::move(claims)});
+  for (const Run& run : staged->claims.runs) {
     {
       absl::MutexLock lock(&in_flight_->mutex);
       ++in_flight_->copies;
     }
-    device_.CopyToTarget(
-        absl::string_view(slot->data() + (part.begin - chunk.range.begin), part.size()), update_->target(),
-        tensor_start + part.begin,
-        [in_flight = in_flight_, update = update_, slot, tensor = chunk.tensor, part](absl::Status copied) {
-          if (copied.ok()) {
-            update->ranges().Land(tensor, {part});
-          } else {
-            update->ranges().Release(tensor, {part});
-          }
-          absl::MutexLock lock(&in_flight->mutex);
-          in_flight->first_error.Update(copied);
-          --in_flight->copies;
-        });
+    const auto ranges = absl::MakeConstSpan(staged->claims.ranges)
+                            .subspan(run.first_claim, run.end_claim - run.first_claim);
+    device_.CopyToTarget(absl::string_view(staged->slot.data() + run.in_payload.begin, run.in_payload.size()),
+                         update_->target(), run.in_target,
+                         [in_flight = in_flight_, staged, ranges](absl::Status copied) {
+                           RangeTracker& tracker = staged->update->ranges();
+                           copied.ok() ? tracker.Land(ranges) : tracker.Release(ranges);
+                           absl::MutexLock lock(&in_flight->mutex);
+                           in_flight->first_error.Update(copied);
+                           --in_flight->copies;
+                         });
   }
   return absl::OkStatus();
 }

@@ -51,11 +51,26 @@ class ChunkLander {
     absl::Status first_error ABSL_GUARDED_BY(mutex);
   };
 
+  // Bytes that lie together both in the payload and in the target, and so take one copy.
+  struct Run {
+    ByteRange in_payload;
+    uint64_t in_target = 0;
+    // Which of the claimed ranges they are: [first, end).
+    size_t first_claim = 0;
+    size_t end_claim = 0;
+  };
+  // What of a chunk is ours to write.
+  struct Claims {
+    std::vector<TensorRange> ranges;
+    std::vector<Run> runs;
+  };
+
+  Claims Claim(const CheckedChunk& chunk);
   absl::Status LandDirectly(const CheckedChunk& chunk, absl::Span<const absl::string_view> pieces,
-                            const std::vector<ByteRange>& claimed);
+                            const Claims& claims);
   absl::Status LandThroughStaging(const CheckedChunk& chunk, absl::Span<const absl::string_view> pieces,
-                                  const std::vector<ByteRange>& claimed);
-  absl::Status Prepare(uint64_t tensor_start, const std::vector<ByteRange>& claimed);
+                                  Claims claims);
+  absl::Status Prepare(const Claims& claims);
 
   Device& device_;
   StagingRing* const staging_;

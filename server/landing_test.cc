@@ -38,7 +38,7 @@ class LandingTest : public testing::TestWithParam<bool> {
   }
 
   CheckedChunk Chunk(uint64_t begin, absl::string_view data) const {
-    return {tensor_, {begin, begin + data.size()}, ExtendCrc32c(0, data)};
+    return {{{tensor_, {begin, begin + data.size()}}}, data.size(), ExtendCrc32c(0, data)};
   }
 
   // Lands one chunk in one piece, on a stream of its own, to the end.
@@ -103,6 +103,94 @@ TEST_P(LandingTest, PiecesOfAnySizeLandBitForBit) {
   EXPECT_EQ(Read({0, kBytes}), data_);
   EXPECT_THAT(Missing(), IsEmpty());
   EXPECT_EQ(update_->ranges().missing_bytes(), 100u) << "the other tensor";
+  ExpectNoSlotHeld();
+}
+
+// ---- Packed chunks ----
+
+class PackedLandingTest : public LandingTest {
+ protected:
+  PackedLandingTest() {
+    NewUpdate({ByteTensor("a", 10), ByteTensor("b", 20), ByteTensor("empty", 0), ByteTensor("t", 30)});
+  }
+
+  // A chunk with these parts, by name and range, whose payload is what `whole` has of each.
+  struct Part {
+    std::string name;
+    ByteRange range;
+  };
+  absl::Status LandParts(const std::vector<Part>& parts, uint32_t crc_error = 0) {
+    CheckedChunk chunk;
+    std::string payload;
+    for (const Part& part : parts) {
+      const uint32_t tensor = *update_->FindTensor(part.name);
+      chunk.parts.push_back({tensor, part.range});
+      payload += absl::StrCat(whole_.substr(update_->layout().tensors[tensor].range.begin + part.range.begin,
+                                            part.range.size()));
+    }
+    chunk.bytes = payload.size();
+    chunk.crc32c = ExtendCrc32c(0, payload) ^ crc_error;
+    return LandOne(chunk, payload);
+  }
+
+  std::string ReadAll() {
+    std::string bytes(whole_.size(), '\0');
+    EXPECT_TRUE(device_.ReadTarget(update_->target(), {0, whole_.size()}, bytes.data()).ok());
+    return bytes;
+  }
+
+  // The version's data, as they lie in the target.
+  const std::string whole_ = PatternBytes(5, 60);
+};
+
+INSTANTIATE_TEST_SUITE_P(Devices, PackedLandingTest, testing::Bool(),
+                         [](const auto& info) { return info.param ? "DeviceLike" : "Host"; });
+
+TEST_P(PackedLandingTest, TensorsThatLieTogetherTakeOneCopy) {
+  ASSERT_TRUE(LandParts({{"a", {0, 10}}, {"b", {0, 20}}, {"empty", {0, 0}}, {"t", {0, 30}}}).ok());
+  EXPECT_EQ(ReadAll(), whole_);
+  EXPECT_EQ(update_->ranges().missing_bytes(), 0u);
+  EXPECT_EQ(device_.Calls(DeviceCall::Kind::kCopyToTarget), GetParam() ? 1u : 0u);
+  ExpectNoSlotHeld();
+}
+
+TEST_P(PackedLandingTest, InAnyOrderEachComesToItsPlace) {
+  ASSERT_TRUE(LandParts({{"t", {7, 30}}, {"a", {0, 10}}, {"b", {0, 20}}, {"t", {0, 30}}}).ok());
+  EXPECT_EQ(ReadAll(), whole_);
+  EXPECT_EQ(update_->ranges().missing_bytes(), 0u);
+}
+
+TEST_P(PackedLandingTest, OneTensorTwiceBehindItselfComesToItsPlace) {
+  ASSERT_TRUE(LandParts({{"t", {7, 30}}, {"t", {0, 30}}, {"t", {0, 30}}}).ok());
+  EXPECT_EQ(ReadAll().substr(30), whole_.substr(30));
+  EXPECT_EQ(update_->ranges().missing_bytes(), 30u);
+}
+
+TEST_P(PackedLandingTest, WhatHasLandedIsNotWrittenAgain) {
+  ASSERT_TRUE(LandParts({{"b", {5, 10}}}).ok());
+  ASSERT_TRUE(LandParts({{"a", {4, 10}}, {"b", {0, 20}}}).ok());
+  EXPECT_EQ(ReadAll().substr(4, 26), whole_.substr(4, 26));
+  EXPECT_EQ(update_->ranges().missing_bytes(), 34u);
+}
+
+TEST_P(PackedLandingTest, AWrongChecksumLeavesAllOfThemMissing) {
+  ExpectError(LandParts({{"a", {2, 10}}, {"b", {0, 20}}}, 1), StatusCode::kDataLoss,
+              {"'a' and 1 that follow it", "offset 2", "28 bytes"});
+  EXPECT_EQ(update_->ranges().missing_bytes(), 60u);
+  ASSERT_TRUE(LandParts({{"a", {0, 10}}, {"b", {0, 20}}, {"t", {0, 30}}}).ok());
+  EXPECT_EQ(ReadAll(), whole_);
+}
+
+using PackedStagedLandingTest = PackedLandingTest;
+
+INSTANTIATE_TEST_SUITE_P(Devices, PackedStagedLandingTest, testing::Values(true),
+                         [](const auto& info) { return "DeviceLike"; });
+
+TEST_P(PackedStagedLandingTest, ACopyThatFailsLeavesItsRunMissingOnly) {
+  // In two runs, since they are not in the layout's order.
+  device_.SetRule(FailCalls(DeviceCall::Kind::kCopyToTarget, 1, 1, absl::InternalError("ECC")));
+  ExpectError(LandParts({{"t", {0, 30}}, {"a", {0, 10}}}), StatusCode::kInternal, {"ECC"});
+  EXPECT_EQ(update_->ranges().landed_bytes(), 30u);
   ExpectNoSlotHeld();
 }
 

@@ -87,7 +87,7 @@ TEST_F(ModelTest, TheSameBeginResumesWhatIsInFlight) {
   const auto first = Begin(Params(1));
   ASSERT_TRUE(first.ok()) << first.status();
   EXPECT_FALSE(first->resumed);
-  first->update->ranges().Land(0, first->update->ranges().Claim(0, {0, 10}));
+  first->update->ranges().Land(first->update->ranges().Claim({{0, {0, 10}}}));
   // Another order of the same tensors is the same manifest.
   BeginParams again = Params(1);
   std::swap(again.tensors[0], again.tensors[1]);

@@ -13,41 +13,45 @@ RangeTracker::RangeTracker(absl::Span<const PlacedTensor> tensors) {
   }
 }
 
-std::vector<ByteRange> RangeTracker::Claim(uint32_t tensor, ByteRange range) {
+std::vector<TensorRange> RangeTracker::Claim(absl::Span<const TensorRange> wanted) {
+  std::vector<TensorRange> claimed;
+  claimed.reserve(wanted.size());
   absl::MutexLock lock(&mutex_);
-  TensorState& state = tensors_[tensor];
-  const uint64_t before = state.fragments();
-  std::vector<ByteRange> claimed = state.missing.Intersection(range);
-  for (const ByteRange& part : claimed) {
-    state.missing.Remove(part);
-    state.claimed.Add(part);
+  for (const TensorRange& one : wanted) {
+    TensorState& state = tensors_[one.tensor];
+    const uint64_t before = state.fragments();
+    for (const ByteRange& part : state.missing.Intersection(one.range)) {
+      state.missing.Remove(part);
+      state.claimed.Add(part);
+      claimed.push_back({one.tensor, part});
+    }
+    // Unsigned arithmetic wraps: a fall adds as much as it should.
+    fragments_ += state.fragments() - before;
   }
-  // Unsigned arithmetic wraps: a fall adds as much as it should.
-  fragments_ += state.fragments() - before;
   return claimed;
 }
 
-void RangeTracker::Land(uint32_t tensor, absl::Span<const ByteRange> claimed) {
+void RangeTracker::Land(absl::Span<const TensorRange> claimed) {
   absl::MutexLock lock(&mutex_);
-  TensorState& state = tensors_[tensor];
-  const uint64_t before = state.fragments();
-  for (const ByteRange& part : claimed) {
-    const uint64_t removed = state.claimed.Remove(part);
-    assert(removed == part.size());
+  for (const TensorRange& part : claimed) {
+    TensorState& state = tensors_[part.tensor];
+    const uint64_t before = state.fragments();
+    const uint64_t removed = state.claimed.Remove(part.range);
+    assert(removed == part.range.size());
     landed_bytes_.fetch_add(removed, std::memory_order_release);
+    fragments_ += state.fragments() - before;
   }
-  fragments_ += state.fragments() - before;
 }
 
-void RangeTracker::Release(uint32_t tensor, absl::Span<const ByteRange> claimed) {
+void RangeTracker::Release(absl::Span<const TensorRange> claimed) {
   absl::MutexLock lock(&mutex_);
-  TensorState& state = tensors_[tensor];
-  const uint64_t before = state.fragments();
-  for (const ByteRange& part : claimed) {
-    state.claimed.Remove(part);
-    state.missing.Add(part);
+  for (const TensorRange& part : claimed) {
+    TensorState& state = tensors_[part.tensor];
+    const uint64_t before = state.fragments();
+    state.claimed.Remove(part.range);
+    state.missing.Add(part.range);
+    fragments_ += state.fragments() - before;
   }
-  fragments_ += state.fragments() - before;
 }
 
 std::vector<RangeTracker::TensorMissing> RangeTracker::Missing() const {

@@ -14,6 +14,14 @@
 
 namespace weightstream {
 
+// Bytes of one tensor, by its index in the layout.
+struct TensorRange {
+  uint32_t tensor = 0;
+  ByteRange range;
+
+  friend bool operator==(const TensorRange&, const TensorRange&) = default;
+};
+
 // Each byte of each tensor is in one of three states:
 //
 //   missing --Claim--> claimed --Land--> landed
@@ -27,15 +35,15 @@ class RangeTracker {
  public:
   explicit RangeTracker(absl::Span<const PlacedTensor> tensors);
 
-  // Claims what of `range` (bytes of the tensor) is neither claimed nor landed, and returns it, ascending. Empty if
-  // there is nothing.
-  std::vector<ByteRange> Claim(uint32_t tensor, ByteRange range) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Claims what of `wanted` is neither claimed nor landed, and returns it: in the order of `wanted`, ascending in each.
+  // Empty if there is nothing.
+  std::vector<TensorRange> Claim(absl::Span<const TensorRange> wanted) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // The claimed ranges are in the target and their checksum was right.
-  void Land(uint32_t tensor, absl::Span<const ByteRange> claimed) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Land(absl::Span<const TensorRange> claimed) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // The claimed ranges could not be brought in: they are missing again.
-  void Release(uint32_t tensor, absl::Span<const ByteRange> claimed) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Release(absl::Span<const TensorRange> claimed) ABSL_LOCKS_EXCLUDED(mutex_);
 
   struct TensorMissing {
     uint32_t tensor = 0;

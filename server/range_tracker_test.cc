@@ -28,6 +28,39 @@ std::vector<PlacedTensor> Tensors(const std::vector<uint64_t>& sizes) {
   return tensors;
 }
 
+// Of one tensor.
+std::vector<ByteRange> Claim(RangeTracker& tracker, uint32_t tensor, ByteRange range) {
+  std::vector<ByteRange> claimed;
+  for (const TensorRange& part : tracker.Claim({{tensor, range}})) {
+    EXPECT_EQ(part.tensor, tensor);
+    claimed.push_back(part.range);
+  }
+  return claimed;
+}
+
+std::vector<TensorRange> Of(uint32_t tensor, const std::vector<ByteRange>& ranges) {
+  std::vector<TensorRange> all;
+  for (const ByteRange& range : ranges) all.push_back({tensor, range});
+  return all;
+}
+
+void Land(RangeTracker& tracker, uint32_t tensor, const std::vector<ByteRange>& claimed) {
+  tracker.Land(Of(tensor, claimed));
+}
+
+void Release(RangeTracker& tracker, uint32_t tensor, const std::vector<ByteRange>& claimed) {
+  tracker.Release(Of(tensor, claimed));
+}
+
+TEST(RangeTrackerTest, SeveralTensorsAreClaimedAtOnceInTheOrderAskedFor) {
+  RangeTracker tracker(Tensors({10, 0, 5}));
+  Land(tracker, 0, Claim(tracker, 0, {3, 6}));
+  const std::vector<TensorRange> claimed = tracker.Claim({{2, {0, 5}}, {1, {0, 0}}, {0, {0, 10}}, {2, {0, 5}}});
+  EXPECT_THAT(claimed, ElementsAre(TensorRange{2, {0, 5}}, TensorRange{0, {0, 3}}, TensorRange{0, {6, 10}}));
+  tracker.Land(claimed);
+  EXPECT_EQ(tracker.missing_bytes(), 0);
+}
+
 TEST(RangeTrackerTest, EverythingIsMissingAtFirstAndEmptyTensorsAreNot) {
   const RangeTracker tracker(Tensors({10, 0, 5}));
   EXPECT_EQ(tracker.total_bytes(), 15);
@@ -42,35 +75,35 @@ TEST(RangeTrackerTest, EverythingIsMissingAtFirstAndEmptyTensorsAreNot) {
 
 TEST(RangeTrackerTest, WhatIsClaimedCannotBeClaimedAgain) {
   RangeTracker tracker(Tensors({100}));
-  EXPECT_THAT(tracker.Claim(0, {20, 40}), ElementsAre(ByteRange{20, 40}));
-  EXPECT_THAT(tracker.Claim(0, {20, 40}), IsEmpty());
-  EXPECT_THAT(tracker.Claim(0, {10, 50}), ElementsAre(ByteRange{10, 20}, ByteRange{40, 50}));
-  EXPECT_THAT(tracker.Claim(0, {30, 30}), IsEmpty());
+  EXPECT_THAT(Claim(tracker, 0, {20, 40}), ElementsAre(ByteRange{20, 40}));
+  EXPECT_THAT(Claim(tracker, 0, {20, 40}), IsEmpty());
+  EXPECT_THAT(Claim(tracker, 0, {10, 50}), ElementsAre(ByteRange{10, 20}, ByteRange{40, 50}));
+  EXPECT_THAT(Claim(tracker, 0, {30, 30}), IsEmpty());
 }
 
 TEST(RangeTrackerTest, WhatIsClaimedCountsAsMissingUntilItLands) {
   RangeTracker tracker(Tensors({100}));
-  const auto claimed = tracker.Claim(0, {0, 60});
+  const auto claimed = Claim(tracker, 0, {0, 60});
   EXPECT_EQ(tracker.missing_bytes(), 100);
   EXPECT_THAT(tracker.Missing()[0].ranges, ElementsAre(ByteRange{0, 100}));
-  tracker.Land(0, claimed);
+  Land(tracker, 0, claimed);
   EXPECT_EQ(tracker.landed_bytes(), 60);
   EXPECT_THAT(tracker.Missing()[0].ranges, ElementsAre(ByteRange{60, 100}));
 }
 
 TEST(RangeTrackerTest, WhatIsReleasedCanBeClaimedAgain) {
   RangeTracker tracker(Tensors({100}));
-  tracker.Release(0, tracker.Claim(0, {0, 60}));
+  Release(tracker, 0, Claim(tracker, 0, {0, 60}));
   EXPECT_EQ(tracker.landed_bytes(), 0);
-  EXPECT_THAT(tracker.Claim(0, {50, 70}), ElementsAre(ByteRange{50, 70}));
+  EXPECT_THAT(Claim(tracker, 0, {50, 70}), ElementsAre(ByteRange{50, 70}));
 }
 
 TEST(RangeTrackerTest, WhatHasLandedIsNeverClaimedAgain) {
   RangeTracker tracker(Tensors({100, 100}));
-  tracker.Land(1, tracker.Claim(1, {0, 100}));
-  EXPECT_THAT(tracker.Claim(1, {0, 100}), IsEmpty());
+  Land(tracker, 1, Claim(tracker, 1, {0, 100}));
+  EXPECT_THAT(Claim(tracker, 1, {0, 100}), IsEmpty());
   EXPECT_EQ(tracker.missing_bytes(), 100);
-  EXPECT_THAT(tracker.Claim(0, {0, 100}), ElementsAre(ByteRange{0, 100})) << "tensors are apart";
+  EXPECT_THAT(Claim(tracker, 0, {0, 100}), ElementsAre(ByteRange{0, 100})) << "tensors are apart";
 }
 
 // One byte, one state: what the tracker is an optimisation of.
@@ -89,7 +122,7 @@ TEST(RangeTrackerTest, AgreesWithAByteByByteModel) {
       uint64_t expected = 0;
       for (uint64_t i = wanted.begin; i < wanted.end; ++i) expected += model[i] == State::kMissing ? 1 : 0;
       uint64_t got = 0;
-      for (const ByteRange& part : tracker.Claim(0, wanted)) {
+      for (const ByteRange& part : Claim(tracker, 0, wanted)) {
         got += part.size();
         held.push_back(part);
         for (uint64_t i = part.begin; i < part.end; ++i) {
@@ -104,7 +137,7 @@ TEST(RangeTrackerTest, AgreesWithAByteByByteModel) {
       held.erase(held.begin() + static_cast<ptrdiff_t>(which));
       const bool land = below(20) == 0;
       for (uint64_t i = part.begin; i < part.end; ++i) model[i] = land ? State::kLanded : State::kMissing;
-      land ? tracker.Land(0, {part}) : tracker.Release(0, {part});
+      land ? Land(tracker, 0, {part}) : Release(tracker, 0, {part});
     }
     ByteRangeSet not_landed;
     for (uint64_t i = 0; i < kBytes; ++i) {
@@ -128,7 +161,7 @@ TEST(RangeTrackerTest, ThreadsNeverShareAByteAndLandedNeverDecreases) {
     while (tracker.missing_bytes() > 0 && !failed) {
       const uint64_t begin = random() % kBytes;
       const ByteRange wanted{begin, std::min(kBytes, begin + 1 + random() % 64)};
-      const std::vector<ByteRange> claimed = tracker.Claim(0, wanted);
+      const std::vector<ByteRange> claimed = Claim(tracker, 0, wanted);
       for (const ByteRange& part : claimed) {
         for (uint64_t i = part.begin; i < part.end; ++i) {
           if (owner[i].exchange(id) != 0) failed = true;
@@ -139,7 +172,7 @@ TEST(RangeTrackerTest, ThreadsNeverShareAByteAndLandedNeverDecreases) {
       for (const ByteRange& part : claimed) {
         for (uint64_t i = part.begin; !land && i < part.end; ++i) owner[i] = 0;
       }
-      land ? tracker.Land(0, claimed) : tracker.Release(0, claimed);
+      land ? Land(tracker, 0, claimed) : Release(tracker, 0, claimed);
       const uint64_t landed = tracker.landed_bytes();
       if (landed < landed_before) failed = true;
       landed_before = landed;
@@ -158,15 +191,15 @@ TEST(RangeTrackerTest, FragmentsCountThePiecesOfWhatHasNotLanded) {
                                              {{"b", DType::kU8, {0}}, {100, 100}}};
   RangeTracker tracker(tensors);
   EXPECT_EQ(tracker.fragments(), 1u);
-  const std::vector<ByteRange> middle = tracker.Claim(0, {40, 50});
+  const std::vector<ByteRange> middle = Claim(tracker, 0, {40, 50});
   EXPECT_EQ(tracker.fragments(), 3u);
-  tracker.Land(0, middle);
+  Land(tracker, 0, middle);
   EXPECT_EQ(tracker.fragments(), 2u);
-  const std::vector<ByteRange> again = tracker.Claim(0, {50, 60});
+  const std::vector<ByteRange> again = Claim(tracker, 0, {50, 60});
   EXPECT_EQ(tracker.fragments(), 3u);
-  tracker.Release(0, again);
+  Release(tracker, 0, again);
   EXPECT_EQ(tracker.fragments(), 2u);
-  tracker.Land(0, tracker.Claim(0, {0, 100}));
+  Land(tracker, 0, Claim(tracker, 0, {0, 100}));
   EXPECT_EQ(tracker.fragments(), 0u);
 }
 

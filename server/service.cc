@@ -104,6 +104,7 @@ absl::Status WeightStreamService::BeginUpdate(grpc::ServerContext* context, cons
   response->set_update_id(update.identity().id);
   response->set_resumed(begun->resumed);
   response->set_total_bytes(update.ranges().total_bytes());
+  response->set_takes_packed_chunks(true);
   const uint64_t bucket = update.bucket_limit_bytes();
   response->set_bucket_limit_bytes(request.bucket_limit_bytes() == 0 ? bucket
                                                                      : std::min(bucket, request.bucket_limit_bytes()));

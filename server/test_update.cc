@@ -73,10 +73,11 @@ void FillUpdate(Update& update, uint64_t seed) {
   for (const RangeTracker::TensorMissing& missing : update.ranges().Missing()) {
     const uint64_t start = update.layout().tensors[missing.tensor].range.begin;
     for (const ByteRange& range : missing.ranges) {
-      for (const ByteRange& part : update.ranges().Claim(missing.tensor, range)) {
+      for (const TensorRange& claimed : update.ranges().Claim({{missing.tensor, range}})) {
+        const ByteRange& part = claimed.range;
         ASSERT_TRUE(update.target().Prepare({start + part.begin, start + part.end}).ok());
         std::memcpy(update.target().host_data() + start + part.begin, bytes.data() + start + part.begin, part.size());
-        update.ranges().Land(missing.tensor, {part});
+        update.ranges().Land({claimed});
       }
     }
   }

@@ -17,7 +17,7 @@ using absl::StatusCode;
 void LandAll(Update& update) {
   for (const auto& missing : update.ranges().Missing()) {
     for (const ByteRange& range : missing.ranges)
-      update.ranges().Land(missing.tensor, update.ranges().Claim(missing.tensor, range));
+      update.ranges().Land(update.ranges().Claim({{missing.tensor, range}}));
   }
 }
 
@@ -33,7 +33,7 @@ TEST(UpdateTest, TensorsAreFoundByNameAtTheirPlaceInTheLayout) {
 
 TEST(UpdateTest, CommitBeforeCompleteNamesWhatIsMissing) {
   const auto update = MemoryUpdate({ByteTensor("first", 10), ByteTensor("second", 20)});
-  update->ranges().Land(0, update->ranges().Claim(0, {0, 4}));
+  update->ranges().Land(update->ranges().Claim({{0, {0, 4}}}));
   ExpectError(update->StartCommit(), StatusCode::kFailedPrecondition,
               {"version 1 of model 'm' is not complete", "26 of 30 bytes in 2 tensors", "'first' [4, 10)",
                "'second' [0, 20)", "BeginUpdate again"});
@@ -50,9 +50,9 @@ TEST(UpdateTest, CommitErrorNamesAFewRangesNotAll) {
 
 TEST(UpdateTest, ClaimedBytesHoldACommitBack) {
   const auto update = MemoryUpdate({ByteTensor("t", 10)});
-  const auto claimed = update->ranges().Claim(0, {0, 10});
+  const auto claimed = update->ranges().Claim({{0, {0, 10}}});
   EXPECT_FALSE(update->StartCommit().ok());
-  update->ranges().Land(0, claimed);
+  update->ranges().Land(claimed);
   EXPECT_TRUE(update->StartCommit().ok());
 }
 
@@ -90,7 +90,7 @@ TEST(UpdateTest, ACommitThatCouldNotPublishCanBeAborted) {
 TEST(UpdateTest, RecordTellsProgressAndStreams) {
   const auto update = MemoryUpdate({ByteTensor("t", 10)});
   const uint64_t token = update->AddStream([](const absl::Status&) {});
-  update->ranges().Land(0, update->ranges().Claim(0, {0, 4}));
+  update->ranges().Land(update->ranges().Claim({{0, {0, 4}}}));
   UpdateRecord record = update->Record();
   EXPECT_EQ(record.identity.id, "u1");
   EXPECT_EQ(record.identity.source_id, "source");

@@ -129,6 +129,12 @@ absl::StatusOr<SafetensorsLayout> ParseSafetensors(absl::string_view path, absl:
   return layout;
 }
 
+bool IsLaidOutBefore(const TensorSpec& a, const TensorSpec& b) {
+  const int a_alignment = DTypeAlignment(a.dtype);
+  const int b_alignment = DTypeAlignment(b.dtype);
+  return a_alignment != b_alignment ? a_alignment > b_alignment : a.name < b.name;
+}
+
 absl::StatusOr<SafetensorsLayout> LayOutSafetensors(absl::Span<const TensorSpec> tensors, Metadata metadata) {
   const absl::StatusOr<uint64_t> total_bytes = ValidateManifest(tensors);
   if (!total_bytes.ok()) return total_bytes.status();
@@ -139,11 +145,8 @@ absl::StatusOr<SafetensorsLayout> LayOutSafetensors(absl::Span<const TensorSpec>
   layout.tensors.reserve(tensors.size());
   for (const TensorSpec& spec : tensors) layout.tensors.push_back({.spec = spec, .range = {}});
   // Falling alignments align every tensor without holes: what lies before one is a multiple of its own alignment.
-  std::sort(layout.tensors.begin(), layout.tensors.end(), [](const PlacedTensor& a, const PlacedTensor& b) {
-    const int a_alignment = DTypeAlignment(a.spec.dtype);
-    const int b_alignment = DTypeAlignment(b.spec.dtype);
-    return a_alignment != b_alignment ? a_alignment > b_alignment : a.spec.name < b.spec.name;
-  });
+  std::sort(layout.tensors.begin(), layout.tensors.end(),
+            [](const PlacedTensor& a, const PlacedTensor& b) { return IsLaidOutBefore(a.spec, b.spec); });
   for (PlacedTensor& tensor : layout.tensors) {
     tensor.range = {layout.data_bytes, layout.data_bytes + TensorByteSize(tensor.spec).value()};
     layout.data_bytes = tensor.range.end;
