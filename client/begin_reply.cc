@@ -26,7 +26,7 @@ absl::StatusOr<MissingTensor> CheckTensor(const v1::TensorRanges& ranges, const 
     return BadReply(absl::StrCat("it misses bytes up to ", missing->back().end, " of tensor \"",
                                  Printable(ranges.name()), "\", which has ", index.bytes(*tensor)));
   }
-  return MissingTensor{*tensor, *std::move(missing)};
+  return MissingTensor{*tensor, *std::move(missing), /*place=*/0};
 }
 
 }  // namespace
@@ -53,6 +53,7 @@ absl::StatusOr<std::vector<MissingTensor>> CheckBeginReply(const v1::BeginUpdate
     absl::StatusOr<MissingTensor> tensor = CheckTensor(ranges, index);
     if (!tensor.ok()) return tensor.status();
     for (const ByteRange& range : tensor->ranges) bytes += range.size();
+    tensor->place = static_cast<uint32_t>(missing.size());
     missing.push_back(*std::move(tensor));
   }
   std::sort(missing.begin(), missing.end(),

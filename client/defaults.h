@@ -17,8 +17,9 @@ inline constexpr uint64_t kOneConnectionBelowBytes = 8 << 20;
 // Far above what any link needs (four to eight fill 100 Gbit/s); it catches a mistyped number.
 inline constexpr int kMaxConnections = 64;
 
-// Messages of 1 to 4 MiB are the fastest: larger ones leave the cache before they are copied out.
-inline constexpr uint64_t kDefaultChunkBytes = 2 << 20;
+// Smaller messages cost more wake-ups a byte, larger ones leave the cache before they are copied out: of 512 KiB, 1 and
+// 2 MiB over loopback on two cores, 0.85, 1 and 0.95.
+inline constexpr uint64_t kDefaultChunkBytes = 1 << 20;
 // gRPC's message length is a 32-bit number and the header needs room.
 inline constexpr uint64_t kMaxChunkBytes = 1 << 30;
 

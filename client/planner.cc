@@ -5,7 +5,6 @@
 
 #include "proto/chunk_codec.h"
 #include "tensor/dtype.h"
-#include "tensor/safetensors_layout.h"
 
 namespace weightstream {
 namespace {
@@ -39,7 +38,7 @@ ChunkPlan::ChunkPlan(absl::Span<const TensorSpec> tensors, std::vector<MissingTe
   for (const MissingTensor& tensor : missing) {
     const uint64_t bytes = TensorByteSize(tensors[tensor.tensor]).value();
     if (bytes <= small && tensor.ranges == std::vector<ByteRange>{{0, bytes}}) {
-      small_.push_back({tensor.tensor, bytes});
+      small_.push_back({tensor.place, tensor.tensor, bytes});
       continue;
     }
     const uint64_t grid = Grid(tensors[tensor.tensor].dtype, chunk_bytes_);
@@ -54,9 +53,8 @@ ChunkPlan::ChunkPlan(absl::Span<const TensorSpec> tensors, std::vector<MissingTe
 }
 
 void ChunkPlan::Pack(absl::Span<const TensorSpec> tensors) {
-  std::sort(small_.begin(), small_.end(), [&](const SmallTensor& a, const SmallTensor& b) {
-    return IsLaidOutBefore(tensors[a.tensor], tensors[b.tensor]);
-  });
+  std::sort(small_.begin(), small_.end(),
+            [](const SmallTensor& a, const SmallTensor& b) { return a.place < b.place; });
   uint64_t bytes = 0;
   uint64_t name_bytes = 0;
   size_t first = 0;

@@ -28,6 +28,8 @@ struct PlannedChunk {
 struct MissingTensor {
   uint32_t tensor = 0;
   std::vector<ByteRange> ranges;
+  // In the server's list, which is in the order of its layout.
+  uint32_t place = 0;
 };
 
 // Deals out chunks in the order of the source, one after the other, to whichever connection asks next: so that all read
@@ -60,7 +62,7 @@ class ChunkPlan {
     uint64_t grid = 1;
   };
 
-  // Sorts the small tensors, and marks where each pack of them ends.
+  // Brings the small tensors into the server's order, and marks where each pack of them ends.
   void Pack(absl::Span<const TensorSpec> tensors);
   absl::optional<PlannedChunk> NextPack() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   uint64_t EndOfChunk(uint64_t begin, const Piece& piece) const;
@@ -69,6 +71,7 @@ class ChunkPlan {
   const uint64_t chunk_bytes_;
   std::vector<Piece> pieces_;
   struct SmallTensor {
+    uint32_t place = 0;
     uint32_t tensor = 0;
     uint64_t bytes = 0;
   };

@@ -116,13 +116,15 @@ TEST(ChunkPlanTest, ChunksCoverWhatIsMissingExactlyOnce) {
 
 constexpr uint64_t kKiB = 1 << 10;
 
+// As a server lists them whose layout has them in the opposite order.
 std::vector<MissingTensor> AllMissing(const std::vector<TensorSpec>& tensors) {
   std::vector<MissingTensor> missing;
-  for (uint32_t i = 0; i < tensors.size(); ++i) missing.push_back({i, {{0, Bytes(tensors[i])}}});
+  const uint32_t count = static_cast<uint32_t>(tensors.size());
+  for (uint32_t i = 0; i < count; ++i) missing.push_back({i, {{0, Bytes(tensors[i])}}, count - i});
   return missing;
 }
 
-TEST(ChunkPlanTest, SmallTensorsArePackedInTheOrderOfTheLayout) {
+TEST(ChunkPlanTest, SmallTensorsArePackedInTheServersOrder) {
   const std::vector<TensorSpec> tensors = {
       {"c", DType::kU8, {10}}, {"large", DType::kF32, {kKiB}}, {"b", DType::kU8, {20}}, {"a", DType::kF32, {5}}};
   ChunkPlan plan(tensors, AllMissing(tensors), 2 * kKiB, /*pack=*/true);

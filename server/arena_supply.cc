@@ -36,14 +36,14 @@ ArenaSupply::~ArenaSupply() {
 
 absl::StatusOr<std::shared_ptr<Target>> ArenaSupply::Provide(const std::string& model, const std::string& update_id,
                                                              const SafetensorsLayout& layout,
-                                                             absl::string_view subject) {
+                                                             absl::string_view header, absl::string_view subject) {
   std::shared_ptr<Target> target;
-  if (absl::Status taken = TakeSpare(model, update_id, layout, target); !taken.ok()) {
+  if (absl::Status taken = TakeSpare(model, update_id, layout, header, target); !taken.ok()) {
     LogWarning("spare_arena_lost", {{"model", model}, {"error", std::string(taken.message())}});
   }
   if (target == nullptr) {
     if (absl::Status room = CheckRoom(layout.file_bytes(), subject); !room.ok()) return room;
-    absl::StatusOr<std::shared_ptr<Target>> created = Create(model, update_id, layout);
+    absl::StatusOr<std::shared_ptr<Target>> created = Create(model, update_id, layout, header);
     if (!created.ok()) return created.status();
     target = *std::move(created);
   }
@@ -55,7 +55,8 @@ absl::StatusOr<std::shared_ptr<Target>> ArenaSupply::Provide(const std::string& 
 }
 
 absl::Status ArenaSupply::TakeSpare(const std::string& model, const std::string& update_id,
-                                    const SafetensorsLayout& layout, std::shared_ptr<Target>& target) {
+                                    const SafetensorsLayout& layout, absl::string_view header,
+                                    std::shared_ptr<Target>& target) {
   Spare spare;
   {
     absl::MutexLock lock(&mutex_);
@@ -68,7 +69,7 @@ absl::Status ArenaSupply::TakeSpare(const std::string& model, const std::string&
     Discard(spare);
     return absl::OkStatus();
   }
-  absl::Status adopted = store_.AdoptSpare(model, spare.id, update_id, EncodeSafetensorsHeader(layout));
+  absl::Status adopted = store_.AdoptSpare(model, spare.id, update_id, header);
   if (!adopted.ok()) {
     Discard(spare);
     return adopted;
@@ -78,8 +79,9 @@ absl::Status ArenaSupply::TakeSpare(const std::string& model, const std::string&
 }
 
 absl::StatusOr<std::shared_ptr<Target>> ArenaSupply::Create(const std::string& model, const std::string& update_id,
-                                                            const SafetensorsLayout& layout) const {
-  absl::StatusOr<std::string> path = store_.CreateIncoming(model, update_id, EncodeSafetensorsHeader(layout));
+                                                            const SafetensorsLayout& layout,
+                                                            absl::string_view header) const {
+  absl::StatusOr<std::string> path = store_.CreateIncoming(model, update_id, header);
   if (!path.ok()) return path.status();
   absl::StatusOr<std::unique_ptr<Target>> target = device_.CreateTarget({layout.data_bytes, *path, layout.data_start});
   if (target.ok()) return std::shared_ptr<Target>(*std::move(target));

@@ -45,11 +45,11 @@ class ArenaSupply {
   ArenaSupply(const ArenaSupply&) = delete;
   ArenaSupply& operator=(const ArenaSupply&) = delete;
 
-  // An arena for an incoming version, with its header written, at the store's place for this update. RESOURCE_EXHAUSTED
+  // An arena for an incoming version, with its encoded header written, at the store's place for this update. RESOURCE_EXHAUSTED
   // if there is no room for it even without spares, with what is needed and free; `subject` says for what.
   absl::StatusOr<std::shared_ptr<Target>> Provide(const std::string& model, const std::string& update_id,
-                                                  const SafetensorsLayout& layout, absl::string_view subject)
-      ABSL_LOCKS_EXCLUDED(mutex_);
+                                                  const SafetensorsLayout& layout, absl::string_view header,
+                                                  absl::string_view subject) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Has a spare made for the next version, which will probably be laid out as this one, whose arena was `last`. Returns
   // at once. Nothing where memory of this kind costs nothing to touch.
@@ -84,9 +84,9 @@ class ArenaSupply {
   };
 
   absl::Status TakeSpare(const std::string& model, const std::string& update_id, const SafetensorsLayout& layout,
-                         std::shared_ptr<Target>& target) ABSL_LOCKS_EXCLUDED(mutex_);
+                         absl::string_view header, std::shared_ptr<Target>& target) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<std::shared_ptr<Target>> Create(const std::string& model, const std::string& update_id,
-                                                 const SafetensorsLayout& layout) const;
+                                                 const SafetensorsLayout& layout, absl::string_view header) const;
   absl::Status CheckRoom(uint64_t file_bytes, absl::string_view subject) ABSL_LOCKS_EXCLUDED(mutex_);
   // Of the medium, promises kept.
   absl::StatusOr<uint64_t> RoomBytes() const;

@@ -80,7 +80,7 @@ class ArenaSupplyTest : public testing::Test {
   }
 
   std::shared_ptr<Target> Provide(const std::string& model, const std::string& id, const SafetensorsLayout& layout) {
-    absl::StatusOr<std::shared_ptr<Target>> target = supply().Provide(model, id, layout, "the test");
+    absl::StatusOr<std::shared_ptr<Target>> target = supply().Provide(model, id, layout, EncodeSafetensorsHeader(layout), "the test");
     EXPECT_TRUE(target.ok()) << target.status();
     return target.value_or(nullptr);
   }
@@ -167,7 +167,7 @@ TEST_F(ArenaSupplyTest, SparesGoTheOldestFirstWhenAnUpdateNeedsTheRoom) {
 TEST_F(ArenaSupplyTest, WithoutRoomEvenThenTheErrorSaysWhatIsNeededAndFree) {
   MakeReadySpare("a", Layout(kBytes));
   promised_ = [] { return uint64_t{1} << 60; };
-  const auto refused = supply().Provide("m", "u1", Layout(kBytes), "version 1 of model 'm'");
+  const auto refused = supply().Provide("m", "u1", Layout(kBytes), "", "version 1 of model 'm'");
   ExpectError(refused.status(), StatusCode::kResourceExhausted,
               {"version 1 of model 'm' needs", absl::StrCat(Layout(kBytes).file_bytes()), store_->data_dir(),
                "promised to updates in flight", "--keep-versions"});

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "kernels/checksum.h"
 #include "server/durable_files.h"
 #include "server/log.h"
 
@@ -157,7 +158,6 @@ absl::StatusOr<std::shared_ptr<Update>> Model::ResumeOrSupersede(const BeginPara
                                            " that is in flight"));
   }
   if (identity.version == params.version && identity.source_id == params.source_id &&
-      ManifestCrc32c(layout) == update->Record().manifest_crc32c &&
       EncodeSafetensorsHeader(layout) == EncodeSafetensorsHeader(update->layout())) {
     return update;
   }
@@ -172,15 +172,15 @@ absl::StatusOr<std::shared_ptr<Update>> Model::ResumeOrSupersede(const BeginPara
 
 absl::StatusOr<std::shared_ptr<Update>> Model::Create(const std::string& update_id, const BeginParams& params,
                                                       SafetensorsLayout layout) {
+  const std::string header = EncodeSafetensorsHeader(layout);
   absl::StatusOr<std::shared_ptr<Target>> target = context_.arenas->Provide(
-      name_, update_id, layout, absl::StrCat("version ", params.version, " of model '", name_, "'"));
+      name_, update_id, layout, header, absl::StrCat("version ", params.version, " of model '", name_, "'"));
   if (!target.ok()) return target.status();
   const uint64_t bucket = params.bucket_limit_bytes == 0
                               ? context_.limits->bucket_bytes
                               : std::min(params.bucket_limit_bytes, context_.limits->bucket_bytes);
-  const uint32_t manifest_crc32c = ManifestCrc32c(layout);
   return std::make_shared<Update>(UpdateIdentity{update_id, name_, params.version, params.source_id}, std::move(layout),
-                                  manifest_crc32c, bucket, *std::move(target));
+                                  ExtendCrc32c(0, header), bucket, *std::move(target));
 }
 
 absl::StatusOr<VersionRecord> Model::Commit(const std::string& update_id) {
@@ -226,7 +226,7 @@ absl::StatusOr<VersionRecord> Model::Commit(const std::string& update_id) {
 absl::StatusOr<VersionRecord> Model::Publish(Update& update) {
   if (absl::Status synced = update.target().Sync(); !synced.ok()) return synced;
   absl::StatusOr<VersionRecord> record =
-      context_.store->Publish(name_, update.identity().id, update.identity().version);
+      context_.store->Publish(name_, update.identity().id, update.identity().version, update.layout());
   if (!record.ok()) return record;
   absl::MutexLock lock(&mutex_);
   update.FinishCommit();

@@ -94,8 +94,9 @@ class ModelStore {
   absl::Status DiscardSpare(const std::string& model, const std::string& id);
 
   // Makes the incoming file, whose bytes the caller has synced, the current version. Either all of it happens or, on an
-  // error, nothing that a reader sees.
-  absl::StatusOr<VersionRecord> Publish(const std::string& model, const std::string& update_id, uint64_t version);
+  // error, nothing that a reader sees. DATA_LOSS if the file is not what this layout was written to be.
+  absl::StatusOr<VersionRecord> Publish(const std::string& model, const std::string& update_id, uint64_t version,
+                                        const SafetensorsLayout& layout);
 
   // Makes a version that is there current; on an error the one before stays.
   absl::Status SetCurrent(const std::string& model, uint64_t version);
@@ -126,6 +127,11 @@ class ModelStore {
   static absl::StatusOr<std::string> CreateIn(const std::string& folder, absl::string_view bytes);
   static absl::StatusOr<OpenVersion> OpenFolder(const std::string& folder);
   static absl::StatusOr<VersionRecord> ReadRecord(const std::string& folder, uint64_t version);
+  // The same of an incoming file, which must be as `layout` was written.
+  static absl::StatusOr<VersionRecord> RecordIncoming(const std::string& folder, uint64_t version,
+                                                      const SafetensorsLayout& layout);
+  static VersionRecord MakeRecord(const std::string& folder, uint64_t version, const SafetensorsLayout& layout,
+                                  const MappedFile& file);
   // Makes `current` what it was before a change that failed half-way.
   static void TakeBack(const std::string& folder, const absl::StatusOr<std::string>& previous);
 
@@ -134,9 +140,6 @@ class ModelStore {
   std::vector<StoredModel> recovered_;
   std::vector<std::string> warnings_;
 };
-
-// The CRC32C of a layout's encoded header: equal for equal manifests and metadata.
-uint32_t ManifestCrc32c(const SafetensorsLayout& layout);
 
 }  // namespace weightstream
 

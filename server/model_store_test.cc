@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "kernels/checksum.h"
 #include "server/durable_files.h"
 #include "server/test_update.h"
 #include "server/test_versions.h"
@@ -45,7 +46,7 @@ TEST_F(ModelStoreTest, PublishedIsCurrentAndByteForByteWhatWasWritten) {
   EXPECT_EQ(record->total_bytes, 1000u);
   EXPECT_EQ(record->tensors, 1u);
   EXPECT_EQ(record->path, Path("m/3/model.safetensors"));
-  EXPECT_EQ(record->manifest_crc32c, ManifestCrc32c(OneTensorLayout(1000)));
+  EXPECT_EQ(record->manifest_crc32c, ExtendCrc32c(0, EncodeSafetensorsHeader(OneTensorLayout(1000))));
   EXPECT_GE(record->commit_time, before);
   EXPECT_EQ(Current(), VersionFile(3));
   EXPECT_THAT(NamesIn(Path("m")), ElementsAre("3", "current"));
@@ -190,13 +191,22 @@ TEST_F(FailedPublishTest, AFolderInTheVersionsPlace) {
 TEST_F(FailedPublishTest, AnIncomingFileThatIsCut) {
   const absl::StatusOr<std::string> path = store_->CreateIncoming("m", "u2", VersionFile(2).substr(0, 4500));
   ASSERT_TRUE(path.ok());
-  EXPECT_FALSE(store_->Publish("m", "u2", 2).ok());
+  EXPECT_FALSE(store_->Publish("m", "u2", 2, OneTensorLayout(1000)).ok());
   EXPECT_EQ(Current(), VersionFile(1));
   EXPECT_THAT(NamesIn(Path("m")), ElementsAre(".incoming-u2", "1", "current"));
 }
 
+TEST_F(FailedPublishTest, AnIncomingFileWhoseHeaderSomebodyChanged) {
+  std::string file = VersionFile(2);
+  file[20] ^= 1;
+  ASSERT_TRUE(store_->CreateIncoming("m", "u2", file).ok());
+  ExpectError(store_->Publish("m", "u2", 2, OneTensorLayout(1000)).status(), absl::StatusCode::kDataLoss,
+              {Path("m/.incoming-u2"), "push the version again"});
+  EXPECT_EQ(Current(), VersionFile(1));
+}
+
 TEST_F(FailedPublishTest, NothingIncoming) {
-  EXPECT_FALSE(store_->Publish("m", "never", 2).ok());
+  EXPECT_FALSE(store_->Publish("m", "never", 2, OneTensorLayout(1000)).ok());
   EXPECT_EQ(Current(), VersionFile(1));
   EXPECT_THAT(NamesIn(Path("m")), ElementsAre("1", "current"));
 }

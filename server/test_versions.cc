@@ -27,7 +27,7 @@ absl::StatusOr<VersionRecord> PublishVersion(ModelStore& store, const std::strin
       store.CreateIncoming(model, update, EncodeSafetensorsHeader(OneTensorLayout(1000)));
   if (!path.ok()) return path.status();
   WriteTestFile(*path, VersionFile(version));
-  return store.Publish(model, update, version);
+  return store.Publish(model, update, version, OneTensorLayout(1000));
 }
 
 }  // namespace weightstream

@@ -60,9 +60,6 @@ struct SafetensorsLayout {
 absl::StatusOr<SafetensorsLayout> ParseSafetensors(absl::string_view path, absl::string_view prefix,
                                                    uint64_t file_bytes);
 
-// Whether a version's layout has `a` before `b`: by falling alignment of their dtype, then by name.
-bool IsLaidOutBefore(const TensorSpec& a, const TensorSpec& b);
-
 // Lays `tensors` out as Weightstream does: by falling alignment of their dtype, then by name, the header padded with
 // spaces so that the data section starts on a page. Each tensor is then aligned for its dtype without a hole.
 // Deterministic: the same set of tensors and metadata gives the same layout, whatever their order. INVALID_ARGUMENT

@@ -54,6 +54,11 @@ absl::Status Push(const std::string& addresses) {
   if (!result.ok()) return result.status();
   if (!result->status.ok()) return result->status;
   report.Print(result->total_bytes);
+  for (const weightstream::ServerOutcome& server : result->servers) {
+    std::fprintf(stderr, "%s: begin %.3f s, send %.3f s, commit %.3f s\n", server.server.c_str(),
+                 absl::ToDoubleSeconds(server.begin_time), absl::ToDoubleSeconds(server.send_time),
+                 absl::ToDoubleSeconds(server.commit_time));
+  }
   return absl::OkStatus();
 }
 
