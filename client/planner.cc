@@ -53,8 +53,7 @@ ChunkPlan::ChunkPlan(absl::Span<const TensorSpec> tensors, std::vector<MissingTe
 }
 
 void ChunkPlan::Pack(absl::Span<const TensorSpec> tensors) {
-  std::sort(small_.begin(), small_.end(),
-            [](const SmallTensor& a, const SmallTensor& b) { return a.place < b.place; });
+  std::sort(small_.begin(), small_.end(), [](const SmallTensor& a, const SmallTensor& b) { return a.place < b.place; });
   uint64_t bytes = 0;
   uint64_t name_bytes = 0;
   size_t first = 0;

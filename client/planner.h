@@ -15,7 +15,8 @@
 
 namespace weightstream {
 
-// One chunk to send: bytes of the source's tensor number `tensor`; of a packed chunk all of it, and of those that follow.
+// One chunk to send: bytes of the source's tensor number `tensor`; of a packed chunk all of it, and of those that
+// follow.
 struct PlannedChunk {
   uint32_t tensor = 0;
   ByteRange range;

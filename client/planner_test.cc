@@ -68,7 +68,8 @@ TEST(ChunkPlanTest, LargeChunksEndOnPagesOfTheTensor) {
 }
 
 TEST(ChunkPlanTest, EmptyTensorsAndRangesHaveNoChunk) {
-  ChunkPlan plan({{"e", DType::kF32, {0}}, {"t", DType::kU8, {4}}}, {{0, {}}, {1, {{2, 2}, {3, 4}}}}, 100, /*pack=*/false);
+  ChunkPlan plan({{"e", DType::kF32, {0}}, {"t", DType::kU8, {4}}}, {{0, {}}, {1, {{2, 2}, {3, 4}}}}, 100,
+                 /*pack=*/false);
   EXPECT_EQ(plan.total_bytes(), 1u);
   EXPECT_EQ(Drain(plan), (std::vector<PlannedChunk>{{1, {3, 4}}}));
   EXPECT_EQ(plan.Next(), absl::nullopt);
@@ -162,8 +163,7 @@ TEST(ChunkPlanTest, APackHasNoMoreNamesThanTheWireAllows) {
 TEST(ChunkPlanTest, OnlyWhatIsMissingWholeIsPacked) {
   const std::vector<TensorSpec> tensors(3, {"t", DType::kU8, {30}});
   ChunkPlan plan(tensors, {{0, {{0, 30}}}, {1, {{0, 29}}}, {2, {{0, 10}, {10, 30}}}}, 100, /*pack=*/true);
-  EXPECT_EQ(Drain(plan),
-            (std::vector<PlannedChunk>{{1, {0, 29}}, {2, {0, 10}}, {2, {10, 30}}, {0, {0, 30}}}));
+  EXPECT_EQ(Drain(plan), (std::vector<PlannedChunk>{{1, {0, 29}}, {2, {0, 10}}, {2, {10, 30}}, {0, {0, 30}}}));
 }
 
 TEST(ChunkPlanTest, WithoutPackingEachChunkIsOfOneTensor) {

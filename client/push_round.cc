@@ -64,7 +64,16 @@ class StreamVerdicts {
 
 }  // namespace
 
-RoundResult RunPushRound(const PushContext& context, const std::string& address, const std::string& update_id,
+DataChannels OpenDataChannels(const PushContext& context, const std::string& address) {
+  DataChannels channels;
+  for (int i = 0; i < context.connections; ++i) {
+    channels.push_back(NewChannel(address, context.options.limits, i));
+    static_cast<void>(channels.back()->GetState(/*try_to_connect=*/true));
+  }
+  return channels;
+}
+
+RoundResult RunPushRound(const PushContext& context, const DataChannels& channels, const std::string& update_id,
                          ChunkPlan& plan, StopSignal& stop, StallWatch& watch, TransferCounters& counters) {
   StopSignal round_stop;
   const StopSignal::Listener from_outside(stop, [&](const absl::Status& cause) { round_stop.Stop(cause); });
@@ -72,14 +81,10 @@ RoundResult RunPushRound(const PushContext& context, const std::string& address,
   StreamVerdicts verdicts(round_stop);
   const PushStreamTask task{context, update_id, plan, round_stop, watch, counters};
 
-  const auto run = [&](int index) {
-    const std::shared_ptr<grpc::Channel> channel = NewChannel(address, context.options.limits, index);
-    verdicts.Add(RunPushStream(*channel, task));
-  };
-  const int streams =
-      static_cast<int>(std::clamp<uint64_t>(plan.total_chunks(), 1, static_cast<uint64_t>(context.connections)));
+  const size_t streams = std::clamp<uint64_t>(plan.total_chunks(), 1, channels.size());
+  const auto run = [&](size_t index) { verdicts.Add(RunPushStream(*channels[index], task)); };
   std::vector<std::thread> others;
-  for (int i = 1; i < streams; ++i) {
+  for (size_t i = 1; i < streams; ++i) {
     std::thread other;
     // Where no more threads are to be had, the streams that there are take what this one would have sent.
     if (!StartThread(other, [&run, i] { run(i); }).ok()) break;

@@ -37,6 +37,7 @@ UpdateTransfer::UpdateTransfer(const PushContext& context, const std::string& ad
 absl::StatusOr<UpdateTransfer::End> UpdateTransfer::Run(bool commit_sent) {
   absl::Status failure;
   for (;;) {
+    const DataChannels channels = OpenDataChannels(context_, address_);
     const absl::StatusOr<v1::BeginUpdateResponse> reply = Begin();
     if (absl::IsAlreadyExists(reply.status()) && commit_sent) return End::kVersionExists;
     if (!reply.ok()) return WithPreceding(reply.status(), failure);
@@ -50,7 +51,7 @@ absl::StatusOr<UpdateTransfer::End> UpdateTransfer::Run(bool commit_sent) {
       if (!wait.ok()) return wait;
     }
 
-    const RoundResult round = RunRound(*reply, *std::move(missing));
+    const RoundResult round = RunRound(*reply, channels, *std::move(missing));
     if (round.complete) {
       budget_.Progressed();
       least_missing_ = 0;
@@ -103,11 +104,12 @@ absl::Status UpdateTransfer::WaitAfter(const absl::Status& failure, bool fruitle
   return control_.stop().WaitFor(wait) ? control_.stop().cause() : absl::OkStatus();
 }
 
-RoundResult UpdateTransfer::RunRound(const v1::BeginUpdateResponse& reply, std::vector<MissingTensor> missing) {
+RoundResult UpdateTransfer::RunRound(const v1::BeginUpdateResponse& reply, const DataChannels& channels,
+                                     std::vector<MissingTensor> missing) {
   on_phase_(true);
   const uint64_t chunk_bytes = std::min(context_.chunk_bytes, reply.bucket_limit_bytes());
   ChunkPlan plan(context_.source.tensors(), std::move(missing), chunk_bytes, reply.takes_packed_chunks());
-  return RunPushRound(context_, address_, reply.update_id(), plan, control_.stop(), watch_, counters_);
+  return RunPushRound(context_, channels, reply.update_id(), plan, control_.stop(), watch_, counters_);
 }
 
 }  // namespace weightstream

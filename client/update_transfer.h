@@ -50,7 +50,8 @@ class UpdateTransfer {
   bool NoteBegun(const v1::BeginUpdateResponse& reply);
   // Waits before the next round; an error if there is to be none.
   absl::Status WaitAfter(const absl::Status& failure, bool fruitless);
-  RoundResult RunRound(const v1::BeginUpdateResponse& reply, std::vector<MissingTensor> missing);
+  RoundResult RunRound(const v1::BeginUpdateResponse& reply, const DataChannels& channels,
+                       std::vector<MissingTensor> missing);
 
   const PushContext& context_;
   const std::string& address_;

@@ -14,8 +14,8 @@
 // generated one gives: any order of fields, the last of a repeated singular field, packed and unpacked shapes, unknown
 // fields skipped, UTF-8 checked, every length checked against what is there. It refuses four things that the generated
 // one takes, none of which can be part of a valid chunk: more than kMaxTensorRank dimensions, a text field of more than
-// kMaxChunkHeaderBytes, more tensors that follow than kMaxFollowingTensors or kMaxFollowingNameBytes allow, and a tag of
-// more than 32 bits.
+// kMaxChunkHeaderBytes, more tensors that follow than kMaxFollowingTensors or kMaxFollowingNameBytes allow, and a tag
+// of more than 32 bits.
 #ifndef WEIGHTSTREAM_PROTO_CHUNK_CODEC_H_
 #define WEIGHTSTREAM_PROTO_CHUNK_CODEC_H_
 

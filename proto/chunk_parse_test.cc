@@ -302,8 +302,9 @@ TEST(ChunkParseTest, TensorsThatFollowAreBoundedThoughProtobufHasNoLimit) {
   };
   ExpectParsedAsGenerated(names(kMaxFollowingTensors, 0));
   ExpectParsedAsGenerated(names(12, 4096));
-  for (const auto& [message, error] : {std::pair(names(kMaxFollowingTensors + 1, 0), "more than 4096 tensors follow"),
-                                       std::pair(names(12, 4096) + names(1, 1), "the names that follow exceed 48 KiB")}) {
+  for (const auto& [message, error] :
+       {std::pair(names(kMaxFollowingTensors + 1, 0), "more than 4096 tensors follow"),
+        std::pair(names(12, 4096) + names(1, 1), "the names that follow exceed 48 KiB")}) {
     grpc::ByteBuffer buffer = Sliced(message, {});
     ReceivedChunk chunk;
     const absl::Status status = chunk.Parse(buffer);

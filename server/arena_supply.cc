@@ -35,8 +35,8 @@ ArenaSupply::~ArenaSupply() {
 // ---- Providing ------------------------------------------------------------------------------------------------------
 
 absl::StatusOr<std::shared_ptr<Target>> ArenaSupply::Provide(const std::string& model, const std::string& update_id,
-                                                             const SafetensorsLayout& layout,
-                                                             absl::string_view header, absl::string_view subject) {
+                                                             const SafetensorsLayout& layout, absl::string_view header,
+                                                             absl::string_view subject) {
   std::shared_ptr<Target> target;
   if (absl::Status taken = TakeSpare(model, update_id, layout, header, target); !taken.ok()) {
     LogWarning("spare_arena_lost", {{"model", model}, {"error", std::string(taken.message())}});
@@ -182,9 +182,7 @@ std::vector<ArenaSupply::Spare>::iterator ArenaSupply::FindSpare(absl::string_vi
   return std::find_if(spares_.begin(), spares_.end(), [&](const Spare& spare) { return spare.id == id; });
 }
 
-bool ArenaSupply::HasWork() const {
-  return stopping_ || !jobs_.empty() || !begun_.empty() || NextSpare() != nullptr;
-}
+bool ArenaSupply::HasWork() const { return stopping_ || !jobs_.empty() || !begun_.empty() || NextSpare() != nullptr; }
 
 void ArenaSupply::Work() {
   // For who looks at what the process spends its time on.
@@ -266,8 +264,7 @@ absl::Status ArenaSupply::CreateSpare(Spare& spare) {
   }
   absl::StatusOr<std::string> path = store_.CreateSpare(spare.model, spare.id);
   if (!path.ok()) return path.status();
-  absl::StatusOr<std::unique_ptr<Target>> target =
-      device_.CreateTarget({spare.data_bytes, *path, spare.data_start});
+  absl::StatusOr<std::unique_ptr<Target>> target = device_.CreateTarget({spare.data_bytes, *path, spare.data_start});
   if (!target.ok()) return target.status();
   spare.target = *std::move(target);
   return absl::OkStatus();

@@ -45,8 +45,9 @@ class ArenaSupply {
   ArenaSupply(const ArenaSupply&) = delete;
   ArenaSupply& operator=(const ArenaSupply&) = delete;
 
-  // An arena for an incoming version, with its encoded header written, at the store's place for this update. RESOURCE_EXHAUSTED
-  // if there is no room for it even without spares, with what is needed and free; `subject` says for what.
+  // An arena for an incoming version, with its encoded header written, at the store's place for this update.
+  // RESOURCE_EXHAUSTED if there is no room for it even without spares, with what is needed and free; `subject` says for
+  // what.
   absl::StatusOr<std::shared_ptr<Target>> Provide(const std::string& model, const std::string& update_id,
                                                   const SafetensorsLayout& layout, absl::string_view header,
                                                   absl::string_view subject) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -56,8 +57,8 @@ class ArenaSupply {
   void MakeSpare(const std::string& model, const SafetensorsLayout& layout, const Target& last)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Runs `job` on the supply's thread, before anything that it does ahead, and in the order of the calls: for what frees
-  // memory, and takes long. Before the supply ends, every job has run. Without a thread, at once.
+  // Runs `job` on the supply's thread, before anything that it does ahead, and in the order of the calls: for what
+  // frees memory, and takes long. Before the supply ends, every job has run. Without a thread, at once.
   void InBackground(std::function<void()> job) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // How much of the model's spare is ready, in bytes of data; 0 without one.

@@ -72,15 +72,15 @@ class ArenaSupplyTest : public testing::Test {
  protected:
   ArenaSupply& supply() {
     if (supply_ == nullptr) {
-      supply_ = std::make_unique<ArenaSupply>(*store_, device_, ArenaSupply::Options{work_ahead_, [this] {
-                                                return promised_ ? promised_() : 0;
-                                              }});
+      supply_ = std::make_unique<ArenaSupply>(
+          *store_, device_, ArenaSupply::Options{work_ahead_, [this] { return promised_ ? promised_() : 0; }});
     }
     return *supply_;
   }
 
   std::shared_ptr<Target> Provide(const std::string& model, const std::string& id, const SafetensorsLayout& layout) {
-    absl::StatusOr<std::shared_ptr<Target>> target = supply().Provide(model, id, layout, EncodeSafetensorsHeader(layout), "the test");
+    absl::StatusOr<std::shared_ptr<Target>> target =
+        supply().Provide(model, id, layout, EncodeSafetensorsHeader(layout), "the test");
     EXPECT_TRUE(target.ok()) << target.status();
     return target.value_or(nullptr);
   }

@@ -21,7 +21,8 @@ struct CheckedChunk {
 };
 
 // INVALID_ARGUMENT for an unknown tensor, a dtype or shape that contradicts the manifest, a range past the tensor's
-// end, tensors that follow with more or less data than they have, or no checksum; RESOURCE_EXHAUSTED for more bytes than the update's bucket limit. Trusts nothing in the header.
+// end, tensors that follow with more or less data than they have, or no checksum; RESOURCE_EXHAUSTED for more bytes
+// than the update's bucket limit. Trusts nothing in the header.
 absl::StatusOr<CheckedChunk> CheckChunk(const Update& update, const ChunkHeader& header, uint64_t data_bytes);
 
 }  // namespace weightstream

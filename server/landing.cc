@@ -179,8 +179,8 @@ absl::Status ChunkLander::LandThroughStaging(const CheckedChunk& chunk, absl::Sp
       absl::MutexLock lock(&in_flight_->mutex);
       ++in_flight_->copies;
     }
-    const auto ranges = absl::MakeConstSpan(staged->claims.ranges)
-                            .subspan(run.first_claim, run.end_claim - run.first_claim);
+    const auto ranges =
+        absl::MakeConstSpan(staged->claims.ranges).subspan(run.first_claim, run.end_claim - run.first_claim);
     device_.CopyToTarget(absl::string_view(staged->slot.data() + run.in_payload.begin, run.in_payload.size()),
                          update_->target(), run.in_target,
                          [in_flight = in_flight_, staged, ranges](absl::Status copied) {

@@ -68,8 +68,7 @@ class ChunkLander {
   Claims Claim(const CheckedChunk& chunk);
   absl::Status LandDirectly(const CheckedChunk& chunk, absl::Span<const absl::string_view> pieces,
                             const Claims& claims);
-  absl::Status LandThroughStaging(const CheckedChunk& chunk, absl::Span<const absl::string_view> pieces,
-                                  Claims claims);
+  absl::Status LandThroughStaging(const CheckedChunk& chunk, absl::Span<const absl::string_view> pieces, Claims claims);
   absl::Status Prepare(const Claims& claims);
 
   Device& device_;

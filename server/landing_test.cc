@@ -125,8 +125,8 @@ class PackedLandingTest : public LandingTest {
     for (const Part& part : parts) {
       const uint32_t tensor = *update_->FindTensor(part.name);
       chunk.parts.push_back({tensor, part.range});
-      payload += absl::StrCat(whole_.substr(update_->layout().tensors[tensor].range.begin + part.range.begin,
-                                            part.range.size()));
+      payload += absl::StrCat(
+          whole_.substr(update_->layout().tensors[tensor].range.begin + part.range.begin, part.range.size()));
     }
     chunk.bytes = payload.size();
     chunk.crc32c = ExtendCrc32c(0, payload) ^ crc_error;

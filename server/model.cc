@@ -75,7 +75,7 @@ Model::Model(StoredModel stored, ModelContext context)
       highest_(stored.versions.empty() ? 0 : stored.versions.back().version),
       versions_(std::move(stored.versions)) {}
 
-absl::Status Model::CheckBegin(const BeginParams& params, uint64_t bytes) const {
+absl::Status Model::CheckParams(const BeginParams& params) const {
   if (params.version == 0) {
     return absl::InvalidArgumentError(absl::StrCat("the version of model '", name_, "' is 0; versions start at 1"));
   }
@@ -89,8 +89,13 @@ absl::Status Model::CheckBegin(const BeginParams& params, uint64_t bytes) const 
                                                      " tensors; this server takes at most ", limits.manifest_tensors,
                                                      " (--max-manifest-tensors)"));
   }
+  return absl::OkStatus();
+}
+
+absl::Status Model::CheckSize(uint64_t version, uint64_t bytes) const {
+  const Limits& limits = *context_.limits;
   if (limits.model_bytes > 0 && bytes > limits.model_bytes) {
-    return absl::ResourceExhaustedError(absl::StrCat("version ", params.version, " of model '", name_, "' has ",
+    return absl::ResourceExhaustedError(absl::StrCat("version ", version, " of model '", name_, "' has ",
                                                      Describe(bytes), "; this server takes at most ",
                                                      Describe(limits.model_bytes), " (--max-model-gib)"));
   }
@@ -122,11 +127,10 @@ absl::Status Model::CheckPlace(uint64_t version) const {
 }
 
 absl::StatusOr<BegunUpdate> Model::Begin(const std::string& update_id, BeginParams params) {
-  absl::StatusOr<uint64_t> bytes = ValidateManifest(params.tensors);
-  if (!bytes.ok()) return bytes.status();
-  if (absl::Status checked = CheckBegin(params, *bytes); !checked.ok()) return checked;
-  absl::StatusOr<SafetensorsLayout> layout = LayOutSafetensors(params.tensors, params.metadata);
+  if (absl::Status checked = CheckParams(params); !checked.ok()) return checked;
+  absl::StatusOr<SafetensorsLayout> layout = LayOutSafetensors(std::move(params.tensors), std::move(params.metadata));
   if (!layout.ok()) return layout.status();
+  if (absl::Status checked = CheckSize(params.version, layout->data_bytes); !checked.ok()) return checked;
 
   Operation operation(*this, "begin");
   if (!operation.status().ok()) return operation.status();
@@ -213,8 +217,8 @@ absl::StatusOr<VersionRecord> Model::Commit(const std::string& update_id) {
   // A stream that is still open would keep the version's memory mapped, for writing at that.
   update->CutStreams(absl::ZeroDuration());
   if (context_.on_current) context_.on_current(name_, record->version);
-  // To free a version's memory, and to unmap another's, takes a good part of the time of receiving one: nobody waits for
-  // it. The spare comes after, and may have the room.
+  // To free a version's memory, and to unmap another's, takes a good part of the time of receiving one: nobody waits
+  // for it. The spare comes after, and may have the room.
   context_.arenas->InBackground(
       [arenas = context_.arenas, name = name_, removed = RemoveOldVersions(), update = std::move(update)] {
         for (const std::string& folder : removed) FreeRemoved(name, folder);

@@ -99,7 +99,8 @@ class Model {
   // Holds the model for one operation.
   class Operation;
 
-  absl::Status CheckBegin(const BeginParams& params, uint64_t bytes) const;
+  absl::Status CheckParams(const BeginParams& params) const;
+  absl::Status CheckSize(uint64_t version, uint64_t bytes) const;
   absl::Status CheckVersion(uint64_t version) const ABSL_LOCKS_EXCLUDED(mutex_);
   // Whether nothing lies where the version is to go.
   absl::Status CheckPlace(uint64_t version) const;

@@ -34,9 +34,7 @@ ModelRegistry::ModelRegistry(ModelStore& store, Device& device, const Limits& li
   }
 }
 
-ModelContext ModelRegistry::Context() {
-  return {&store_, &arenas_, &limits_, on_current_};
-}
+ModelContext ModelRegistry::Context() { return {&store_, &arenas_, &limits_, on_current_}; }
 
 absl::StatusOr<BegunUpdate> ModelRegistry::Begin(const std::string& model, BeginParams params) {
   if (absl::Status valid = ValidateModelName(model); !valid.ok()) return valid;

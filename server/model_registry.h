@@ -15,9 +15,9 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "kernels/device.h"
+#include "server/arena_supply.h"
 #include "server/limits.h"
 #include "server/model.h"
-#include "server/arena_supply.h"
 #include "server/model_store.h"
 
 namespace weightstream {

@@ -302,8 +302,8 @@ absl::StatusOr<VersionRecord> ModelStore::RecordIncoming(const std::string& fold
   const absl::string_view bytes = (*file)->bytes();
   // Not parsed, which takes a fifth of a second for 100,000 tensors: it must be the header that we wrote.
   if (bytes.size() != layout.file_bytes() || bytes.substr(0, layout.data_start) != EncodeSafetensorsHeader(layout)) {
-    return absl::DataLossError(absl::StrCat(
-        path, " is not what was written there; somebody else has changed it: push the version again"));
+    return absl::DataLossError(
+        absl::StrCat(path, " is not what was written there; somebody else has changed it: push the version again"));
   }
   return MakeRecord(folder, version, layout, **file);
 }

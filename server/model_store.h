@@ -10,8 +10,8 @@
 //
 // A commit is: sync the file; .next -> VERSION; rename .incoming-UPDATE to VERSION; rename .next over current. After a
 // crash at any moment, recovery knows what to do from the names alone: .next whose VERSION exists is carried through,
-// any other .next and every .incoming-, .spare- and .removed- folder go. So `current` always points at a whole version, and a
-// version folder is always whole.
+// any other .next and every .incoming-, .spare- and .removed- folder go. So `current` always points at a whole version,
+// and a version folder is always whole.
 #ifndef WEIGHTSTREAM_SERVER_MODEL_STORE_H_
 #define WEIGHTSTREAM_SERVER_MODEL_STORE_H_
 

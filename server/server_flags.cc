@@ -69,8 +69,9 @@ std::vector<FlagSpec> Flags() {
       Number("keep-versions", 1000, "Committed versions kept a model, the current one among them. Default 2."),
       {.name = "spare-arenas",
        .kind = FlagKind::kSwitch,
-       .help = "After a commit, make memory of the same size ready for the next version, so that it is received at full "
-               "speed; it goes when an update needs the room. Default true."},
+       .help =
+           "After a commit, make memory of the same size ready for the next version, so that it is received at full "
+           "speed; it goes when an update needs the room. Default true."},
       Decimal("max-model-gib", kMostMib, "Most GiB of one version. Default: what the data directory holds."),
       Number("max-models", 1'000'000, "Most models at a time. Default 1024."),
       Number("max-manifest-tensors", 100'000'000, "Most tensors of one version. Default 1000000."),

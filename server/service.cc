@@ -78,7 +78,9 @@ void WeightStreamService::AddPush() {
       method_names_.back()->c_str(), grpc::internal::RpcMethod::CLIENT_STREAMING,
       new grpc::internal::ClientStreamingHandler<WeightStreamService, grpc::ByteBuffer, v1::PushResponse>(
           [](WeightStreamService* service, grpc::ServerContext* context, grpc::ServerReader<grpc::ByteBuffer>* reader,
-             v1::PushResponse* response) { return ToGrpcStatus(ServePush(service->environment_, context, reader, response)); },
+             v1::PushResponse* response) {
+            return ToGrpcStatus(ServePush(service->environment_, context, reader, response));
+          },
           this)));
 }
 

@@ -52,6 +52,11 @@ absl::optional<uint32_t> Update::FindTensor(absl::string_view name) const {
   return found->second;
 }
 
+absl::optional<uint32_t> Update::FindTensor(absl::string_view name, uint32_t probable) const {
+  if (probable < layout_.tensors.size() && layout_.tensors[probable].spec.name == name) return probable;
+  return FindTensor(name);
+}
+
 UpdateState Update::state() const {
   absl::MutexLock lock(&mutex_);
   return state_;

@@ -62,6 +62,8 @@ class Update {
 
   // The index in layout().tensors of the tensor of this name.
   absl::optional<uint32_t> FindTensor(absl::string_view name) const;
+  // The same for the name of a tensor that is probably this one.
+  absl::optional<uint32_t> FindTensor(absl::string_view name, uint32_t probable) const;
 
   UpdateState state() const ABSL_LOCKS_EXCLUDED(mutex_);
 

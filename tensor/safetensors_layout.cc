@@ -129,7 +129,7 @@ absl::StatusOr<SafetensorsLayout> ParseSafetensors(absl::string_view path, absl:
   return layout;
 }
 
-absl::StatusOr<SafetensorsLayout> LayOutSafetensors(absl::Span<const TensorSpec> tensors, Metadata metadata) {
+absl::StatusOr<SafetensorsLayout> LayOutSafetensors(std::vector<TensorSpec> tensors, Metadata metadata) {
   const absl::StatusOr<uint64_t> total_bytes = ValidateManifest(tensors);
   if (!total_bytes.ok()) return total_bytes.status();
   if (absl::Status status = CheckMetadata(metadata); !status.ok()) return status;
@@ -138,18 +138,18 @@ absl::StatusOr<SafetensorsLayout> LayOutSafetensors(absl::Span<const TensorSpec>
   layout.metadata = std::move(metadata);
   // Falling alignments align every tensor without holes: what lies before one is a multiple of its own alignment.
   // Pointers are sorted, not the specs: to move those is most of what sorting 100,000 of them would cost.
-  std::vector<const TensorSpec*> order;
+  std::vector<TensorSpec*> order;
   order.reserve(tensors.size());
-  for (const TensorSpec& spec : tensors) order.push_back(&spec);
+  for (TensorSpec& spec : tensors) order.push_back(&spec);
   std::sort(order.begin(), order.end(), [](const TensorSpec* a, const TensorSpec* b) {
     const int a_alignment = DTypeAlignment(a->dtype);
     const int b_alignment = DTypeAlignment(b->dtype);
     return a_alignment != b_alignment ? a_alignment > b_alignment : a->name < b->name;
   });
   layout.tensors.reserve(tensors.size());
-  for (const TensorSpec* spec : order) {
+  for (TensorSpec* spec : order) {
     const ByteRange range{layout.data_bytes, layout.data_bytes + TensorByteSize(*spec).value()};
-    layout.tensors.push_back({.spec = *spec, .range = range});
+    layout.tensors.push_back({.spec = std::move(*spec), .range = range});
     layout.data_bytes = range.end;
   }
   layout.data_start = RoundUp(kSafetensorsPrefixBytes + HeaderJson(layout).size(), kSafetensorsDataAlignment);

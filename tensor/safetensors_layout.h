@@ -64,7 +64,7 @@ absl::StatusOr<SafetensorsLayout> ParseSafetensors(absl::string_view path, absl:
 // spaces so that the data section starts on a page. Each tensor is then aligned for its dtype without a hole.
 // Deterministic: the same set of tensors and metadata gives the same layout, whatever their order. INVALID_ARGUMENT
 // unless the manifest is valid (ValidateManifest) and the metadata UTF-8, or if the header would pass the format's cap.
-absl::StatusOr<SafetensorsLayout> LayOutSafetensors(absl::Span<const TensorSpec> tensors, Metadata metadata);
+absl::StatusOr<SafetensorsLayout> LayOutSafetensors(std::vector<TensorSpec> tensors, Metadata metadata);
 
 // The first data_start bytes of the file that `layout` describes: length, JSON, padding.
 // Requires a layout from LayOutSafetensors or ParseSafetensors; the result is exactly data_start long. (For a parsed
