@@ -32,12 +32,12 @@ absl::StatusOr<MissingTensor> CheckTensor(const v1::TensorRanges& ranges, const 
 }  // namespace
 
 v1::BeginUpdateRequest MakeBeginRequest(const WeightSource& source, const std::string& model, uint64_t version,
-                                        uint64_t chunk_bytes) {
+                                        uint64_t bucket_limit_bytes) {
   v1::BeginUpdateRequest request;
   request.set_model(model);
   request.set_version(version);
   for (const TensorSpec& spec : source.tensors()) *request.add_tensors() = ToProto(spec);
-  request.set_bucket_limit_bytes(chunk_bytes);
+  request.set_bucket_limit_bytes(bucket_limit_bytes);
   ToProto(source.metadata(), request.mutable_metadata());
   request.set_source_id(source.source_id());
   return request;

@@ -49,6 +49,20 @@ absl::StatusOr<v1::Model> ControlClient::GetModel(const v1::GetModelRequest& req
   return Call(&v1::WeightStream::Stub::GetModel, request, limits_.call);
 }
 
+absl::Duration ControlClient::RoundTrip(const std::string& model, absl::Duration short_enough) {
+  v1::GetModelRequest request;
+  request.set_model(model);
+  absl::Duration least = absl::InfiniteDuration();
+  for (int call = 0; call < 2 && least >= short_enough; ++call) {
+    const absl::Duration began = MonotonicNow();
+    const absl::StatusOr<v1::Model> answer = GetModel(request);
+    // That there is no such model is an answer as well.
+    if (!answer.ok() && !absl::IsNotFound(answer.status())) return absl::ZeroDuration();
+    least = std::min(least, MonotonicNow() - began);
+  }
+  return least;
+}
+
 absl::StatusOr<v1::Manifest> ControlClient::GetManifest(const v1::GetManifestRequest& request) {
   return Call(&v1::WeightStream::Stub::GetManifest, request, limits_.call);
 }

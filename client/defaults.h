@@ -20,6 +20,8 @@ inline constexpr int kMaxConnections = 64;
 // Smaller messages cost more wake-ups a byte, larger ones leave the cache before they are copied out: of 512 KiB, 1 and
 // 2 MiB over loopback on two cores, 0.85, 1 and 0.95.
 inline constexpr uint64_t kDefaultChunkBytes = 1 << 20;
+// What is asked of a server, and used on a long way: see pace.h.
+inline constexpr uint64_t kLargestChosenChunkBytes = 4 << 20;
 // gRPC's message length is a 32-bit number and the header needs room.
 inline constexpr uint64_t kMaxChunkBytes = 1 << 30;
 

@@ -18,8 +18,8 @@ int ChooseConnections(const PushOptions& options, uint64_t total_bytes) {
   return total_bytes < kOneConnectionBelowBytes ? 1 : kDefaultConnections;
 }
 
-uint64_t ChooseChunkBytes(const PushOptions& options) {
-  return options.bucket_limit_bytes != 0 ? options.bucket_limit_bytes : kDefaultChunkBytes;
+uint64_t ChooseBucketLimit(const PushOptions& options) {
+  return options.bucket_limit_bytes != 0 ? options.bucket_limit_bytes : kLargestChosenChunkBytes;
 }
 
 absl::Status ValidateServers(const std::vector<std::string>& servers) {
@@ -100,7 +100,7 @@ absl::StatusOr<PushResult> Push(const WeightSource& source, const std::vector<st
                             ManifestIndex(source.tensors()),
                             *total_bytes,
                             ChooseConnections(options, *total_bytes),
-                            ChooseChunkBytes(options),
+                            ChooseBucketLimit(options),
                             std::make_shared<BorrowCounter>(),
                             wakeup};
   PushResult result = PushJob(context, servers, std::move(progress), std::move(cancelled)).Run();

@@ -25,7 +25,7 @@ struct PushContext {
   // To each server.
   const int connections;
   // Most payload bytes in a chunk, as far as the sender is concerned.
-  const uint64_t chunk_bytes;
+  const uint64_t bucket_limit_bytes;
   const std::shared_ptr<BorrowCounter> borrows;
   Wakeup& wakeup;
 };

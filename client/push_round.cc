@@ -68,21 +68,22 @@ DataChannels OpenDataChannels(const PushContext& context, const std::string& add
   DataChannels channels;
   for (int i = 0; i < context.connections; ++i) {
     channels.push_back(NewChannel(address, context.options.limits, i));
-    static_cast<void>(channels.back()->GetState(/*try_to_connect=*/true));
   }
   return channels;
 }
 
 RoundResult RunPushRound(const PushContext& context, const DataChannels& channels, const std::string& update_id,
-                         ChunkPlan& plan, StopSignal& stop, StallWatch& watch, TransferCounters& counters) {
+                         ChunkPlan& plan, int streams_per_connection, StopSignal& stop, StallWatch& watch,
+                         TransferCounters& counters) {
   StopSignal round_stop;
   const StopSignal::Listener from_outside(stop, [&](const absl::Status& cause) { round_stop.Stop(cause); });
   const StallWatch::Guard guard(watch, round_stop, context.options.limits.stall);
   StreamVerdicts verdicts(round_stop);
   const PushStreamTask task{context, update_id, plan, round_stop, watch, counters};
 
-  const size_t streams = std::clamp<uint64_t>(plan.total_chunks(), 1, channels.size());
-  const auto run = [&](size_t index) { verdicts.Add(RunPushStream(*channels[index], task)); };
+  const uint64_t most = channels.size() * static_cast<uint64_t>(streams_per_connection);
+  const size_t streams = std::clamp<uint64_t>(plan.total_chunks(), 1, most);
+  const auto run = [&](size_t index) { verdicts.Add(RunPushStream(*channels[index % channels.size()], task)); };
   std::vector<std::thread> others;
   for (size_t i = 1; i < streams; ++i) {
     std::thread other;

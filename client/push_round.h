@@ -30,16 +30,17 @@ struct RoundResult {
 
 using DataChannels = std::vector<std::shared_ptr<grpc::Channel>>;
 
-// The connections of one round, at least one; they start to connect. To be opened before the server is asked what it
-// misses, which takes as long as connecting does. New ones for each round, so that a retry does not inherit a path that
-// has failed.
+// The connections of one round, at least one. Each connects with its first call: started ahead, without a call whose
+// thread polls it, a connection was seen to take more than a second. New ones for each round, so that a retry does not
+// inherit a path that has failed.
 DataChannels OpenDataChannels(const PushContext& context, const std::string& address);
 
-// Sends what the plan has left, with one stream on each connection. Blocks until every stream has ended. A stream that
-// fails in a way that can be repeated ends alone, and the others take what it would have sent; one that fails for good,
-// a stall or a stop ends them all. Requires at least one channel.
+// Sends what the plan has left, with this many streams on each connection. Blocks until every stream has ended. A
+// stream that fails in a way that can be repeated ends alone, and the others take what it would have sent; one that
+// fails for good, a stall or a stop ends them all. Requires at least one channel.
 RoundResult RunPushRound(const PushContext& context, const DataChannels& channels, const std::string& update_id,
-                         ChunkPlan& plan, StopSignal& stop, StallWatch& watch, TransferCounters& counters);
+                         ChunkPlan& plan, int streams_per_connection, StopSignal& stop, StallWatch& watch,
+                         TransferCounters& counters);
 
 }  // namespace weightstream
 

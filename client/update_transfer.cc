@@ -6,6 +6,8 @@
 #include "absl/strings/str_cat.h"
 #include "client/begin_reply.h"
 #include "client/failure_rules.h"
+#include "client/monotonic_clock.h"
+#include "client/pace.h"
 
 namespace weightstream {
 namespace {
@@ -37,8 +39,9 @@ UpdateTransfer::UpdateTransfer(const PushContext& context, const std::string& ad
 absl::StatusOr<UpdateTransfer::End> UpdateTransfer::Run(bool commit_sent) {
   absl::Status failure;
   for (;;) {
-    const DataChannels channels = OpenDataChannels(context_, address_);
+    const absl::Duration began = MonotonicNow();
     const absl::StatusOr<v1::BeginUpdateResponse> reply = Begin();
+    const absl::Duration begin_took = MonotonicNow() - began;
     if (absl::IsAlreadyExists(reply.status()) && commit_sent) return End::kVersionExists;
     if (!reply.ok()) return WithPreceding(reply.status(), failure);
     absl::StatusOr<std::vector<MissingTensor>> missing = CheckBeginReply(*reply, context_.index);
@@ -51,7 +54,7 @@ absl::StatusOr<UpdateTransfer::End> UpdateTransfer::Run(bool commit_sent) {
       if (!wait.ok()) return wait;
     }
 
-    const RoundResult round = RunRound(*reply, channels, *std::move(missing));
+    const RoundResult round = RunRound(*reply, begin_took, *std::move(missing));
     if (round.complete) {
       budget_.Progressed();
       least_missing_ = 0;
@@ -104,12 +107,17 @@ absl::Status UpdateTransfer::WaitAfter(const absl::Status& failure, bool fruitle
   return control_.stop().WaitFor(wait) ? control_.stop().cause() : absl::OkStatus();
 }
 
-RoundResult UpdateTransfer::RunRound(const v1::BeginUpdateResponse& reply, const DataChannels& channels,
+RoundResult UpdateTransfer::RunRound(const v1::BeginUpdateResponse& reply, absl::Duration begin_took,
                                      std::vector<MissingTensor> missing) {
   on_phase_(true);
-  const uint64_t chunk_bytes = std::min(context_.chunk_bytes, reply.bucket_limit_bytes());
-  ChunkPlan plan(context_.source.tensors(), std::move(missing), chunk_bytes, reply.takes_packed_chunks());
-  return RunPushRound(context_, channels, reply.update_id(), plan, control_.stop(), watch_, counters_);
+  // To begin takes no less than a round trip, and more only with many tensors.
+  const absl::Duration round_trip =
+      begin_took < kNearRoundTrip ? begin_took : control_.RoundTrip(request_->model(), kNearRoundTrip);
+  const Pace pace = ChoosePace(round_trip, std::min(context_.bucket_limit_bytes, reply.bucket_limit_bytes()),
+                               context_.options.bucket_limit_bytes != 0);
+  ChunkPlan plan(context_.source.tensors(), std::move(missing), pace.chunk_bytes, reply.takes_packed_chunks());
+  return RunPushRound(context_, OpenDataChannels(context_, address_), reply.update_id(), plan,
+                      pace.streams_per_connection, control_.stop(), watch_, counters_);
 }
 
 }  // namespace weightstream

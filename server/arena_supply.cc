@@ -22,7 +22,9 @@ ArenaSupply::ArenaSupply(ModelStore& store, Device& device, Options options)
   if (options_.work_ahead) thread_ = std::thread([this] { Work(); });
 }
 
-ArenaSupply::~ArenaSupply() {
+ArenaSupply::~ArenaSupply() { Stop(); }
+
+void ArenaSupply::Stop() {
   {
     absl::MutexLock lock(&mutex_);
     stopping_ = true;
@@ -112,9 +114,14 @@ absl::Status ArenaSupply::CheckRoom(uint64_t file_bytes, absl::string_view subje
 // ---- Giving back ----------------------------------------------------------------------------------------------------
 
 void ArenaSupply::InBackground(std::function<void()> job) {
-  if (!options_.work_ahead) return job();
-  absl::MutexLock lock(&mutex_);
-  jobs_.push_back(std::move(job));
+  {
+    absl::MutexLock lock(&mutex_);
+    if (options_.work_ahead && !stopping_) {
+      jobs_.push_back(std::move(job));
+      return;
+    }
+  }
+  job();
 }
 
 bool ArenaSupply::AwaitJobs() {
@@ -130,6 +137,7 @@ bool ArenaSupply::AwaitJobs() {
 void ArenaSupply::MakeSpare(const std::string& model, const SafetensorsLayout& layout, const Target& last) {
   if (!options_.work_ahead || !last.slow_to_prepare() || layout.data_bytes == 0) return;
   absl::MutexLock lock(&mutex_);
+  if (stopping_) return;
   for (const Spare& spare : spares_) {
     // Made for the version before this one, which did not take it: it serves the next.
     if (spare.model == model && spare.data_start == layout.data_start && spare.data_bytes == layout.data_bytes) return;

@@ -40,7 +40,7 @@ class ArenaSupply {
 
   // `store` and `device` outlive this.
   ArenaSupply(ModelStore& store, Device& device, Options options);
-  // Removes the spares.
+  // As Stop.
   ~ArenaSupply();
   ArenaSupply(const ArenaSupply&) = delete;
   ArenaSupply& operator=(const ArenaSupply&) = delete;
@@ -60,6 +60,10 @@ class ArenaSupply {
   // Runs `job` on the supply's thread, before anything that it does ahead, and in the order of the calls: for what
   // frees memory, and takes long. Before the supply ends, every job has run. Without a thread, at once.
   void InBackground(std::function<void()> job) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Runs the jobs that are left, ends the thread and removes the spares; from then on nothing is done ahead.
+  // Idempotent; from one thread at a time.
+  void Stop() ABSL_LOCKS_EXCLUDED(mutex_);
 
   // How much of the model's spare is ready, in bytes of data; 0 without one.
   uint64_t SpareBytes(const std::string& model) const ABSL_LOCKS_EXCLUDED(mutex_);

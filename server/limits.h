@@ -57,8 +57,8 @@ struct Limits {
   // see this: gRPC answers pings for a program that hangs.
   absl::Duration silent_call = absl::Seconds(30);
 
-  // What a sender may have on its way in one stream before gRPC has found out what the line holds: enough to fill
-  // 1 Gbit/s over 60 ms, twice that with the two connections of a push.
+  // What a sender may have on its way in one stream, as far as the stream's own window goes: enough to fill 1 Gbit/s
+  // over 60 ms. The connection's window, of which that is a part, is smaller: see client/pace.h.
   uint64_t window_bytes = 8 << 20;
 
   // Messages being received, of all connections. Beyond this gRPC resets streams, so it is far above what the windows

@@ -53,6 +53,10 @@ class ModelRegistry {
   bool draining() const ABSL_LOCKS_EXCLUDED(mutex_);
   void AbortAll(absl::string_view reason) ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Frees what was to be freed and what was made ready for versions to come. Call last: the registry of a server that
+  // ends is not destroyed.
+  void StopArenas() { arenas_.Stop(); }
+
  private:
   absl::StatusOr<std::shared_ptr<Model>> FindOrAdd(const std::string& model) ABSL_LOCKS_EXCLUDED(mutex_);
   uint64_t PromisedBytes() const ABSL_LOCKS_EXCLUDED(mutex_);

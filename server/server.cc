@@ -142,10 +142,10 @@ void GrpcServer::ConfigureConnections(grpc::ServerBuilder& builder) const {
   quota.SetMaxThreads(limits.threads);
   quota.Resize(limits.receive_bytes);
   builder.SetResourceQuota(quota);
-  // The probe of the bandwidth-delay product is on: without it a connection's window opens for the message that is
-  // being received and no further, so that the sender stands still for a round trip after each. Over 50 ms that is a
-  // third of the rate. It costs some 15 MiB of memory for each busy connection.
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 1);
+  // Without the probe of the bandwidth-delay product: it takes what waits in our own queue for what the line holds, and
+  // grows the window, and with it the memory of each connection, to some 40 MiB on a busy machine. Senders far away use
+  // several streams instead (client/pace.h).
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, static_cast<int>(limits.window_bytes));
   // gRPC inflates a message before it looks at its size: a small one could take all memory. Weights hardly compress
   // anyway.
@@ -194,6 +194,7 @@ void GrpcServer::Shutdown(absl::Time deadline) {
   if (!drained) registry_->AbortAll("the server is shutting down");
   server_->Shutdown(ToChrono(std::max(deadline, absl::Now() + (drained ? absl::ZeroDuration() : kCutPatience))));
   server_->Wait();
+  registry_->StopArenas();
   LogInfo("stopped", {{"drained", drained ? "true" : "false"}});
 }
 

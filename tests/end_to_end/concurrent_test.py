@@ -25,7 +25,9 @@ class Concurrent(EndToEndTest):
         return write_filled(self.folder / f"fill-{fill}.safetensors", fill, WORDS)
 
     def start_push(self, path: Path, address: str, model: str, version: int) -> Command:
-        return self.start_command("push", path, f"--to={address}", f"--model={model}", f"--version={version}")
+        flags = (f"--to={address}", f"--model={model}", f"--version={version}")
+        # Small chunks: where few bytes may pass, some are whole all the same, over however many streams they come.
+        return self.start_command("push", path, *flags, "--bucket-mib=0.25")
 
     def assert_filled(self, server: Server, model: str, fill: int) -> None:
         self.assert_current(server, model, [filled_tensor(f"filled.{i}", n, fill) for i, n in enumerate(WORDS)])

@@ -24,8 +24,11 @@ class CrashPoints(EndToEndTest):
         The server that is returned runs: the one that survived, or another one in its place.
         """
         crash = ["env", f"LD_PRELOAD={binary('CRASH_POINT')}", f"WEIGHTSTREAM_CRASH_STEP={step}"]
-        # Version 1 of two is removed once the third is current: that is a step of the commit, too.
-        server = self.start_server("--keep-versions=2", data_dir=data_dir, listen=address, wrapper=crash)
+        # Version 1 of two is removed once the third is current: that is a step of the commit, too. Without spare arenas
+        # nothing is done in the background, so that the steps are the same each time.
+        server = self.start_server(
+            "--keep-versions=2", "--spare-arenas=false", data_dir=data_dir, listen=address, wrapper=crash
+        )
         source = write_filled(self.folder / "source.safetensors", version, WORDS)
         flags = (f"--to={server.address}", "--model=model", f"--version={version}")
         command = self.start_command("push", source, *flags)
@@ -62,8 +65,10 @@ class CrashPoints(EndToEndTest):
         self.assertEqual(result["versions"][-1], 3 + step)
         # It went through all steps of a whole commit, removal of an old version included, before it broke off.
         self.assertGreater(step, 5)
-        self.assertEqual(len(steps), step)
-        self.assertIn("rename", steps)
+        # A push after one that broke off before the removal has more to remove, and so more steps than the last one.
+        self.assertLessEqual(len(steps), step)
+        for name in ("rename", "unlinkat"):
+            self.assertIn(name, steps)
 
     def test_before_each_step_in_shared_memory(self) -> None:
         self.check(on_disk=False)

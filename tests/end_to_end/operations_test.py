@@ -46,6 +46,53 @@ class OperationsTest(EndToEndTest):
         return sorted(int(entry.name) for entry in (server.data_dir / "model").iterdir() if entry.name.isdigit())
 
 
+class SpareArenas(OperationsTest):
+    """On shared memory, which the data directory of these tests lies on unless they say otherwise."""
+
+    def spares(self, server: Server) -> list[Path]:
+        return sorted((server.data_dir / "model").glob(".spare-*/model.safetensors"))
+
+    def push_same_shape(self, server: Server, version: int, tensor: Tensor) -> None:
+        source = write_safetensors(self.folder / f"same-{version}.safetensors", [tensor])
+        self.push(source, server.address, "model", f"--version={version}")
+
+    def wait_until_prepared(self, server: Server, least_bytes: int) -> None:
+        wait_until(lambda: self.model_state(server)["prepared_bytes"] >= least_bytes, "memory for the next version")
+
+    def test_the_next_version_lands_in_memory_made_ready_and_the_one_before_stays_as_it_was(self) -> None:
+        server = self.start_server()
+        rng = np.random.default_rng(1)
+        tensors = {version: random_tensor(rng, "w", "BF16", (3 * MIB, 2)) for version in (1, 2, 3)}
+        self.push_same_shape(server, 1, tensors[1])
+        for version in (2, 3):
+            self.wait_until_prepared(server, 12 * MIB)
+            (spare,) = self.spares(server)
+            inode = spare.stat().st_ino
+            with self.open_version(server.data_dir, "model") as before:
+                self.push_same_shape(server, version, tensors[version])
+                current = server.data_dir / "model" / str(version) / "model.safetensors"
+                self.assertEqual(current.stat().st_ino, inode)
+                self.assert_current(server, "model", [tensors[version]])
+                self.assert_holds(before, [tensors[version - 1]])
+
+    def test_a_killed_server_leaves_a_spare_that_the_next_one_removes(self) -> None:
+        server = self.start_server()
+        self.push_version(server, 1)
+        wait_until(lambda: bool(self.spares(server)), "a spare arena")
+        server.kill()
+        self.assertTrue(self.spares(server))
+        again = self.start_server(data_dir=server.data_dir)
+        self.assertEqual(self.spares(again), [])
+        self.assert_current(again, "model", self.tensors(1))
+
+    def test_turned_off_there_is_none(self) -> None:
+        server = self.start_server("--spare-arenas=false")
+        self.push_version(server, 1)
+        self.push_version(server, 2)
+        self.assertEqual(self.spares(server), [])
+        self.assertEqual(self.model_state(server)["prepared_bytes"], 0)
+
+
 class Commands(OperationsTest):
     def test_push_chooses_the_next_version_and_reports(self) -> None:
         server = self.start_server()

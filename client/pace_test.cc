@@ -1,0 +1,34 @@
+#include "client/pace.h"
+
+#include <gtest/gtest.h>
+
+namespace weightstream {
+namespace {
+
+constexpr uint64_t kMiB = 1 << 20;
+
+TEST(PaceTest, NearOneStreamAndChunksThatStayInTheCache) {
+  for (const absl::Duration near : {absl::ZeroDuration(), absl::Microseconds(200), absl::Milliseconds(4.9)}) {
+    const Pace pace = ChoosePace(near, 4 * kMiB, /*chunk_size_given=*/false);
+    EXPECT_EQ(pace.chunk_bytes, kMiB);
+    EXPECT_EQ(pace.streams_per_connection, 1);
+  }
+  EXPECT_EQ(ChoosePace(absl::ZeroDuration(), 1000, false).chunk_bytes, 1000u) << "the server's limit holds";
+  EXPECT_EQ(ChoosePace(absl::ZeroDuration(), 4 * kMiB, true).chunk_bytes, 4 * kMiB) << "what is given is used";
+}
+
+TEST(PaceTest, FarAsManyStreamsAsKeepTheConnectionFull) {
+  const auto streams = [](absl::Duration round_trip, uint64_t bucket) {
+    const Pace pace = ChoosePace(round_trip, bucket, false);
+    EXPECT_EQ(pace.chunk_bytes, bucket);
+    return pace.streams_per_connection;
+  };
+  EXPECT_EQ(streams(absl::Milliseconds(5), 4 * kMiB), 2);
+  EXPECT_EQ(streams(absl::Milliseconds(50), 4 * kMiB), 4);
+  EXPECT_EQ(streams(absl::Milliseconds(50), kMiB), 15);
+  EXPECT_EQ(streams(absl::Seconds(3), 4 * kMiB), 16);
+  EXPECT_EQ(streams(absl::Milliseconds(50), 1), 16);
+}
+
+}  // namespace
+}  // namespace weightstream
