@@ -27,8 +27,7 @@ Pace ChoosePace(absl::Duration round_trip, uint64_t bucket_limit_bytes, bool chu
   }
   const double on_the_way = absl::ToDoubleSeconds(round_trip) * kConnectionBytesPerSecond * kWindowsPerProduct;
   const double streams = std::ceil(on_the_way / static_cast<double>(bucket_limit_bytes));
-  return {bucket_limit_bytes,
-          static_cast<int>(std::clamp<double>(streams, kLeastFarStreams, kMostFarStreams))};
+  return {bucket_limit_bytes, static_cast<int>(std::clamp<double>(streams, kLeastFarStreams, kMostFarStreams))};
 }
 
 }  // namespace weightstream
