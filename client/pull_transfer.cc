@@ -60,7 +60,7 @@ absl::Status PullTransfer::Open() {
   version_ = manifest->version();
   const absl::StatusOr<std::vector<TensorSpec>> specs = FromProto(manifest->tensors());
   if (!specs.ok()) return Annotate(absl::InternalError(specs.status().message()), "the server's manifest");
-  absl::StatusOr<SafetensorsLayout> layout = LayOutSafetensors(*std::move(specs), FromProto(manifest->metadata()));
+  absl::StatusOr<SafetensorsLayout> layout = LayOutSafetensors(*specs, FromProto(manifest->metadata()));
   if (!layout.ok()) return Annotate(absl::InternalError(layout.status().message()), "the server's manifest");
 
   for (const PlacedTensor& tensor : layout->tensors) {
