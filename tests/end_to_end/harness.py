@@ -15,7 +15,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tests.end_to_end.checkpoints import Tensor
-from tests.end_to_end.processes import COMMAND_SECONDS, Command, Outcome, Server, children, sockets_at
+from tests.end_to_end.processes import (
+    COMMAND_SECONDS,
+    Command,
+    Outcome,
+    Server,
+    children,
+    socket_inodes,
+    sockets_at,
+)
 from tests.end_to_end.proxy import Proxy
 from tests.end_to_end.safetensors_file import SafetensorsFile
 from tests.end_to_end.waiting import wait_until
@@ -166,8 +174,10 @@ class EndToEndTest(unittest.TestCase):
     @staticmethod
     def _free(port: int) -> bool:
         # Connections are left out: those of a server that ended are the kernel's, and a test beside this one may have
-        # been given the same number for a connection of its own.
-        return not any(line.split()[3] == _LISTEN for line in sockets_at(port))
+        # been given the same number for a connection of its own; or for a server, whose process, in a sandbox of its
+        # own, we do not see.
+        listening = {line.split()[9] for line in sockets_at(port) if line.split()[3] == _LISTEN}
+        return not listening & socket_inodes()
 
     def _check_nothing_is_left(self) -> None:
         for command in self._commands:

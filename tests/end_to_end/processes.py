@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -51,6 +52,17 @@ def sockets_at(port: int, states_left_out: Sequence[str] = (_TIME_WAIT,)) -> lis
             fields = line.split()
             if int(fields[1].rpartition(":")[2], 16) == port and fields[3] not in states_left_out:
                 found.append(line)
+    return found
+
+
+def socket_inodes() -> set[str]:
+    """The sockets that the processes which this one can see have open."""
+    found = set()
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            target = os.readlink(descriptor)
+            if target.startswith("socket:["):
+                found.add(target.removeprefix("socket:[").removesuffix("]"))
     return found
 
 
