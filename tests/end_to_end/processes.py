@@ -60,7 +60,7 @@ def socket_inodes() -> set[str]:
     found = set()
     for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
         with contextlib.suppress(OSError):
-            target = os.readlink(descriptor)
+            target = str(descriptor.readlink())
             if target.startswith("socket:["):
                 found.add(target.removeprefix("socket:[").removesuffix("]"))
     return found

@@ -10,9 +10,9 @@ extern "C" const char* __tsan_default_options() {
 // The server's process ends without destroying gRPC's server, for the reason given in server/main.cc: gRPC's threads,
 // finished, are then joined by nobody. Threads of ours that nobody joins are still reported.
 //
-// gRPC's own health service is written with callbacks; what its Watch writes as it finishes, and reads on another thread,
-// is gRPC's affair, and reported only because the template's code happens to be taken from our binary. We use no such
-// reactor.
+// gRPC's own health service is written with callbacks; what its Watch writes as it finishes, and reads on another
+// thread, is gRPC's affair, and reported only because the template's code happens to be taken from our binary. We use
+// no such reactor.
 extern "C" const char* __tsan_default_suppressions() {
   return "thread:grpc_core::Thread::Thread\n"
          "race:grpc::ServerWriteReactor<grpc::ByteBuffer>::Finish\n";
