@@ -31,10 +31,11 @@ class IndexHandler : public JsonHandler {
   }
 
   absl::Status OnStartObject() override {
-    if (depth_ == 1 && top_key_ == kWeightMap)
+    if (depth_ == 1 && top_key_ == kWeightMap) {
       in_weight_map_ = true;
-    else if (in_weight_map_)
+    } else if (in_weight_map_) {
       return OnOther("an object");
+    }
     return Enter();
   }
   absl::Status OnKey(std::string key) override;
