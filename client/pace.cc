@@ -12,7 +12,7 @@ namespace {
 constexpr double kConnectionBytesPerSecond = 125e6;
 
 // A message that is being received has on average half of its window left, and the streams do not take turns evenly:
-// measured over 50 ms with 0.1 % loss, twice the product got 0.7 of raw TCP's rate, two and a half times 0.9.
+// measured over 50 ms with 0.1 % loss, the product alone got 0.7 of raw TCP's rate, two and a half times as much 0.9.
 constexpr double kWindowsPerProduct = 2.5;
 
 // Each takes a thread at both ends.

@@ -64,15 +64,7 @@ class StreamVerdicts {
 
 }  // namespace
 
-DataChannels OpenDataChannels(const PushContext& context, const std::string& address) {
-  DataChannels channels;
-  for (int i = 0; i < context.connections; ++i) {
-    channels.push_back(NewChannel(address, context.options.limits, i));
-  }
-  return channels;
-}
-
-RoundResult RunPushRound(const PushContext& context, const DataChannels& channels, const std::string& update_id,
+RoundResult RunPushRound(const PushContext& context, const std::string& address, const std::string& update_id,
                          ChunkPlan& plan, int streams_per_connection, StopSignal& stop, StallWatch& watch,
                          TransferCounters& counters) {
   StopSignal round_stop;
@@ -81,6 +73,12 @@ RoundResult RunPushRound(const PushContext& context, const DataChannels& channel
   StreamVerdicts verdicts(round_stop);
   const PushStreamTask task{context, update_id, plan, round_stop, watch, counters};
 
+  // Each connects with its first call: one that was started ahead, without a call whose thread polls it, was seen to
+  // take more than a second.
+  std::vector<std::shared_ptr<grpc::Channel>> channels;
+  for (int i = 0; i < context.connections; ++i) {
+    channels.push_back(NewChannel(address, context.options.limits, i));
+  }
   const uint64_t most = channels.size() * static_cast<uint64_t>(streams_per_connection);
   const size_t streams = std::clamp<uint64_t>(plan.total_chunks(), 1, most);
   const auto run = [&](size_t index) { verdicts.Add(RunPushStream(*channels[index % channels.size()], task)); };

@@ -2,9 +2,6 @@
 #ifndef WEIGHTSTREAM_CLIENT_PUSH_ROUND_H_
 #define WEIGHTSTREAM_CLIENT_PUSH_ROUND_H_
 
-#include <grpcpp/channel.h>
-
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -28,17 +25,11 @@ struct RoundResult {
   absl::Status cause;
 };
 
-using DataChannels = std::vector<std::shared_ptr<grpc::Channel>>;
-
-// The connections of one round, at least one. Each connects with its first call: started ahead, without a call whose
-// thread polls it, a connection was seen to take more than a second. New ones for each round, so that a retry does not
-// inherit a path that has failed.
-DataChannels OpenDataChannels(const PushContext& context, const std::string& address);
-
 // Sends what the plan has left, with this many streams on each connection. Blocks until every stream has ended. A
 // stream that fails in a way that can be repeated ends alone, and the others take what it would have sent; one that
-// fails for good, a stall or a stop ends them all. Requires at least one channel.
-RoundResult RunPushRound(const PushContext& context, const DataChannels& channels, const std::string& update_id,
+// fails for good, a stall or a stop ends them all. The connections are new, and closed at the end, so that a retry does
+// not inherit a path that has failed.
+RoundResult RunPushRound(const PushContext& context, const std::string& address, const std::string& update_id,
                          ChunkPlan& plan, int streams_per_connection, StopSignal& stop, StallWatch& watch,
                          TransferCounters& counters);
 

@@ -34,7 +34,7 @@ class PushRoundTest : public testing::Test {
     EXPECT_TRUE(stub->BeginUpdate(&call, MakeBeginRequest(*source_, "m", 1, options_.bucket_limit_bytes), &begun).ok());
     ChunkPlan plan(source_->tensors(), CheckBeginReply(begun, context_.index).value(), begun.bucket_limit_bytes(),
                    begun.takes_packed_chunks());
-    return RunPushRound(context_, OpenDataChannels(context_, server.address()), begun.update_id(), plan,
+    return RunPushRound(context_, server.address(), begun.update_id(), plan,
                         /*streams_per_connection=*/1, stop_, watch_, counters_);
   }
 

@@ -14,6 +14,12 @@
 namespace weightstream {
 namespace {
 
+uint64_t DataBytes(const PushContext& context, const PlannedChunk& chunk) {
+  uint64_t bytes = chunk.range.size();
+  for (const uint32_t tensor : chunk.followed_by) bytes += context.index.bytes(tensor);
+  return bytes;
+}
+
 // Makes the messages of one stream. What does not change from chunk to chunk of one tensor is filled in only when the
 // tensor changes.
 class ChunkWriter {
@@ -48,13 +54,11 @@ class ChunkWriter {
 
   // Copied: gRPC's cost of a slice is that of copying some kilobytes.
   grpc::ByteBuffer Packed(const PlannedChunk& chunk) {
-    uint64_t bytes = chunk.range.size();
     header_.followed_by.resize(chunk.followed_by.size());
     for (size_t i = 0; i < chunk.followed_by.size(); ++i) {
       header_.followed_by[i] = context_.source.tensors()[chunk.followed_by[i]].name;
-      bytes += context_.index.bytes(chunk.followed_by[i]);
     }
-    const grpc::Slice slice(bytes);
+    const grpc::Slice slice(DataBytes(context_, chunk));
     // gRPC has no mutable access, but nobody else holds the slice yet.
     char* out = reinterpret_cast<char*>(const_cast<uint8_t*>(slice.begin()));
     uint32_t crc = 0;
@@ -73,12 +77,6 @@ class ChunkWriter {
   uint32_t tensor_ = 0;
   bool first_ = true;
 };
-
-uint64_t DataBytes(const PushContext& context, const PlannedChunk& chunk) {
-  uint64_t bytes = chunk.range.size();
-  for (const uint32_t tensor : chunk.followed_by) bytes += context.index.bytes(tensor);
-  return bytes;
-}
 
 // False once the stream takes no more.
 bool SendChunk(grpc::ClientWriter<grpc::ByteBuffer>& stream, const PlannedChunk& chunk, ChunkWriter& writer,

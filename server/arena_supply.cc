@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "server/log.h"
 
@@ -67,7 +66,7 @@ absl::Status ArenaSupply::TakeSpare(const std::string& model, const std::string&
     spare = std::move(*found);
     spares_.erase(found);
   }
-  if (spare.target == nullptr || spare.data_start != layout.data_start || spare.data_bytes != layout.data_bytes) {
+  if (spare.target == nullptr || !spare.Fits(layout)) {
     Discard(spare);
     return absl::OkStatus();
   }
@@ -140,7 +139,7 @@ void ArenaSupply::MakeSpare(const std::string& model, const SafetensorsLayout& l
   if (stopping_) return;
   for (const Spare& spare : spares_) {
     // Made for the version before this one, which did not take it: it serves the next.
-    if (spare.model == model && spare.data_start == layout.data_start && spare.data_bytes == layout.data_bytes) return;
+    if (spare.model == model && spare.Fits(layout)) return;
   }
   spares_.push_back({model, absl::StrCat(next_id_++), layout.data_start, layout.data_bytes});
 }

@@ -80,6 +80,9 @@ class ArenaSupply {
     uint64_t next = 0;
 
     uint64_t file_bytes() const { return data_start + data_bytes; }
+    bool Fits(const SafetensorsLayout& layout) const {
+      return data_start == layout.data_start && data_bytes == layout.data_bytes;
+    }
     bool done() const { return target != nullptr && next == data_bytes; }
   };
   // The arena of an update; it is not kept alive for this.
