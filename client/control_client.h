@@ -36,7 +36,7 @@ class ControlClient {
   // Goes on though the signal has stopped: it is what is done then.
   absl::Status AbortUpdate(const v1::AbortUpdateRequest& request, absl::Duration limit);
 
-  // How long the server takes to answer when it has nothing to do: the lesser of two calls, or the first that takes
+  // How long the server takes to answer when it has nothing to do: the least of several calls, or the first that takes
   // less than `short_enough`. Zero if it does not answer.
   absl::Duration RoundTrip(const std::string& model, absl::Duration short_enough);
 

@@ -59,25 +59,27 @@ TEST(PushTest, SmallTensorsArePackedOnlyForAServerThatTakesIt) {
   }
 }
 
-TEST(PushTest, EachStreamHasAConnectionOfItsOwn) {
+TEST(PushTest, EveryConnectionIsUsed) {
   const TestModel model(kModelBytes);
   absl::Mutex mutex;
   std::set<std::string> seen;
-  // So that no stream finds that the others have sent everything.
+  // Lest the first connections take everything before the last is there.
   FakeServer::Hooks hooks;
   hooks.on_chunk = [&](const grpc::ServerContext& context, v1::WeightChunk&, int) {
     absl::MutexLock lock(&mutex);
     seen.insert(context.peer());
     const auto all_here = [&seen] { return seen.size() >= 3; };
-    mutex.AwaitWithTimeout(absl::Condition(&all_here), absl::Seconds(1));
-    return absl::OkStatus();
+    if (mutex.AwaitWithTimeout(absl::Condition(&all_here), absl::Seconds(20))) return absl::OkStatus();
+    return absl::FailedPreconditionError("a connection has not come");
   };
   FakeServer server(hooks);
   PushOptions options = TestOptions();
   options.connections = 3;
-  ASSERT_TRUE(Push(*model.Source(), {server.address()}, options)->status.ok());
+  options.limits.stall = absl::Seconds(30);
+  const auto result = Push(*model.Source(), {server.address()}, options);
+  ASSERT_TRUE(result->status.ok()) << result->status;
+  // A busy machine may look far away, and each connection then has several streams.
   const std::vector<std::string> peers = server.stream_peers();
-  EXPECT_EQ(peers.size(), 3u);
   EXPECT_EQ(std::set<std::string>(peers.begin(), peers.end()).size(), 3u);
 }
 
