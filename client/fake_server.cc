@@ -45,7 +45,8 @@ FakeServer::FakeServer(Hooks hooks, uint64_t bucket_limit_bytes)
   builder.SetMaxReceiveMessageSize(static_cast<int>(bucket_limit_bytes_) + (64 << 10));
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 50);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-  // As the server does. The probe would open windows that swallow a whole test model while a hook holds its first chunk.
+  // As the server does. The probe would open windows that swallow a whole test model while a hook holds its first
+  // chunk.
   builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   builder.RegisterService(service_.get());
   server_ = builder.BuildAndStart();
