@@ -29,30 +29,24 @@ absl::StatusOr<MissingTensor> CheckTensor(const v1::TensorRanges& ranges, const 
   return MissingTensor{*tensor, *std::move(missing), /*place=*/0};
 }
 
-}  // namespace
-
-v1::BeginUpdateRequest MakeBeginRequest(const WeightSource& source, const std::string& model, uint64_t version,
-                                        uint64_t bucket_limit_bytes) {
-  v1::BeginUpdateRequest request;
-  request.set_model(model);
-  request.set_version(version);
-  for (const TensorSpec& spec : source.tensors()) *request.add_tensors() = ToProto(spec);
-  request.set_bucket_limit_bytes(bucket_limit_bytes);
-  ToProto(source.metadata(), request.mutable_metadata());
-  request.set_source_id(source.source_id());
-  return request;
+std::vector<MissingTensor> Everything(const ManifestIndex& index) {
+  const std::vector<uint32_t>& order = index.layout_order();
+  std::vector<uint32_t> places(order.size());
+  for (uint32_t place = 0; place < order.size(); ++place) places[order[place]] = place;
+  std::vector<MissingTensor> missing;
+  missing.reserve(places.size());
+  for (uint32_t tensor = 0; tensor < places.size(); ++tensor) {
+    if (index.bytes(tensor) > 0) missing.push_back({tensor, {{0, index.bytes(tensor)}}, places[tensor]});
+  }
+  return missing;
 }
 
-absl::StatusOr<std::vector<MissingTensor>> CheckBeginReply(const v1::BeginUpdateResponse& reply,
-                                                           const ManifestIndex& index) {
-  if (reply.update_id().empty()) return BadReply("the update id is empty");
+absl::StatusOr<std::vector<MissingTensor>> Listed(const v1::BeginUpdateResponse& reply, const ManifestIndex& index) {
   std::vector<MissingTensor> missing;
   missing.reserve(reply.missing_size());
-  uint64_t bytes = 0;
   for (const v1::TensorRanges& ranges : reply.missing()) {
     absl::StatusOr<MissingTensor> tensor = CheckTensor(ranges, index);
     if (!tensor.ok()) return tensor.status();
-    for (const ByteRange& range : tensor->ranges) bytes += range.size();
     tensor->place = static_cast<uint32_t>(missing.size());
     missing.push_back(*std::move(tensor));
   }
@@ -63,6 +57,39 @@ absl::StatusOr<std::vector<MissingTensor>> CheckBeginReply(const v1::BeginUpdate
                          [](const MissingTensor& a, const MissingTensor& b) { return a.tensor == b.tensor; });
   if (repeated != missing.end()) {
     return BadReply(absl::StrCat("tensor \"", Printable(index.tensors()[repeated->tensor].name), "\" is listed twice"));
+  }
+  return missing;
+}
+
+}  // namespace
+
+v1::BeginUpdateRequest MakeBeginRequest(const WeightSource& source, const ManifestIndex& index,
+                                        const std::string& model, uint64_t version, uint64_t bucket_limit_bytes) {
+  v1::BeginUpdateRequest request;
+  request.set_model(model);
+  request.set_version(version);
+  // In the order of the layout, so that the server need not sort them once more.
+  request.mutable_tensors()->Reserve(static_cast<int>(source.tensors().size()));
+  for (const uint32_t tensor : index.layout_order()) *request.add_tensors() = ToProto(source.tensors()[tensor]);
+  request.set_takes_everything_missing(true);
+  request.set_bucket_limit_bytes(bucket_limit_bytes);
+  ToProto(source.metadata(), request.mutable_metadata());
+  request.set_source_id(source.source_id());
+  return request;
+}
+
+absl::StatusOr<std::vector<MissingTensor>> CheckBeginReply(const v1::BeginUpdateResponse& reply,
+                                                           const ManifestIndex& index) {
+  if (reply.update_id().empty()) return BadReply("the update id is empty");
+  if (reply.everything_missing() && reply.missing_size() > 0) {
+    return BadReply("everything is missing, and yet it lists what is");
+  }
+  absl::StatusOr<std::vector<MissingTensor>> missing =
+      reply.everything_missing() ? Everything(index) : Listed(reply, index);
+  if (!missing.ok()) return missing.status();
+  uint64_t bytes = 0;
+  for (const MissingTensor& tensor : *missing) {
+    for (const ByteRange& range : tensor.ranges) bytes += range.size();
   }
   if (bytes != reply.missing_bytes()) {
     return BadReply(absl::StrCat("the missing ranges add up to ", bytes, " bytes, not to ", reply.missing_bytes()));

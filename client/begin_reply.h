@@ -13,9 +13,9 @@
 
 namespace weightstream {
 
-// The request that begins, or resumes, `source` as a version of `model`.
-v1::BeginUpdateRequest MakeBeginRequest(const WeightSource& source, const std::string& model, uint64_t version,
-                                        uint64_t bucket_limit_bytes);
+// The request that begins, or resumes, `source` as a version of `model`. `index` is of the source's tensors.
+v1::BeginUpdateRequest MakeBeginRequest(const WeightSource& source, const ManifestIndex& index,
+                                        const std::string& model, uint64_t version, uint64_t bucket_limit_bytes);
 
 // What the server misses, by ascending tensor. INTERNAL, naming the tensor, where the reply contradicts the manifest: a
 // planner that trusted it would read outside the source.

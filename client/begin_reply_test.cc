@@ -44,6 +44,48 @@ TEST_F(CheckBeginReplyTest, OrdersWhatIsMissingAsTheSourceDoes) {
   EXPECT_EQ((*missing)[1].ranges, (std::vector<ByteRange>{{5, 20}}));
 }
 
+TEST_F(CheckBeginReplyTest, EverythingMissingIsEveryTensorThatHoldsBytesInTheOrderOfTheLayout) {
+  const std::vector<TensorSpec> specs = {
+      {"z", DType::kU8, {3}}, {"empty", DType::kF32, {0}}, {"b", DType::kF32, {5}}, {"a", DType::kU8, {7}}};
+  const ManifestIndex index(specs);
+  reply_.set_everything_missing(true);
+  reply_.set_missing_bytes(30);
+  const auto missing = CheckBeginReply(reply_, index);
+  ASSERT_TRUE(missing.ok()) << missing.status();
+  ASSERT_EQ(missing->size(), 3u);
+  const auto expect = [&](size_t i, uint32_t tensor, uint64_t bytes) {
+    EXPECT_EQ((*missing)[i].tensor, tensor);
+    EXPECT_EQ((*missing)[i].ranges, (std::vector<ByteRange>{{0, bytes}}));
+  };
+  expect(0, 0, 3);
+  expect(1, 2, 20);
+  expect(2, 3, 7);
+  EXPECT_LT((*missing)[1].place, (*missing)[2].place) << "4 bytes an element, before 1";
+  EXPECT_LT((*missing)[2].place, (*missing)[0].place) << "by name";
+}
+
+TEST_F(CheckBeginReplyTest, RefusesEverythingMissingThatContradictsItself) {
+  reply_.set_everything_missing(true);
+  reply_.set_missing_bytes(29);
+  ExpectRefused("add up to 30 bytes, not to 29");
+  reply_.set_missing_bytes(30);
+  Miss("a", 0, 10);
+  ExpectRefused("everything is missing, and yet it lists");
+}
+
+TEST(MakeBeginRequestTest, TensorsComeInTheOrderOfTheLayout) {
+  const auto source = NewMemorySource(
+      {{{"b", DType::kU8, {1}}, "x"}, {{"a", DType::kU8, {1}}, "y"}, {{"z", DType::kF32, {1}}, "1234"}});
+  ASSERT_TRUE(source.ok());
+  const ManifestIndex index((*source)->tensors());
+  const v1::BeginUpdateRequest request = MakeBeginRequest(**source, index, "m", 1, 0);
+  ASSERT_EQ(request.tensors_size(), 3);
+  EXPECT_EQ(request.tensors(0).name(), "z");
+  EXPECT_EQ(request.tensors(1).name(), "a");
+  EXPECT_EQ(request.tensors(2).name(), "b");
+  EXPECT_TRUE(request.takes_everything_missing());
+}
+
 TEST_F(CheckBeginReplyTest, RefusesATensorThatIsNotOurs) {
   Miss("c", 0, 1);
   ExpectRefused("\"c\"");

@@ -98,10 +98,12 @@ absl::Status FakeServer::Begin(const v1::BeginUpdateRequest& request, v1::BeginU
   response.set_bucket_limit_bytes(request.bucket_limit_bytes() == 0
                                       ? bucket_limit_bytes_
                                       : std::min(bucket_limit_bytes_, request.bucket_limit_bytes()));
-  for (const auto& [name, ranges] : update.missing) {
-    if (!ranges.empty()) *response.add_missing() = ToProto(name, ranges.ranges());
-  }
   response.set_missing_bytes(update.missing_bytes());
+  response.set_everything_missing(request.takes_everything_missing() &&
+                                  update.missing_bytes() == update.version.manifest.total_bytes());
+  for (const auto& [name, ranges] : update.missing) {
+    if (!ranges.empty() && !response.everything_missing()) *response.add_missing() = ToProto(name, ranges.ranges());
+  }
   response.set_total_bytes(update.version.manifest.total_bytes());
   return absl::OkStatus();
 }

@@ -37,7 +37,7 @@ ChunkPlan::ChunkPlan(absl::Span<const TensorSpec> tensors, std::vector<MissingTe
   const uint64_t small = pack ? std::min(kSmallTensorBytes, chunk_bytes_ / 2) : 0;
   for (const MissingTensor& tensor : missing) {
     const uint64_t bytes = TensorByteSize(tensors[tensor.tensor]).value();
-    if (bytes <= small && tensor.ranges == std::vector<ByteRange>{{0, bytes}}) {
+    if (bytes <= small && tensor.ranges.size() == 1 && tensor.ranges[0] == ByteRange{0, bytes}) {
       small_.push_back({tensor.place, tensor.tensor, bytes});
       continue;
     }

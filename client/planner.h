@@ -29,7 +29,7 @@ struct PlannedChunk {
 struct MissingTensor {
   uint32_t tensor = 0;
   std::vector<ByteRange> ranges;
-  // In the server's list, which is in the order of its layout.
+  // In the order of the server's layout, among what is missing.
   uint32_t place = 0;
 };
 

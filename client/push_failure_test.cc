@@ -273,7 +273,9 @@ TEST(PushFailureTest, AServerThatNeverAnswersBeginIsADeadline) {
 TEST(PushFailureTest, AReplyThatMakesNoSenseIsRefused) {
   FakeServer::Hooks hooks;
   hooks.on_begun = [](v1::BeginUpdateResponse& reply) {
-    reply.mutable_missing(0)->mutable_ranges(0)->set_end(uint64_t{1} << 40);
+    reply.set_everything_missing(false);
+    reply.add_missing()->set_name("scalar");
+    reply.mutable_missing(0)->add_ranges()->set_end(uint64_t{1} << 40);
   };
   FakeServer server(hooks);
   const TestModel model(1 << 20);

@@ -82,7 +82,7 @@ void PushJob::DecideVersion() {
 void PushJob::GiveVersion(uint64_t version) {
   version_ = version;
   const auto request = std::make_shared<const v1::BeginUpdateRequest>(
-      MakeBeginRequest(context_.source, context_.options.model, version, context_.bucket_limit_bytes));
+      MakeBeginRequest(context_.source, context_.index, context_.options.model, version, context_.bucket_limit_bytes));
   for (const std::unique_ptr<ServerSession>& session : sessions_) session->UseVersion(request);
 }
 

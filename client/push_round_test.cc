@@ -31,7 +31,9 @@ class PushRoundTest : public testing::Test {
         v1::WeightStream::NewStub(grpc::CreateChannel(server.address(), grpc::InsecureChannelCredentials()));
     grpc::ClientContext call;
     v1::BeginUpdateResponse begun;
-    EXPECT_TRUE(stub->BeginUpdate(&call, MakeBeginRequest(*source_, "m", 1, options_.bucket_limit_bytes), &begun).ok());
+    EXPECT_TRUE(stub->BeginUpdate(
+                        &call, MakeBeginRequest(*source_, context_.index, "m", 1, options_.bucket_limit_bytes), &begun)
+                    .ok());
     ChunkPlan plan(source_->tensors(), CheckBeginReply(begun, context_.index).value(), begun.bucket_limit_bytes(),
                    begun.takes_packed_chunks());
     return RunPushRound(context_, server.address(), begun.update_id(), plan,

@@ -39,6 +39,20 @@ TEST(PushTest, EveryByteArrivesAndTheVersionBecomesCurrent) {
   model.ExpectHeldBy(server);
 }
 
+TEST(PushTest, AnOlderServerListsWhatItMissesAndGetsAll) {
+  const TestModel model(kModelBytes);
+  FakeServer::Hooks hooks;
+  hooks.on_begin = [](const grpc::ServerContext&, v1::BeginUpdateRequest& request) {
+    request.set_takes_everything_missing(false);
+    return absl::OkStatus();
+  };
+  hooks.on_begun = [](v1::BeginUpdateResponse& reply) { EXPECT_GT(reply.missing_size(), 0); };
+  FakeServer server(hooks);
+  const auto result = Push(*model.Source(), {server.address()}, TestOptions());
+  ASSERT_TRUE(result->status.ok()) << result->status;
+  model.ExpectHeldBy(server);
+}
+
 TEST(PushTest, SmallTensorsArePackedOnlyForAServerThatTakesIt) {
   const TestModel model(kModelBytes);
   for (const bool takes : {false, true}) {

@@ -229,8 +229,8 @@ absl::StatusOr<VersionRecord> Model::Commit(const std::string& update_id) {
 
 absl::StatusOr<VersionRecord> Model::Publish(Update& update) {
   if (absl::Status synced = update.target().Sync(); !synced.ok()) return synced;
-  absl::StatusOr<VersionRecord> record =
-      context_.store->Publish(name_, update.identity().id, update.identity().version, update.layout());
+  absl::StatusOr<VersionRecord> record = context_.store->Publish(name_, update.identity().id, update.identity().version,
+                                                                 update.layout(), update.manifest_crc32c());
   if (!record.ok()) return record;
   absl::MutexLock lock(&mutex_);
   update.FinishCommit();

@@ -94,9 +94,10 @@ class ModelStore {
   absl::Status DiscardSpare(const std::string& model, const std::string& id);
 
   // Makes the incoming file, whose bytes the caller has synced, the current version. Either all of it happens or, on an
-  // error, nothing that a reader sees. DATA_LOSS if the file is not what this layout was written to be.
+  // error, nothing that a reader sees. DATA_LOSS if the file is not as long as `layout` says, or its header is not the
+  // one of this CRC32C.
   absl::StatusOr<VersionRecord> Publish(const std::string& model, const std::string& update_id, uint64_t version,
-                                        const SafetensorsLayout& layout);
+                                        const SafetensorsLayout& layout, uint32_t manifest_crc32c);
 
   // Makes a version that is there current; on an error the one before stays.
   absl::Status SetCurrent(const std::string& model, uint64_t version);
@@ -127,9 +128,9 @@ class ModelStore {
   static absl::StatusOr<std::string> CreateIn(const std::string& folder, absl::string_view bytes);
   static absl::StatusOr<OpenVersion> OpenFolder(const std::string& folder);
   static absl::StatusOr<VersionRecord> ReadRecord(const std::string& folder, uint64_t version);
-  // The same of an incoming file, which must be as `layout` was written.
+  // The same of an incoming file, which must be as it was written.
   static absl::StatusOr<VersionRecord> RecordIncoming(const std::string& folder, uint64_t version,
-                                                      const SafetensorsLayout& layout);
+                                                      const SafetensorsLayout& layout, uint32_t manifest_crc32c);
   static VersionRecord MakeRecord(const std::string& folder, uint64_t version, const SafetensorsLayout& layout,
                                   const MappedFile& file);
   // Makes `current` what it was before a change that failed half-way.

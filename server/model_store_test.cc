@@ -191,7 +191,7 @@ TEST_F(FailedPublishTest, AFolderInTheVersionsPlace) {
 TEST_F(FailedPublishTest, AnIncomingFileThatIsCut) {
   const absl::StatusOr<std::string> path = store_->CreateIncoming("m", "u2", VersionFile(2).substr(0, 4500));
   ASSERT_TRUE(path.ok());
-  EXPECT_FALSE(store_->Publish("m", "u2", 2, OneTensorLayout(1000)).ok());
+  EXPECT_FALSE(store_->Publish("m", "u2", 2, OneTensorLayout(1000), OneTensorCrc32c()).ok());
   EXPECT_EQ(Current(), VersionFile(1));
   EXPECT_THAT(NamesIn(Path("m")), ElementsAre(".incoming-u2", "1", "current"));
 }
@@ -200,13 +200,13 @@ TEST_F(FailedPublishTest, AnIncomingFileWhoseHeaderSomebodyChanged) {
   std::string file = VersionFile(2);
   file[20] ^= 1;
   ASSERT_TRUE(store_->CreateIncoming("m", "u2", file).ok());
-  ExpectError(store_->Publish("m", "u2", 2, OneTensorLayout(1000)).status(), absl::StatusCode::kDataLoss,
-              {Path("m/.incoming-u2"), "push the version again"});
+  ExpectError(store_->Publish("m", "u2", 2, OneTensorLayout(1000), OneTensorCrc32c()).status(),
+              absl::StatusCode::kDataLoss, {Path("m/.incoming-u2"), "push the version again"});
   EXPECT_EQ(Current(), VersionFile(1));
 }
 
 TEST_F(FailedPublishTest, NothingIncoming) {
-  EXPECT_FALSE(store_->Publish("m", "never", 2, OneTensorLayout(1000)).ok());
+  EXPECT_FALSE(store_->Publish("m", "never", 2, OneTensorLayout(1000), OneTensorCrc32c()).ok());
   EXPECT_EQ(Current(), VersionFile(1));
   EXPECT_THAT(NamesIn(Path("m")), ElementsAre("1", "current"));
 }

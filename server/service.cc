@@ -23,6 +23,21 @@ constexpr size_t kMaxReasonBytes = 1024;
 constexpr absl::Duration kDefaultWatchInterval = absl::Milliseconds(500);
 constexpr absl::Duration kLeastWatchInterval = absl::Milliseconds(50);
 
+void SetMissing(const Update& update, bool takes_everything_missing, v1::BeginUpdateResponse* response) {
+  // What lands meanwhile may be sent twice: it is then dropped.
+  if (takes_everything_missing && update.ranges().landed_bytes() == 0) {
+    response->set_everything_missing(true);
+    response->set_missing_bytes(update.ranges().total_bytes());
+    return;
+  }
+  uint64_t missing_bytes = 0;
+  for (const RangeTracker::TensorMissing& missing : update.ranges().Missing()) {
+    *response->add_missing() = ToProto(update.layout().tensors[missing.tensor].spec.name, missing.ranges);
+    for (const ByteRange& range : missing.ranges) missing_bytes += range.size();
+  }
+  response->set_missing_bytes(missing_bytes);
+}
+
 }  // namespace
 
 WeightStreamService::WeightStreamService(CallEnvironment environment)
@@ -110,19 +125,15 @@ absl::Status WeightStreamService::BeginUpdate(grpc::ServerContext* context, cons
   const uint64_t bucket = update.bucket_limit_bytes();
   response->set_bucket_limit_bytes(request.bucket_limit_bytes() == 0 ? bucket
                                                                      : std::min(bucket, request.bucket_limit_bytes()));
-  uint64_t missing_bytes = 0;
-  for (const RangeTracker::TensorMissing& missing : update.ranges().Missing()) {
-    *response->add_missing() = ToProto(update.layout().tensors[missing.tensor].spec.name, missing.ranges);
-    for (const ByteRange& range : missing.ranges) missing_bytes += range.size();
-  }
-  response->set_missing_bytes(missing_bytes);
-  LogInfo(begun->resumed ? "update_resumed" : "update_begun", {{"peer", context->peer()},
-                                                               {"model", request.model()},
-                                                               {"version", absl::StrCat(request.version())},
-                                                               {"update", update.identity().id},
-                                                               {"tensors", absl::StrCat(request.tensors_size())},
-                                                               {"total_bytes", absl::StrCat(response->total_bytes())},
-                                                               {"missing_bytes", absl::StrCat(missing_bytes)}});
+  SetMissing(update, request.takes_everything_missing(), response);
+  LogInfo(begun->resumed ? "update_resumed" : "update_begun",
+          {{"peer", context->peer()},
+           {"model", request.model()},
+           {"version", absl::StrCat(request.version())},
+           {"update", update.identity().id},
+           {"tensors", absl::StrCat(request.tensors_size())},
+           {"total_bytes", absl::StrCat(response->total_bytes())},
+           {"missing_bytes", absl::StrCat(response->missing_bytes())}});
   return absl::OkStatus();
 }
 

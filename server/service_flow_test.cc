@@ -76,6 +76,26 @@ TEST_P(ServiceFlowTest, APushedVersionIsCurrentBitForBit) {
   EXPECT_EQ(layout->metadata.at("format"), "pt");
 }
 
+TEST_P(ServiceFlowTest, EverythingMissingIsSaidInOneWordToWhoTakesIt) {
+  const std::vector<TestTensor> tensors = {MakeTensor("t", DType::kU8, {3000}, 5), MakeTensor("s", DType::kF32, {}, 6)};
+  auto request = BeginRequest("m", 1, tensors);
+  request.set_takes_everything_missing(true);
+  const auto begun = client_->Begin(request);
+  ASSERT_TRUE(begun.ok()) << begun.status();
+  EXPECT_TRUE(begun->everything_missing());
+  EXPECT_EQ(begun->missing_size(), 0);
+  EXPECT_EQ(begun->missing_bytes(), 3004u);
+  EXPECT_TRUE(client_->Begin(request)->everything_missing()) << "a resume of nothing";
+  EXPECT_EQ(client_->Begin(BeginRequest("m", 1, tensors))->missing_size(), 2) << "who does not take it gets the list";
+
+  ASSERT_TRUE(client_->Push({ChunkOf(tensors[0], 1000, 500, begun->update_id())}).ok());
+  const auto resumed = client_->Begin(request);
+  ASSERT_TRUE(resumed.ok()) << resumed.status();
+  EXPECT_FALSE(resumed->everything_missing());
+  EXPECT_EQ(resumed->missing_size(), 2);
+  EXPECT_EQ(resumed->missing_bytes(), 2504u);
+}
+
 TEST_P(ServiceFlowTest, ResumeSendsOnlyMissingRanges) {
   const std::vector<TestTensor> tensors = {MakeTensor("t", DType::kU8, {3000}, 5), MakeTensor("s", DType::kF32, {}, 6)};
   const auto begun = client_->Begin(BeginRequest("m", 1, tensors));

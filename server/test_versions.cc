@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
+#include "kernels/checksum.h"
 #include "server/durable_files.h"
 #include "server/test_update.h"
 #include "tensor/test_files.h"
@@ -11,6 +12,8 @@ namespace weightstream {
 SafetensorsLayout OneTensorLayout(uint64_t bytes) {
   return LayOutSafetensors({ByteTensor("w", bytes)}, {{"format", "pt"}}).value();
 }
+
+uint32_t OneTensorCrc32c() { return ExtendCrc32c(0, EncodeSafetensorsHeader(OneTensorLayout(1000))); }
 
 std::string VersionFile(uint64_t seed, uint64_t bytes) {
   return absl::StrCat(EncodeSafetensorsHeader(OneTensorLayout(bytes)), PatternBytes(seed, bytes));
@@ -27,7 +30,7 @@ absl::StatusOr<VersionRecord> PublishVersion(ModelStore& store, const std::strin
       store.CreateIncoming(model, update, EncodeSafetensorsHeader(OneTensorLayout(1000)));
   if (!path.ok()) return path.status();
   WriteTestFile(*path, VersionFile(version));
-  return store.Publish(model, update, version, OneTensorLayout(1000));
+  return store.Publish(model, update, version, OneTensorLayout(1000), OneTensorCrc32c());
 }
 
 }  // namespace weightstream

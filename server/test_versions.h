@@ -12,6 +12,8 @@ namespace weightstream {
 
 // One tensor "w" of this many bytes.
 SafetensorsLayout OneTensorLayout(uint64_t bytes);
+// Of the header of OneTensorLayout(1000).
+uint32_t OneTensorCrc32c();
 
 // A whole file: OneTensorLayout and PatternBytes(seed).
 std::string VersionFile(uint64_t seed, uint64_t bytes = 1000);

@@ -60,6 +60,9 @@ class Update {
   RangeTracker& ranges() { return ranges_; }
   const RangeTracker& ranges() const { return ranges_; }
 
+  // Of the version's header.
+  uint32_t manifest_crc32c() const { return manifest_crc32c_; }
+
   // The index in layout().tensors of the tensor of this name.
   absl::optional<uint32_t> FindTensor(absl::string_view name) const;
   // The same for the name of a tensor that is probably this one.

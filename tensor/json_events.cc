@@ -52,6 +52,9 @@ class Adapter : public nlohmann::json_sax<Json> {
 };
 
 // How JSON (RFC 8259, section 7) writes a character that may not stand for itself in a string; empty for the others.
+bool NeedsEscape(char c) { return static_cast<uint8_t>(c) < 0x20 || c == '"' || c == '\\'; }
+
+// Of a character that needs one.
 std::string EscapeOf(char c) {
   switch (c) {
     case '"':
@@ -71,8 +74,7 @@ std::string EscapeOf(char c) {
     default:
       break;
   }
-  const auto byte = static_cast<uint8_t>(c);
-  return byte < 0x20 ? absl::StrCat("\\u", absl::Hex(byte, absl::kZeroPad4)) : std::string();
+  return absl::StrCat("\\u", absl::Hex(static_cast<uint8_t>(c), absl::kZeroPad4));
 }
 
 absl::Status NotJson(absl::string_view subject, absl::string_view json, size_t position) {
@@ -98,16 +100,20 @@ absl::Status ParseJson(absl::string_view subject, absl::string_view json, JsonHa
   return parsed ? absl::OkStatus() : NotJson(subject, json, adapter.error_position());
 }
 
-std::string JsonString(absl::string_view text) {
-  std::string out = "\"";
+void AppendJsonString(absl::string_view text, std::string* out) {
+  out->push_back('"');
   size_t plain_begin = 0;
   for (size_t i = 0; i < text.size(); ++i) {
-    const std::string escape = EscapeOf(text[i]);
-    if (escape.empty()) continue;
-    absl::StrAppend(&out, text.substr(plain_begin, i - plain_begin), escape);
+    if (!NeedsEscape(text[i])) continue;
+    absl::StrAppend(out, text.substr(plain_begin, i - plain_begin), EscapeOf(text[i]));
     plain_begin = i + 1;
   }
-  absl::StrAppend(&out, text.substr(plain_begin), "\"");
+  absl::StrAppend(out, text.substr(plain_begin), "\"");
+}
+
+std::string JsonString(absl::string_view text) {
+  std::string out;
+  AppendJsonString(text, &out);
   return out;
 }
 

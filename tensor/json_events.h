@@ -34,7 +34,9 @@ class JsonHandler {
 // or the handler's error. Needs no stack for nesting, and throws nothing. `subject` starts the message: "PATH: header".
 absl::Status ParseJson(absl::string_view subject, absl::string_view json, JsonHandler& handler);
 
-// `text` (valid UTF-8) as a JSON string with its quotes, only what must be escaped being escaped.
+// Appends `text` (valid UTF-8) as a JSON string with its quotes, only what must be escaped being escaped.
+void AppendJsonString(absl::string_view text, std::string* out);
+// The same, alone.
 std::string JsonString(absl::string_view text);
 
 }  // namespace weightstream

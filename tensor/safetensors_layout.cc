@@ -1,6 +1,8 @@
 #include "tensor/safetensors_layout.h"
 
 #include <algorithm>
+#include <charconv>
+#include <iterator>
 #include <tuple>
 #include <utility>
 
@@ -88,21 +90,38 @@ absl::Status CheckMetadata(const Metadata& metadata) {
   return absl::OkStatus();
 }
 
+void AppendNumber(uint64_t number, std::string* out) {
+  char digits[20];
+  out->append(digits, std::to_chars(std::begin(digits), std::end(digits), number).ptr);
+}
+
 // The JSON without padding, in the order of the layout, without blanks: the shortest text that says it.
-std::string HeaderJson(const SafetensorsLayout& layout) {
-  std::string json = "{";
+void AppendHeaderJson(const SafetensorsLayout& layout, std::string* out) {
+  out->push_back('{');
+  const char* separator = "";
   if (!layout.metadata.empty()) {
     const auto append_pair = [](std::string* out, const Metadata::value_type& pair) {
       absl::StrAppend(out, JsonString(pair.first), ":", JsonString(pair.second));
     };
-    absl::StrAppend(&json, "\"__metadata__\":{", absl::StrJoin(layout.metadata, ",", append_pair), "}");
+    absl::StrAppend(out, "\"__metadata__\":{", absl::StrJoin(layout.metadata, ",", append_pair), "}");
+    separator = ",";
   }
+  // Piece by piece, without a string for each: 100,000 tensors are written at every BeginUpdate.
   for (const PlacedTensor& tensor : layout.tensors) {
-    absl::StrAppend(&json, json.size() == 1 ? "" : ",", JsonString(tensor.spec.name), ":{\"dtype\":\"",
-                    DTypeName(tensor.spec.dtype), "\",\"shape\":[", absl::StrJoin(tensor.spec.shape, ","));
-    absl::StrAppend(&json, "],\"data_offsets\":[", tensor.range.begin, ",", tensor.range.end, "]}");
+    out->append(std::exchange(separator, ","));
+    AppendJsonString(tensor.spec.name, out);
+    absl::StrAppend(out, ":{\"dtype\":\"", DTypeName(tensor.spec.dtype), "\",\"shape\":[");
+    for (size_t i = 0; i < tensor.spec.shape.size(); ++i) {
+      if (i > 0) out->push_back(',');
+      AppendNumber(tensor.spec.shape[i], out);
+    }
+    out->append("],\"data_offsets\":[");
+    AppendNumber(tensor.range.begin, out);
+    out->push_back(',');
+    AppendNumber(tensor.range.end, out);
+    out->append("]}");
   }
-  return absl::StrCat(json, "}");
+  out->push_back('}');
 }
 
 }  // namespace
@@ -129,6 +148,30 @@ absl::StatusOr<SafetensorsLayout> ParseSafetensors(absl::string_view path, absl:
   return layout;
 }
 
+std::vector<uint32_t> LayoutOrder(absl::Span<const TensorSpec> tensors) {
+  // What is compared lies together: to fetch it from the specs each time is most of what sorting 100,000 would cost.
+  struct Key {
+    int alignment = 0;
+    absl::string_view name;
+    uint32_t index = 0;
+  };
+  // Falling alignments align every tensor without holes: what lies before one is a multiple of its own alignment.
+  const auto before = [](const Key& a, const Key& b) {
+    return a.alignment != b.alignment ? a.alignment > b.alignment : a.name < b.name;
+  };
+  std::vector<Key> keys;
+  keys.reserve(tensors.size());
+  for (const TensorSpec& spec : tensors) {
+    keys.push_back({DTypeAlignment(spec.dtype), spec.name, static_cast<uint32_t>(keys.size())});
+  }
+  // Our own sender has brought them into this order.
+  if (!std::is_sorted(keys.begin(), keys.end(), before)) std::sort(keys.begin(), keys.end(), before);
+  std::vector<uint32_t> order;
+  order.reserve(keys.size());
+  for (const Key& key : keys) order.push_back(key.index);
+  return order;
+}
+
 absl::StatusOr<SafetensorsLayout> LayOutSafetensors(std::vector<TensorSpec> tensors, Metadata metadata) {
   const absl::StatusOr<uint64_t> total_bytes = ValidateManifest(tensors);
   if (!total_bytes.ok()) return total_bytes.status();
@@ -136,23 +179,16 @@ absl::StatusOr<SafetensorsLayout> LayOutSafetensors(std::vector<TensorSpec> tens
 
   SafetensorsLayout layout;
   layout.metadata = std::move(metadata);
-  // Falling alignments align every tensor without holes: what lies before one is a multiple of its own alignment.
-  // Pointers are sorted, not the specs: to move those is most of what sorting 100,000 of them would cost.
-  std::vector<TensorSpec*> order;
-  order.reserve(tensors.size());
-  for (TensorSpec& spec : tensors) order.push_back(&spec);
-  std::sort(order.begin(), order.end(), [](const TensorSpec* a, const TensorSpec* b) {
-    const int a_alignment = DTypeAlignment(a->dtype);
-    const int b_alignment = DTypeAlignment(b->dtype);
-    return a_alignment != b_alignment ? a_alignment > b_alignment : a->name < b->name;
-  });
   layout.tensors.reserve(tensors.size());
-  for (TensorSpec* spec : order) {
-    const ByteRange range{layout.data_bytes, layout.data_bytes + TensorByteSize(*spec).value()};
-    layout.tensors.push_back({.spec = std::move(*spec), .range = range});
+  for (const uint32_t index : LayoutOrder(tensors)) {
+    TensorSpec& spec = tensors[index];
+    const ByteRange range{layout.data_bytes, layout.data_bytes + TensorByteSize(spec).value()};
+    layout.tensors.push_back({.spec = std::move(spec), .range = range});
     layout.data_bytes = range.end;
   }
-  layout.data_start = RoundUp(kSafetensorsPrefixBytes + HeaderJson(layout).size(), kSafetensorsDataAlignment);
+  std::string json;
+  AppendHeaderJson(layout, &json);
+  layout.data_start = RoundUp(kSafetensorsPrefixBytes + json.size(), kSafetensorsDataAlignment);
   if (layout.data_start - kSafetensorsPrefixBytes > kMaxSafetensorsHeaderBytes) {
     return absl::InvalidArgumentError(absl::StrCat("the safetensors header of these ", tensors.size(),
                                                    " tensors would be ", layout.data_start - kSafetensorsPrefixBytes,
@@ -163,13 +199,14 @@ absl::StatusOr<SafetensorsLayout> LayOutSafetensors(std::vector<TensorSpec> tens
 }
 
 std::string EncodeSafetensorsHeader(const SafetensorsLayout& layout) {
-  std::string json = HeaderJson(layout);
-  const uint64_t unpadded_bytes = kSafetensorsPrefixBytes + json.size();
-  if (unpadded_bytes < layout.data_start) json.append(layout.data_start - unpadded_bytes, ' ');
   std::string header;
-  header.reserve(kSafetensorsPrefixBytes + json.size());
-  for (uint64_t i = 0; i < kSafetensorsPrefixBytes; ++i) header.push_back(static_cast<char>(json.size() >> (8 * i)));
-  return header + json;
+  header.reserve(layout.data_start);
+  header.append(kSafetensorsPrefixBytes, '\0');
+  AppendHeaderJson(layout, &header);
+  if (header.size() < layout.data_start) header.append(layout.data_start - header.size(), ' ');
+  const uint64_t json_bytes = header.size() - kSafetensorsPrefixBytes;
+  for (uint64_t i = 0; i < kSafetensorsPrefixBytes; ++i) header[i] = static_cast<char>(json_bytes >> (8 * i));
+  return header;
 }
 
 }  // namespace weightstream

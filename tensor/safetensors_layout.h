@@ -60,7 +60,11 @@ struct SafetensorsLayout {
 absl::StatusOr<SafetensorsLayout> ParseSafetensors(absl::string_view path, absl::string_view prefix,
                                                    uint64_t file_bytes);
 
-// Lays `tensors` out as Weightstream does: by falling alignment of their dtype, then by name, the header padded with
+// The order in which Weightstream lays tensors out, as indices into `tensors` (fewer than 2^32, names unique): by
+// falling alignment of their dtype, then by name.
+std::vector<uint32_t> LayoutOrder(absl::Span<const TensorSpec> tensors);
+
+// Lays `tensors` out as Weightstream does: in LayoutOrder, the header padded with
 // spaces so that the data section starts on a page. Each tensor is then aligned for its dtype without a hole.
 // Deterministic: the same set of tensors and metadata gives the same layout, whatever their order. INVALID_ARGUMENT
 // unless the manifest is valid (ValidateManifest) and the metadata UTF-8, or if the header would pass the format's cap.

@@ -128,7 +128,9 @@ class FullMedium(EndToEndTest):
 
     def check_small_medium(self, device: str) -> None:
         place, wrapper = self.small_medium(160)
-        server = self.start_server(f"--device={device}", data_dir=place / "data", wrapper=wrapper)
+        # Without work ahead, which would take the space before the filler does.
+        options = [f"--device={device}", "--spare-arenas=false"]
+        server = self.start_server(*options, data_dir=place / "data", wrapper=wrapper)
         # The mount is the server's own: seen from here it lies below the server's root.
         inside = Path(f"/proc/{server.pid}/root{place}")
         with Wire(server.address) as wire:
