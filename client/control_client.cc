@@ -53,8 +53,8 @@ absl::Duration ControlClient::RoundTrip(const std::string& model, absl::Duration
   v1::GetModelRequest request;
   request.set_model(model);
   absl::Duration least = absl::InfiniteDuration();
-  // A near server on a busy machine needs several, and is asked quickly; of a far one, two are enough to know.
-  const absl::Duration patience = absl::Milliseconds(100);
+  // A near server on a busy machine may need several, and each is quick; of a far one, one is enough to know.
+  const absl::Duration patience = absl::Milliseconds(40);
   const absl::Duration start = MonotonicNow();
   for (int call = 0; call < 8 && least >= short_enough && MonotonicNow() - start < patience; ++call) {
     const absl::Duration began = MonotonicNow();
