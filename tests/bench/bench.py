@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench import fleet, link, machine, memory, rate, report, shapes, sweeps
-from tests.bench.contenders import PERIOD_MIB, Settings
+from tests.bench.contenders import Settings
 from tests.bench.processes import BenchError
 from tests.bench.rounds import GIB, MIB, Section
 from tests.bench.table import table
@@ -75,6 +75,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--connections", type=counts, default=(1, 2, 4), help="of the section rate (default 1,2,4)")
     add("--small-tensors", type=count, default=100_000, help="tensors of 4 KiB in the section shapes (default 100000)")
     add("--link-mib", type=count, default=256, help="most MiB of a round over the slow link (default 256)")
+    add("--disk", type=Path, default=Path("/var/tmp"), metavar="DIR", help="not in memory; for the section fleet")
     add("--json", type=Path, metavar="FILE", help="also writes every round to this file")
     add("--plots", type=Path, metavar="DIR", help="draws the sweeps into this folder (needs python3-matplotlib)")
     add("--bin", type=Path, default=Path("bazel-bin"), metavar="DIR", help="where Bazel put the binaries")
@@ -90,7 +91,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def run_part(name: str, settings: Settings) -> list[Section]:
     """The part's sections; what cannot be run, or fails, is a section that says why."""
     part = PARTS[name]
-    source_mib = min(PERIOD_MIB, 2 * settings.total_mib)
+    source_mib = min(settings.period_mib, 2 * settings.total_mib)
     needed = (source_mib + part.needs_mib(settings)) * MIB
     free = min(shutil.disk_usage(SHARED_MEMORY).free, machine.memory_bytes("MemAvailable"))
     if free < needed:
@@ -119,6 +120,7 @@ def main(arguments: list[str]) -> int:
             connections=options.connections,
             small_tensors=options.small_tensors,
             link_mib=options.link_mib,
+            disk=options.disk,
             plots=options.plots,
         )
         for name in options.sections:

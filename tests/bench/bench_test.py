@@ -39,6 +39,7 @@ class BenchTest(unittest.TestCase):
             "--rounds=1",
             "--connections=1,2",
             f"--small-tensors={SMALL_TENSORS}",
+            f"--disk={cls.folder}",
             f"--json={cls.folder / 'bench.json'}",
         ]
         if HAS_MATPLOTLIB:
@@ -102,6 +103,22 @@ class BenchTest(unittest.TestCase):
         self.assertEqual((one["receivers"], several["receivers"]), (1, fleet.SERVERS))
         self.assertEqual(one["ratio"], 1)
         self.assertEqual(several["rounds"][0]["receivers"], fleet.SERVERS)
+
+    def test_a_fleets_client_reads_a_file_once_for_all_servers(self) -> None:
+        section = self.section("fleet")
+        if not (read := section["facts"].get("storage_read")):
+            self.skipTest(section["notes"][-1])
+        self.assertEqual(read["file_bytes"], TOTAL_MIB * MIB // 4)
+        self.assertEqual(read["receivers"], fleet.SERVERS)
+        # Loosely: so small a file is little beside what the client reads of itself.
+        self.assertGreaterEqual(read["read_bytes"], read["file_bytes"])
+
+    def test_the_cost_of_one_more_chunk_is_told(self) -> None:
+        section = self.section("sweep-chunks")
+        costs = section["facts"]["cpu_microseconds_per_chunk"]
+        self.assertEqual(list(costs), ["16 to 64 KiB", "64 to 1024 KiB"])
+        self.assertEqual([note for note in section["notes"] if "one more chunk" in note][2:], [])
+        self.assertTrue(all(list(sides) == ["sender", "receiver"] for sides in costs.values()))
 
     def test_the_table_has_a_line_for_every_row(self) -> None:
         rows = sum(len(section["rows"]) for section in self.report["sections"])

@@ -14,7 +14,6 @@ from tests.bench.processes import Receiver, run_round
 from tests.bench.readiness import await_prepared
 from tests.bench.rounds import MIB, Case, Label, Round
 
-PERIOD_MIB = 1024
 PLACE_MIB = 1024
 MODEL = "bench"
 # So that it is not the first rounds that find a receiver's threads and buffers unmade.
@@ -39,6 +38,10 @@ class Settings:
     connections: tuple[int, ...] = (1, 2, 4)
     small_tensors: int = 100_000
     link_mib: int = 256
+    # Of distinct bytes in the source, which are sent over and over.
+    period_mib: int = 1024
+    # A folder that is not in memory, for what is about reading files.
+    disk: Path = Path("/var/tmp")
     # Where plots go; None: none are made.
     plots: Path | None = None
     _numbers: Iterator[int] = field(default_factory=itertools.count, repr=False, compare=False)
@@ -47,12 +50,17 @@ class Settings:
         return self.folder / f"{name}-{next(self._numbers)}"
 
     @property
+    def source(self) -> Path:
+        """The file with the distinct bytes, made by the first sender that needs it."""
+        return self.folder / "source"
+
+    @property
     def place_mib(self) -> int:
         """Of a baseline's destination, which is used again from its start where more is sent."""
         return min(PLACE_MIB, self.total_mib)
 
     def source_flags(self, total_mib: int) -> list[str]:
-        return [f"--total_mib={total_mib}", f"--period_mib={PERIOD_MIB}", f"--source_file={self.folder / 'source'}"]
+        return [f"--total_mib={total_mib}", f"--period_mib={self.period_mib}", f"--source_file={self.source}"]
 
 
 class Baseline:

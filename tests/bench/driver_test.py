@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 import socket
@@ -18,7 +19,8 @@ from tests.bench.contenders import NOT_READY, Settings
 from tests.bench.link import connections_to
 from tests.bench.processes import BenchError, HighWater, Process, Receiver, run_round
 from tests.bench.rounds import Case, Label, Round, Row, Section, interleave
-from tests.bench.sweeps import warm_rows
+from tests.bench.storage import bytes_read_by_push, write_safetensors
+from tests.bench.sweeps import chunk_costs, warm_rows
 from tests.bench.table import table
 
 MIB = 1 << 20
@@ -76,6 +78,31 @@ class TableTest(unittest.TestCase):
         section = Section("sweep", "", rows)
         self.assertEqual([row.label.arena for row in warm_rows(section)], ["warm"])
         self.assertIn("not in the plot: weightstream x2 NOT READY", table(section))
+
+
+class ChunkCostsTest(unittest.TestCase):
+    GIB = 1 << 30
+
+    def row(self, chunk_kib: int, sender: float, receiver: float, arena: str = "warm") -> Row:
+        """CPU seconds for 1 GiB, of which there are two rounds: the figure is a median."""
+        label = Label("weightstream", 2, 1024, arena, chunk_kib=chunk_kib)
+        return Row(label, [Round(self.GIB, 1, 1, cpu, receiver, 0, 0) for cpu in (sender - 0.1, sender + 0.1)])
+
+    def test_one_more_chunk_costs_the_slope_between_two_sizes(self) -> None:
+        # 65,536, 16,384 and 1,024 chunks per GiB; 2 and 3 us for each of the smaller ones, 4 and 5 for the larger.
+        sender = [0.5, 0.5 + 15360 * 4e-6, 0.5 + 15360 * 4e-6 + 49152 * 2e-6]
+        receiver = [0.7, 0.7 + 15360 * 5e-6, 0.7 + 15360 * 5e-6 + 49152 * 3e-6]
+        rows = [self.row(*one) for one in zip((1024, 64, 16), sender, receiver, strict=True)]
+        costs = chunk_costs(rows)
+        self.assertEqual(list(costs), ["16 to 64 KiB", "64 to 1024 KiB"])
+        self.assertAlmostEqual(costs["16 to 64 KiB"]["sender"], 2)
+        self.assertAlmostEqual(costs["16 to 64 KiB"]["receiver"], 3)
+        self.assertAlmostEqual(costs["64 to 1024 KiB"]["sender"], 4)
+        self.assertAlmostEqual(costs["64 to 1024 KiB"]["receiver"], 5)
+
+    def test_rounds_without_memory_ready_give_no_cost(self) -> None:
+        rows = [self.row(1024, 1, 1), self.row(64, 2, 2), self.row(16, 3, 3, NOT_READY)]
+        self.assertEqual(list(chunk_costs(rows)), ["64 to 1024 KiB"])
 
 
 class PartsTest(unittest.TestCase):
@@ -144,6 +171,30 @@ class ReadinessTest(FolderTest):
         command = self.script("import sys", "sys.exit('no such model')")
         with self.assertRaisesRegex(BenchError, "no such model"):
             readiness.await_prepared(command, "127.0.0.1:1", "bench", 1)
+
+
+class StorageTest(FolderTest):
+    def test_the_file_is_a_safetensors_file(self) -> None:
+        path = self.folder / "model.safetensors"
+        write_safetensors(path, 2)
+        data = path.read_bytes()
+        length = int.from_bytes(data[:8], "little")
+        self.assertEqual(json.loads(data[8 : 8 + length])["weight"]["data_offsets"], [0, 2 * MIB])
+        self.assertEqual(len(data), 8 + length + 2 * MIB)
+
+    def test_what_the_client_reads_twice_counts_once_and_what_is_dropped_counts_again(self) -> None:
+        read = "path = sys.argv[2]; open(path, 'rb').read()"
+        drop = "fd = os.open(path, os.O_RDONLY); os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)"
+        figures = [self.bytes_read(*steps) for steps in ([read], [read, read], [read, drop, read])]
+        if not figures[2]:
+            self.skipTest("the test's folder is not on a disk")
+        self.assertGreaterEqual(figures[0], 8 * MIB)
+        self.assertLess(figures[1], 2 * figures[0])
+        self.assertGreaterEqual(figures[2], 2 * 8 * MIB)
+
+    def bytes_read(self, *steps: str) -> int:
+        settings = Settings(Path(), Path(), self.script("import os, sys", *steps), self.folder, disk=self.folder)
+        return bytes_read_by_push(settings, [], 1, 8)
 
 
 class ProcessesTest(FolderTest):

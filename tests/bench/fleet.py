@@ -1,15 +1,20 @@
-"""One sender and several servers at once, beside one server."""
+"""One sender and several servers at once, beside one server; and that it reads a file once for all of them."""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 
 from tests.bench.contenders import Settings, Work, push, server, standing_servers_case
+from tests.bench.processes import Receiver
 from tests.bench.rate import ARENA_NOTE
-from tests.bench.rounds import Case, Section, interleave
+from tests.bench.rounds import MIB, Case, Section, interleave
+from tests.bench.storage import bytes_read_by_push
 
 SERVERS = 4
 CONNECTIONS = 2
+# Enough to tell one reading from several, beside what else the client reads: itself.
+FILE_MIB = 256
 
 
 def sent_mib(settings: Settings) -> int:
@@ -36,4 +41,21 @@ def run(settings: Settings) -> list[Section]:
             push(settings, servers, work)
             cases.append(standing_servers_case(settings, "weightstream", servers, work))
         section.rows = interleave(section.name, settings.rounds, cases)
+        add_storage_reads(settings, servers, section)
     return [section]
+
+
+def add_storage_reads(settings: Settings, servers: Sequence[Receiver], section: Section) -> None:
+    file_mib = min(FILE_MIB, sent_mib(settings))
+    what = "storage read by the client"
+    try:
+        read = bytes_read_by_push(settings, servers, CONNECTIONS, file_mib)
+    except OSError as error:
+        section.notes.append(f"{what}: not measured: {error}; give another --disk")
+        return
+    if read == 0:
+        section.notes.append(f"{what}: not measured: {settings.disk} shows no reads; give a --disk that is one")
+        return
+    times = read / (file_mib * MIB)
+    section.notes.append(f"{what}: {times:.2f} times the file, of {file_mib} MiB, for {len(servers)} servers")
+    section.facts["storage_read"] = {"file_bytes": file_mib * MIB, "read_bytes": read, "receivers": len(servers)}

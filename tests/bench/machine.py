@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import re
@@ -12,8 +13,9 @@ from typing import Any
 _COMMAND_SECONDS = 30
 
 
+@functools.cache
 def _said(*words: str) -> str:
-    """What a command says; "unknown" where it is not there, or fails."""
+    """What a command says, asked once; "unknown" where it is not there, or fails."""
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=_COMMAND_SECONDS, check=True)
     except (OSError, subprocess.SubprocessError):

@@ -86,10 +86,12 @@ class Process:
     def __init__(self, command: Sequence[str | Path], log: Path) -> None:
         self._name = Path(next(word for word in command if "/" in str(word))).name
         self._log = log
-        with log.open("wb") as messages:
-            self._popen = subprocess.Popen(
-                [str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=messages
-            )
+        words = [str(word) for word in command]
+        try:
+            with log.open("wb") as messages:
+                self._popen = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=messages)
+        except OSError as error:
+            raise BenchError(f"{self._name} cannot be started: {error}") from None
         self._text = b""
 
     def __enter__(self) -> Self:
@@ -110,7 +112,8 @@ class Process:
             ready, _, _ = select.select([self._popen.stdout], [], [], max(0.0, deadline - time.monotonic()))
             data = os.read(self._popen.stdout.fileno(), 65536) if ready else b""
             if not data:
-                raise BenchError(f"{self._name}: no {what} within {seconds:.0f} s; it said: {self.log()}")
+                when = "before its end" if ready else f"within {seconds:.0f} s"
+                raise BenchError(f"{self._name}: no {what} {when}; it said: {self.log()}")
             self._text += data
         line, _, self._text = self._text.partition(b"\n")
         return line.decode()

@@ -20,6 +20,7 @@ def as_json(settings: Settings, sections: list[Section]) -> dict[str, Any]:
             "connections": list(settings.connections),
             "small_tensors": settings.small_tensors,
             "link_mib": settings.link_mib,
+            "period_mib": settings.period_mib,
         },
         "sections": [_section(section) for section in sections],
     }

@@ -1,17 +1,20 @@
-"""What chunk size and the number of connections do, and the plots of both."""
+"""What chunk size and the number of connections do, what one more chunk costs, and the plots of both."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.bench.contenders import NOT_READY, Baseline, Settings, Work, push, server, standing_servers_case
 from tests.bench.rate import ARENA_NOTE
-from tests.bench.rounds import Case, Row, Section, interleave
+from tests.bench.rounds import GIB, Case, Row, Section, interleave
 
-CHUNKS_KIB = (64, 256, 512, 1024, 2048, 4096, 8192, 16384, 65536)
+CHUNKS_KIB = (16, 64, 256, 512, 1024, 2048, 4096, 8192, 16384, 65536)
 CHUNK_CONNECTIONS = 2
 # What the server must be told to take the largest of them.
 BUCKET_MIB = max(CHUNKS_KIB) // 1024
+# Between which sizes, in KiB, the cost of one more chunk is taken.
+COST_SPANS_KIB = ((16, 64), (64, 1024))
 CONNECTIONS = (1, 2, 3, 4, 6, 8)
 
 
@@ -38,7 +41,30 @@ def sweep_chunks(settings: Settings) -> Section:
             work = Work(total_mib, CHUNK_CONNECTIONS, chunk_kib=chunk_kib)
             cases.append(standing_servers_case(settings, "weightstream", [receiver], work))
         section.rows = interleave(section.name, settings.rounds, cases)
+    add_chunk_costs(section)
     return section
+
+
+def add_chunk_costs(section: Section) -> None:
+    """Adds what one more chunk costs either side: the slope of CPU seconds per GiB over chunks per GiB."""
+    costs = chunk_costs(section.rows)
+    section.facts["cpu_microseconds_per_chunk"] = costs
+    for span, sides in costs.items():
+        texts = ", ".join(f"{side} {microseconds:.1f} us" for side, microseconds in sides.items())
+        section.notes.append(f"CPU of one more chunk, {span}: {texts}")
+
+
+def chunk_costs(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
+    warm = {row.label.chunk_kib: row for row in rows if row.label.arena == "warm"}
+    costs = {}
+    for small, large in COST_SPANS_KIB:
+        if small in warm and large in warm:
+            more_chunks = GIB / (small << 10) - GIB / (large << 10)
+            costs[f"{small} to {large} KiB"] = {
+                side: (warm[small].cpu_per_gib(side) - warm[large].cpu_per_gib(side)) / more_chunks * 1e6
+                for side in ("sender", "receiver")
+            }
+    return costs
 
 
 def sweep_connections(settings: Settings) -> Section:

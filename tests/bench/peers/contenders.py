@@ -4,41 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from tests.bench.contenders import Baseline, Settings, Work, push, server
 from tests.bench.peers import flight_peer, gloo_peer, mooncake_peer, nixl_peer
 from tests.bench.peers.one_round import Peer
-from tests.bench.peers.processes import (
-    Listening,
-    Round,
-    RoundError,
-    last_words,
-    process_cpu_seconds,
-    receiver,
-    round_of,
-    run,
-    wait_until_quiet,
-)
+from tests.bench.processes import START_SECONDS, BenchError, Process, Receiver, cpu_seconds, run_round
+from tests.bench.rounds import MIB, Round
 
 PEERS: tuple[Peer, ...] = (flight_peer.PEER, mooncake_peer.PEER, nixl_peer.PEER, gloo_peer.PEER)
 
-
-@dataclass(frozen=True)
-class Setup:
-    """Where the programs are, and what each of them sends."""
-
-    # Bazel's binaries, and build/peers.
-    binaries: Path
-    home: Path
-    # The repository's root, from which the peers' modules are found.
-    root: Path
-    # Random bytes on tmpfs, which all of them send over and over, and the size of every destination.
-    source: Path
-    source_mib: int
-    total_mib: int
+# A process that uses no more than the kernel's tick of 10 ms for so long has gone quiet.
+QUIET_SPAN_SECONDS = 0.25
+QUIET_CPU_SECONDS = 0.015
+QUIET_DEADLINE_SECONDS = 60.0
 
 
 class Contender(Protocol):
@@ -49,32 +33,38 @@ class Contender(Protocol):
 
     def run(self, connections: int, verify: bool) -> Round: ...
 
-    def settings(self, connections: int) -> Mapping[str, int]: ...
+    def chosen_for(self, connections: int) -> Mapping[str, int]: ...
 
 
+@dataclass
 class Reference:
-    """A receiver of this repository that lives as long as the measurement, and a sender a round."""
+    """A contender of `make bench`: its receiver lives as long as the measurement, and nothing can be set on it."""
 
-    def __init__(self, name: str, listening: Listening, sender: Sequence[str | Path], setup: Setup) -> None:
-        self.name = name
-        self._listening = listening
-        self._command: list[str | Path] = [
-            *sender,
-            f"--total_mib={setup.total_mib}",
-            f"--period_mib={setup.source_mib}",
-            f"--source_file={setup.source}",
-        ]
+    name: str
+    send: Callable[[int], Round]
 
     def run(self, connections: int, verify: bool) -> Round:
-        before = process_cpu_seconds(self._listening.pid)
-        report = run([*self._command, f"--connections={connections}"])
-        done = round_of(report, process_cpu_seconds(self._listening.pid) - before)
-        # Weightstream prepares the next version's memory behind a commit: not at the cost of the next contender.
-        wait_until_quiet(self._listening.pid)
-        return done
+        return self.send(connections)
 
-    def settings(self, connections: int) -> Mapping[str, int]:
+    def chosen_for(self, connections: int) -> Mapping[str, int]:
         return {}
+
+
+@contextlib.contextmanager
+def references(settings: Settings) -> Iterator[list[Contender]]:
+    """Raw TCP, the ceiling; and Weightstream: the real server and library, every checksum, the commit included."""
+    with Baseline("tcp", settings) as tcp, server(settings) as receiver:
+
+        def push_and_settle(connections: int) -> Round:
+            done = push(settings, [receiver], Work(settings.total_mib, connections))
+            # It prepares the next version's memory behind a commit: not at the cost of the next contender.
+            wait_until_quiet(receiver.pid)
+            return done
+
+        yield [
+            Reference("tcp", lambda connections: tcp.send(settings.total_mib, connections)),
+            Reference("weightstream", push_and_settle),
+        ]
 
 
 @dataclass
@@ -82,69 +72,80 @@ class PeerContender:
     """Two new processes a round, with the settings chosen for the number of connections."""
 
     peer: Peer
-    setup: Setup
+    settings: Settings
+    # build/peers.
+    home: Path
     chosen: dict[int, dict[str, int]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         return self.peer.name
 
-    def settings(self, connections: int) -> Mapping[str, int]:
+    def chosen_for(self, connections: int) -> Mapping[str, int]:
         return self.chosen.get(connections, self.peer.defaults())
 
     def run(self, connections: int, verify: bool) -> Round:
-        return self.run_with(connections, self.settings(connections), self.setup.total_mib, verify)
+        return self.run_with(connections, self.chosen_for(connections), self.settings.total_mib, verify)
 
-    def run_with(self, connections: int, settings: Mapping[str, int], total_mib: int, verify: bool) -> Round:
-        words = [f"--connections={connections}", *(f"--set={name}={value}" for name, value in settings.items())]
-        place = f"--place-mib={self.setup.source_mib}"
-        with receiver([*self._program("receive"), place, *words], cwd=self.setup.root) as listening:
-            sending = [f"--source={self.setup.source}", f"--total-mib={total_mib}", *words]
-            if verify:
-                sending.append("--verify")
+    def run_with(self, connections: int, chosen: Mapping[str, int], total_mib: int, verify: bool) -> Round:
+        words = [f"--connections={connections}", *(f"--set={name}={value}" for name, value in chosen.items())]
+        place = f"--place-mib={self.settings.period_mib}"
+        sending = [f"--source={self.settings.source}", f"--total-mib={total_mib}", *words]
+        if verify:
+            sending.append("--verify")
+        with Receiver([*self._program("receive"), place, *words], self._log("receiver")) as receiver:
+            command = [*self._program("send"), receiver.address, *sending]
             try:
-                report = run([*self._program("send"), listening.address, *sending], cwd=self.setup.root)
-            except RoundError as error:
-                raise RoundError(f"{error} (the receiver's last words: {last_words(listening.messages)})") from None
-        return round_of(report, report["receiver_cpu_seconds"])
+                return run_round(command, [receiver], self._log("sender"))
+            except BenchError as error:
+                raise BenchError(f"{error} (the receiver's last words: {last_line(receiver.log())})") from None
 
     def version(self) -> str:
-        """The installed version; RoundError, with the reason, where the peer cannot be used."""
-        refused = self.setup.home / "not_installed" / self.peer.distribution
+        """The installed version; BenchError, with the reason, where the peer cannot be used."""
+        refused = self.home / "not_installed" / self.peer.distribution
         if refused.is_file():
-            lines = refused.read_text().split("\n")
-            raise RoundError("could not be installed: " + next((line for line in reversed(lines) if line), "no reason"))
-        return str(run(self._program("probe"), cwd=self.setup.root)["version"])
+            raise BenchError(f"could not be installed: {last_line(refused.read_text())}")
+        with Process(self._program("probe"), self._log("probe")) as process:
+            version = str(json.loads(process.line("version", START_SECONDS))["version"])
+            process.wait()
+        return version
 
     def _program(self, role: str) -> list[str | Path]:
-        python = self.setup.home / "venv" / "bin" / "python"
+        python = self.home / "venv" / "bin" / "python"
+        # Found from the folder that we run in, the root of the repository.
         return [python, "-m", self.peer.receiver.__module__, role]
 
-
-def source_file(path: Path, length_mib: int) -> None:
-    """Makes the random bytes that are sent."""
-    with Path("/dev/urandom").open("rb") as random, path.open("wb") as file:
-        for _ in range(length_mib):
-            file.write(random.read(1 << 20))
+    def _log(self, role: str) -> Path:
+        return self.settings.new_path(f"{self.peer.distribution}-{role}.log")
 
 
-@contextlib.contextmanager
-def references(setup: Setup, data_dir: Path) -> Iterator[list[Contender]]:
-    """Raw TCP, the ceiling; and Weightstream: the real server and library, every checksum, the commit included."""
-    raw_tcp = setup.binaries / "tests" / "bench" / "raw_tcp"
-    push = setup.binaries / "tests" / "bench" / "library_push"
-    server = setup.binaries / "server" / "weightstream-server"
-    with (
-        receiver([raw_tcp, "receive", f"--place_mib={setup.source_mib}"]) as raw,
-        receiver([server, "--listen=127.0.0.1:0", f"--data-dir={data_dir}", "--keep-versions=1"]) as weightstream,
-    ):
-        yield [
-            Reference("tcp", raw, (raw_tcp, "send", raw.address), setup),
-            Reference("weightstream", weightstream, (push, weightstream.address, "--model=peers"), setup),
-        ]
+def last_line(text: str) -> str:
+    """Where a program says what was wrong: the end of its log, or of an error that quotes it."""
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else "no reason"
 
 
-def read_settings(path: Path) -> dict[str, dict[int, dict[str, int]]]:
-    """Settings by peer and connections, from the "settings" of an earlier run's JSON."""
-    found = json.loads(path.read_text())["settings"]
+def wait_until_quiet(pid: int) -> None:
+    """Waits until a process uses next to no processor time, so that what it does later burdens nobody else's round."""
+    pause = threading.Event()
+    deadline = time.monotonic() + QUIET_DEADLINE_SECONDS
+    while time.monotonic() < deadline:
+        before = cpu_seconds(pid)
+        pause.wait(QUIET_SPAN_SECONDS)
+        if cpu_seconds(pid) - before <= QUIET_CPU_SECONDS:
+            return
+    raise BenchError(f"process {pid} was still busy {QUIET_DEADLINE_SECONDS:.0f} seconds after its round")
+
+
+def make_source(settings: Settings) -> None:
+    """The random bytes that are sent, made before anybody needs them: the peers cannot make them."""
+    with Path("/dev/urandom").open("rb") as random, settings.source.open("wb") as file:
+        for _ in range(settings.period_mib):
+            file.write(random.read(MIB))
+
+
+def read_chosen(path: Path) -> dict[str, dict[int, dict[str, int]]]:
+    """Settings by peer and connections, from the JSON of an earlier run."""
+    (section,) = json.loads(path.read_text())["sections"]
+    found = section["facts"]["settings"]
     return {name: {int(count): dict(values) for count, values in of.items()} for name, of in found.items()}

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from tests.bench.peers.memory import MIB, Memory, Piece, pieces
+from tests.bench.peers.memory import Memory, Piece, pieces
 from tests.bench.peers.one_round import ANSWER_SECONDS, Address, Peer, Receiver, Sender, Settings, main
+from tests.bench.rounds import MIB
 
 RECEIVER, SENDER = 0, 1
 

@@ -8,8 +8,6 @@ import mmap
 from dataclasses import dataclass
 from pathlib import Path
 
-MIB = 1 << 20
-
 
 class Memory:
     """Mapped memory, every page of it present. Lives as long as the process: libraries may hold on to it."""

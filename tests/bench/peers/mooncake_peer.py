@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tests.bench.peers.memory import MIB, Memory, pieces
+from tests.bench.peers.memory import Memory, pieces
 from tests.bench.peers.one_round import Address, Peer, Receiver, Sender, Settings, main
+from tests.bench.rounds import MIB
 
 # Writes in one batch: the engine queues 1024 at most for one peer.
 BATCH = 256

@@ -3,6 +3,9 @@
 The receiver listens on a control connection of its own, beside the peer's data path. The sender asks over it for the
 peer's address, says what is coming, and asks at the end whether it has landed: so the clock runs until every byte is in
 place, whatever the library itself promises. Nothing that is sent over the control connection grows with the bytes.
+
+On stdout both say what the programs of `make bench` say, so that the same driver runs and measures them: the receiver
+where it listens; the sender "sending" at the start and a report at the end.
 """
 
 from __future__ import annotations
@@ -19,9 +22,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TextIO
 
-from tests.bench.peers.memory import MIB, Memory, destination, source
+from tests.bench.peers.memory import Memory, destination, source
+from tests.bench.rounds import MIB
 
 # The longest that one answer may take: the whole transfer ends within one.
 ANSWER_SECONDS = 300.0
@@ -118,11 +122,11 @@ def serve(receiver: Receiver, place: Memory, control: Control) -> None:
 
     def expect(message: dict[str, Any]) -> dict[str, Any]:
         receiver.expect(message["bytes"])
-        return {"cpu_seconds": cpu_seconds()}
+        return {}
 
     def landed(_: dict[str, Any]) -> dict[str, Any]:
         receiver.landed()
-        return {"cpu_seconds": cpu_seconds()}
+        return {}
 
     def connect(_: dict[str, Any]) -> dict[str, Any]:
         receiver.connect()
@@ -143,17 +147,17 @@ def serve(receiver: Receiver, place: Memory, control: Control) -> None:
             raise
 
 
-def receive(peer: Peer, options: argparse.Namespace) -> None:
+def receive(peer: Peer, options: argparse.Namespace, driver: TextIO) -> None:
     place = destination(options.place_mib * MIB)
     receiver = peer.receiver(place, options.connections, settings_of(peer, options))
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        print(f"listening on 127.0.0.1:{listener.getsockname()[1]}", flush=True)
+        print(f"listening on 127.0.0.1:{listener.getsockname()[1]}", file=driver)
         listener.settimeout(ANSWER_SECONDS)
         connection, _ = listener.accept()
     serve(receiver, place, Control(connection))
 
 
-def send(peer: Peer, options: argparse.Namespace) -> None:
+def send(peer: Peer, options: argparse.Namespace, driver: TextIO) -> None:
     origin = source(options.source)
     host, _, port = options.address.rpartition(":")
     control = Control(socket.create_connection((host, int(port))))
@@ -165,34 +169,29 @@ def send(peer: Peer, options: argparse.Namespace) -> None:
 
     total = options.total_mib * MIB
     transfer(sender, control, min(total, WARMUP_BYTES))
-    report = transfer(sender, control, total)
+    print("sending", file=driver)
+    print(json.dumps(transfer(sender, control, total)), file=driver)
     if options.verify:
         length = min(total, origin.bytes)
         if control.ask("digest", bytes=length)["digest"] != origin.digest(length):
             raise ControlError("what landed is not what was sent")
-    print(json.dumps(report), flush=True)
 
 
 def transfer(sender: Sender, control: Control, length: int) -> dict[str, Any]:
-    """Sends, waits until it has landed, and says what it cost on both sides."""
-    receiver_before = control.ask("expect", bytes=length)["cpu_seconds"]
+    """Sends, waits until it has landed, and says what it cost."""
+    control.ask("expect", bytes=length)
     cpu_before, start = cpu_seconds(), time.perf_counter()
     sender.send(length)
-    receiver_after = control.ask("landed")["cpu_seconds"]
+    control.ask("landed")
     seconds = time.perf_counter() - start
-    return {
-        "bytes": length,
-        "seconds": seconds,
-        "cpu_seconds": cpu_seconds() - cpu_before,
-        "receiver_cpu_seconds": receiver_after - receiver_before,
-    }
+    return {"bytes": length, "seconds": seconds, "cpu_seconds": cpu_seconds() - cpu_before}
 
 
-def probe(peer: Peer, _: argparse.Namespace) -> None:
+def probe(peer: Peer, _: argparse.Namespace, driver: TextIO) -> None:
     """Says that the peer can be imported, and its version."""
     for module in peer.modules:
         importlib.import_module(module)
-    print(json.dumps({"version": importlib.metadata.version(peer.distribution)}))
+    print(json.dumps({"version": importlib.metadata.version(peer.distribution)}), file=driver)
 
 
 def settings_of(peer: Peer, options: argparse.Namespace) -> dict[str, int]:
@@ -222,7 +221,9 @@ def parse(peer: Peer, arguments: Sequence[str]) -> argparse.Namespace:
 def main(peer: Peer) -> NoReturn:
     options = parse(peer, sys.argv[1:])
     os.environ.update(peer.environment(options.connections, settings_of(peer, options)))
-    {"probe": probe, "receive": receive, "send": send}[options.role](peer, options)
+    # What libraries print on stdout goes to stderr, and is not taken for what we say.
+    driver = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    {"probe": probe, "receive": receive, "send": send}[options.role](peer, options, driver)
     # Not by way of the libraries' own ends: some wait for a peer that is gone already, and nothing is left to save.
-    sys.stdout.flush()
     os._exit(0)

@@ -8,50 +8,52 @@ was sent, and leaves Weightstream warm. What cannot run here is in the table wit
 from __future__ import annotations
 
 import argparse
-import contextlib
 import itertools
-import os
-import platform
+import json
 import shutil
 import statistics
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from tests.bench.peers import table
+from tests.bench import machine, report
+from tests.bench.bench import SHARED_MEMORY, counts
+from tests.bench.contenders import Settings
 from tests.bench.peers.contenders import (
     PEERS,
     Contender,
     PeerContender,
-    Setup,
-    read_settings,
+    last_line,
+    make_source,
+    read_chosen,
     references,
-    source_file,
 )
-from tests.bench.peers.processes import RoundError
+from tests.bench.processes import BenchError
+from tests.bench.rounds import GIB, MIB, Label, Row, Section
+from tests.bench.table import table
 
-GIB = 1 << 30
-SHARED_MEMORY = Path("/dev/shm")
+MEMORY_NOTE = "memory: RssAnon at its most; a peer's has Python and the libraries that it loads in it"
 
 
 def tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def available(setup: Setup, wanted: Sequence[str]) -> tuple[list[PeerContender], dict[str, str], dict[str, str]]:
+def available(
+    settings: Settings, home: Path, wanted: Sequence[str]
+) -> tuple[list[PeerContender], dict[str, str], dict[str, str]]:
     """The peers that can be used; their versions; and the reasons of the others."""
     found, versions, reasons = [], {}, {}
     for peer in PEERS:
         if wanted and peer.name not in wanted:
             continue
-        contender = PeerContender(peer, setup)
+        contender = PeerContender(peer, settings, home)
         try:
             versions[peer.name] = f"{peer.distribution} {contender.version()}"
             found.append(contender)
-        except RoundError as error:
-            reasons[peer.name] = str(error)
+        except BenchError as error:
+            reasons[peer.name] = last_line(str(error))
     return found, versions, reasons
 
 
@@ -61,9 +63,9 @@ def sweep(contender: PeerContender, connections: int, total_mib: int, rounds: in
     combinations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     rates: list[list[float]] = [[] for _ in combinations]
     for _ in range(rounds):
-        for settings, seen in zip(combinations, rates, strict=True):
-            seen.append(contender.run_with(connections, settings, total_mib, verify=False).gb_per_second())
-            tell(f"sweep {contender.name} x{connections} {settings}: {seen[-1]:.2f} GB/s")
+        for chosen, seen in zip(combinations, rates, strict=True):
+            seen.append(contender.run_with(connections, chosen, total_mib, verify=False).rate)
+            tell(f"sweep {contender.name} x{connections} {chosen}: {seen[-1]:.2f} GB/s")
     return max(zip(rates, combinations, strict=True), key=lambda pair: statistics.median(pair[0]))[1]
 
 
@@ -71,7 +73,7 @@ def choose_settings(
     contenders: list[PeerContender], options: argparse.Namespace, reasons: dict[str, str]
 ) -> list[PeerContender]:
     """Gives each peer the settings of --settings, or those that a sweep finds; drops those that fail in it."""
-    given = read_settings(options.settings) if options.settings else {}
+    given = read_chosen(options.settings) if options.settings else {}
     remaining = []
     for contender in contenders:
         contender.chosen.update(given.get(contender.name, {}))
@@ -82,59 +84,34 @@ def choose_settings(
                         contender, connections, options.sweep_mib, options.sweep_rounds
                     )
             remaining.append(contender)
-        except RoundError as error:
-            reasons[contender.name] = str(error)
+        except BenchError as error:
+            reasons[contender.name] = last_line(str(error))
     return remaining
 
 
-def measure(
-    contenders: Sequence[Contender], connections: Sequence[int], rounds: int, reasons: dict[str, str]
-) -> list[table.Row]:
+def label(contender: Contender, connections: int, total_mib: int) -> Label:
+    note = " ".join(f"{name}={value}" for name, value in contender.chosen_for(connections).items())
+    return Label(contender.name, connections, total_mib, note=note)
+
+
+def measure(contenders: Sequence[Contender], settings: Settings, reasons: dict[str, str]) -> list[Row]:
     """Every round of every contender, by turns; one that fails is told in `reasons`, and takes no further part."""
-    rows = {
-        (one.name, count): table.Row(one.name, count, one.settings(count))
-        for one in contenders
-        for count in connections
-    }
-    for number in range(rounds + 1):
-        for count, contender in itertools.product(connections, contenders):
+    turns = list(itertools.product(settings.connections, contenders))
+    rows = {(one.name, count): Row(label(one, count, settings.total_mib)) for count, one in turns}
+    for number in range(settings.rounds + 1):
+        for count, contender in turns:
             if contender.name in reasons:
                 continue
             try:
                 done = contender.run(count, verify=number == 0)
-            except RoundError as error:
-                reasons[contender.name] = f"failed in round {number} with {count} connections: {error}"
+            except BenchError as error:
+                why = last_line(str(error))
+                reasons[contender.name] = f"failed in round {number} with {count} connections: {why}"
                 continue
             if number > 0:
                 rows[contender.name, count].rounds.append(done)
-            tell(f"round {number} {contender.name} x{count}: {done.gb_per_second():.2f} GB/s")
-    return [rows[one.name, count] for count in connections for one in contenders]
-
-
-def conditions(options: argparse.Namespace) -> Mapping[str, Any]:
-    """What the figures depend on, beside the contenders."""
-    models = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    return {
-        "processor": models[0] if models else platform.machine(),
-        "cores": os.cpu_count(),
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "kernel": platform.release(),
-        "total_mib": options.total_mib,
-        "source_mib": options.source_mib,
-        "rounds": options.rounds,
-        "swept": options.sweep,
-    }
-
-
-def counts(text: str) -> list[int]:
-    numbers = [int(word) for word in text.split(",")]
-    if min(numbers) < 1:
-        raise argparse.ArgumentTypeError("a number of connections is at least 1")
-    return numbers
+            tell(f"round {number} {contender.name} x{count}: {done.rate:.2f} GB/s")
+    return [row for row in rows.values() if row.rounds]
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -144,7 +121,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--total-mib", type=int, default=4096, help="MiB that one round sends (default 4096)")
     parser.add_argument("--source-mib", type=int, default=1024, help="MiB of distinct bytes among them (default 1024)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds that count, after one that checks (default 5)")
-    parser.add_argument("--connections", type=counts, default=[1, 2, 4], help="separated by commas (default 1,2,4)")
+    parser.add_argument("--connections", type=counts, default=(1, 2, 4), help="separated by commas (default 1,2,4)")
     parser.add_argument("--peer", action="append", default=[], choices=[peer.name for peer in PEERS], help="only these")
     parser.add_argument(
         "--sweep",
@@ -165,28 +142,42 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def main(arguments: Sequence[str]) -> int:
     options = parse(arguments)
     # The source, the current version of Weightstream's model, the next one, and raw_tcp's destination.
-    wanted = (2 * options.source_mib + 2 * options.total_mib) << 20
+    wanted = (2 * options.source_mib + 2 * options.total_mib) * MIB
     if shutil.disk_usage(SHARED_MEMORY).free < wanted:
         tell(f"make bench-peers: {SHARED_MEMORY} has less than {wanted / GIB:.0f} GiB free; use a smaller --total-mib")
         return 1
-    with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="weightstream-peers-", dir=SHARED_MEMORY))
-        setup = Setup(
-            binaries=options.bin.resolve(),
-            home=options.home.resolve(),
-            root=Path(__file__).absolute().parents[3],
-            source=Path(folder) / "source",
-            source_mib=options.source_mib,
+    section = Section("peers", "Beside what users would pick instead", notes=[MEMORY_NOTE])
+    with tempfile.TemporaryDirectory(prefix="weightstream-peers-", dir=SHARED_MEMORY) as folder:
+        settings = Settings(
+            benchmarks=options.bin / "tests" / "bench",
+            server=options.bin / "server" / "weightstream-server",
+            command=options.bin / "client" / "weightstream",
+            folder=Path(folder),
             total_mib=options.total_mib,
+            rounds=options.rounds,
+            connections=options.connections,
+            period_mib=options.source_mib,
         )
-        source_file(setup.source, setup.source_mib)
-        peers, versions, reasons = available(setup, options.peer)
+        make_source(settings)
+        peers, versions, reasons = available(settings, options.home, options.peer)
         peers = choose_settings(peers, options, reasons)
-        ours = stack.enter_context(references(setup, Path(folder) / "data"))
-        rows = measure([*ours, *peers], options.connections, options.rounds, reasons)
-    print("\n".join(table.lines_of(rows, reasons)))
+        with references(settings) as ours:
+            section.rows = measure([*ours, *peers], settings, reasons)
+    section.notes += [f"{name} not measured: {reason}" for name, reason in reasons.items()]
+    section.facts = {
+        "versions": versions,
+        "unavailable": reasons,
+        # What --settings reads.
+        "settings": {
+            one.name: {count: one.chosen_for(count) for count in settings.connections}
+            for one in peers
+            if one.name not in reasons
+        },
+        "swept": options.sweep,
+    }
+    print(machine.text(machine.description()), table(section), sep="\n\n")
     if options.json:
-        table.write_json(table.report_of(rows, reasons, versions, conditions(options)), options.json)
+        options.json.write_text(json.dumps(report.as_json(settings, [section]), indent=1) + "\n")
     # Reasons of peers are part of the result; without the references there is no result.
     return 1 if reasons.keys() & {one.name for one in ours} else 0
 

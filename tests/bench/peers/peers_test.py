@@ -1,6 +1,7 @@
 """What drives the peers, without any of their packages: the table, the rounds, the sweep, and what is said of failures.
 
 The programs of this repository are stood in for by scripts with known figures; the peer by one of plain sockets.
+What is shared with `make bench` is tested there: the table in driver_test.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from tests.bench.peers import peers, processes, stand_in_peer, table
-from tests.bench.peers.contenders import PEERS, PeerContender, Setup, source_file
-from tests.bench.peers.memory import MIB, pieces
+from tests.bench.contenders import Settings
+from tests.bench.peers import contenders, peers, stand_in_peer
+from tests.bench.peers.contenders import PEERS, PeerContender
+from tests.bench.peers.memory import pieces
 from tests.bench.peers.one_round import Peer
-from tests.bench.peers.processes import Round, RoundError
+from tests.bench.processes import BenchError
+from tests.bench.rounds import MIB, Round
 
 RECEIVER = "#!/bin/sh\necho listening on 127.0.0.1:7\ncat >/dev/null\n"
 # 4 GB in 1 s with one connection, and in 2 s with two; each call leaves a line in a log.
@@ -30,6 +33,7 @@ SENDER = """#!/bin/sh
 echo "$0 $*" >> "$(dirname "$0")/log"
 [ "$1" = receive ] && { echo listening on 127.0.0.1:7; exec cat >/dev/null; }
 case "$*" in *--connections=2*) seconds=2;; *) seconds=1;; esac
+echo sending
 echo '{"bytes": 4000000000, "seconds": '$seconds', "cpu_seconds": 0.5}'
 """
 
@@ -54,36 +58,6 @@ class PiecesTest(unittest.TestCase):
             self.assertLessEqual(piece.begin + piece.bytes, 96)
 
 
-class TableTest(unittest.TestCase):
-    def setUp(self) -> None:
-        def rounds(*seconds: float) -> list[Round]:
-            return [Round(1 << 30, one, 0.25, 0.5) for one in seconds]
-
-        self.rows = [
-            table.Row("tcp", 2, {}, rounds(0.25, 0.2, 0.5)),
-            table.Row("peer", 2, {"batch_kib": 256}, rounds(0.5, 1.0, 0.4)),
-            table.Row("peer", 4, {"batch_kib": 256}, rounds(0.5)),
-        ]
-
-    def test_a_row_has_median_least_most_and_the_ratio_to_tcp(self) -> None:
-        line = table.lines_of(self.rows, {})[2].split()
-        self.assertEqual(line, ["peer", "2", "2.15", "1.07", "2.68", "0.50", "0.25", "0.50", "batch_kib=256"])
-
-    def test_no_ratio_is_made_up_where_tcp_was_not_measured(self) -> None:
-        self.assertEqual(table.lines_of(self.rows, {})[3].split()[5], "-")
-
-    def test_what_could_not_be_measured_is_listed_with_its_reason(self) -> None:
-        last = table.lines_of(self.rows, {"absent": "ImportError: libibverbs.so.1"})[-1]
-        self.assertRegex(last, r"^absent +not measured: ImportError: libibverbs\.so\.1$")
-
-    def test_the_report_records_every_round_and_the_settings(self) -> None:
-        report = table.report_of(self.rows, {}, {"peer": "peer 1.0"}, {"cores": 2})
-        self.assertEqual(report["settings"], {"peer": {"2": {"batch_kib": 256}, "4": {"batch_kib": 256}}})
-        self.assertEqual([len(row["rounds"]) for row in report["rows"]], [3, 3, 1])
-        self.assertAlmostEqual(report["rows"][1]["ratio_to_tcp"], 0.5)
-        json.dumps(report)
-
-
 class ArgumentsTest(unittest.TestCase):
     def refused(self, *arguments: str) -> None:
         with self.assertRaises(SystemExit) as caught, contextlib.redirect_stderr(io.StringIO()):
@@ -92,7 +66,7 @@ class ArgumentsTest(unittest.TestCase):
 
     def test_defaults_are_those_of_the_measurement(self) -> None:
         options = peers.parse([])
-        self.assertEqual((options.total_mib, options.rounds, options.connections), (4096, 5, [1, 2, 4]))
+        self.assertEqual((options.total_mib, options.rounds, options.connections), (4096, 5, (1, 2, 4)))
 
     def test_what_makes_no_sense_is_refused(self) -> None:
         self.refused("--connections=0")
@@ -118,9 +92,6 @@ class RoundTest(unittest.TestCase):
         for name, text in {"tests/bench/raw_tcp": SENDER, "tests/bench/library_push": SENDER}.items():
             self.program(name, text)
         self.program("server/weightstream-server", RECEIVER)
-        root = Path(peers.__file__).absolute().parents[3]
-        self.setup_ = Setup(folder / "bin", folder / "home", root, folder / "source", source_mib=4, total_mib=10)
-        source_file(self.setup_.source, 4)
 
     def program(self, name: str, text: str) -> None:
         path = self.folder / "bin" / name
@@ -134,7 +105,7 @@ class RoundTest(unittest.TestCase):
         out = io.StringIO()
         with (
             mock.patch.object(peers, "PEERS", (peer,)),
-            mock.patch.object(processes, "QUIET_SPAN_SECONDS", 0.01),
+            mock.patch.object(contenders, "QUIET_SPAN_SECONDS", 0.01),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(io.StringIO()),
         ):
@@ -150,17 +121,20 @@ class RoundTest(unittest.TestCase):
                     *arguments,
                 ]
             )
-        return code, [line.split() for line in out.getvalue().splitlines()], json.loads(report.read_text())
+        # The first line says what the machine is, and the third what the table.
+        lines = [line.split() for line in out.getvalue().splitlines()[3:] if line]
+        (section,) = json.loads(report.read_text())["sections"]
+        return code, lines, section
 
     def test_every_contender_has_a_row_for_every_number_of_connections(self) -> None:
         code, lines, report = self.measure(stand_in())
         self.assertEqual(code, 0)
-        names = [(line[0], line[1]) for line in lines[1:]]
+        names = [(line[0], line[1]) for line in lines[1:7]]
         both = [("tcp", "weightstream", "stand-in"), ("1", "2")]
         self.assertEqual(names, [(name, count) for count in both[1] for name in both[0]])
-        self.assertEqual(lines[1][2:6], ["4.00", "4.00", "4.00", "1.00"])
-        self.assertEqual(lines[4][2:6], ["2.00", "2.00", "2.00", "1.00"])
-        self.assertTrue(report["versions"]["stand-in"].startswith("pip "))
+        self.assertEqual(lines[1][4:8], ["4.00", "4.00", "4.00", "1.00"])
+        self.assertEqual(lines[4][4:8], ["2.00", "2.00", "2.00", "1.00"])
+        self.assertTrue(report["facts"]["versions"]["stand-in"].startswith("pip "))
         self.assertEqual({one["bytes"] for one in report["rows"][2]["rounds"]}, {10 * MIB})
         # The first round, which checks what landed, is not among the two.
         self.assertEqual([len(row["rounds"]) for row in report["rows"]], [2] * 6)
@@ -174,44 +148,46 @@ class RoundTest(unittest.TestCase):
     def test_a_round_that_changes_a_byte_is_found_out(self) -> None:
         code, lines, report = self.measure(stand_in(corrupt=1))
         self.assertEqual(code, 0)
-        self.assertIn("what landed is not what was sent", report["unavailable"]["stand-in"])
-        self.assertIn(["stand-in", "not", "measured:"], [line[:3] for line in lines])
+        self.assertIn("what landed is not what was sent", report["facts"]["unavailable"]["stand-in"])
+        self.assertIn(["(stand-in", "not", "measured:"], [line[:3] for line in lines])
 
     def test_what_a_receiver_says_at_its_failure_is_in_the_table(self) -> None:
         _, _, report = self.measure(stand_in(fail=1))
-        self.assertIn("told to fail", report["unavailable"]["stand-in"])
+        self.assertIn("told to fail", report["facts"]["unavailable"]["stand-in"])
         self.assertEqual([row["contender"] for row in report["rows"]], ["tcp", "weightstream"] * 2)
 
     def test_a_peer_that_does_not_import_is_listed_with_the_reason(self) -> None:
-        with mock.patch.object(PeerContender, "version", side_effect=RoundError("ImportError: libcuda.so.1")):
+        with mock.patch.object(
+            PeerContender, "version", side_effect=BenchError("Traceback:\nImportError: libcuda.so.1")
+        ):
             code, lines, _ = self.measure(stand_in())
         self.assertEqual(code, 0)
-        self.assertEqual(lines[-1], ["stand-in", "not", "measured:", "ImportError:", "libcuda.so.1"])
+        self.assertEqual(lines[-1], ["(stand-in", "not", "measured:", "ImportError:", "libcuda.so.1)"])
 
     def test_a_package_that_was_not_installed_is_told_with_the_installers_words(self) -> None:
         refused = self.folder / "home" / "not_installed"
         refused.mkdir()
         (refused / "pip").write_text("first\nERROR: no matching distribution\n\n")
-        with self.assertRaisesRegex(RoundError, "could not be installed: ERROR: no matching distribution"):
-            PeerContender(stand_in(), self.setup_).version()
+        settings = Settings(Path(), Path(), Path(), self.folder)
+        with self.assertRaisesRegex(BenchError, "could not be installed: ERROR: no matching distribution"):
+            PeerContender(stand_in(), settings, self.folder / "home").version()
 
     def test_a_measurement_without_tcp_is_a_failure(self) -> None:
         self.program("tests/bench/raw_tcp", SENDER.replace('echo \'{"bytes"', "echo broken >&2; exit 1; echo '{"))
         code, _, report = self.measure(stand_in())
         self.assertEqual(code, 1)
-        self.assertIn("broken", report["unavailable"]["tcp"])
+        self.assertIn("broken", report["facts"]["unavailable"]["tcp"])
 
     def test_a_sweep_takes_the_fastest_settings_and_later_runs_can_use_them(self) -> None:
-        def run_with(_self: PeerContender, _count: int, settings: dict[str, int], mib: int, verify: bool) -> Round:
-            return Round(mib * MIB, 0.5 if settings["piece_kib"] == 256 else 1.0, 0.1, 0.1)
+        def run_with(_self: PeerContender, _count: int, chosen: dict[str, int], mib: int, verify: bool) -> Round:
+            return Round(mib * MIB, 1, 0.5 if chosen["piece_kib"] == 256 else 1.0, 0.1, 0.1, MIB, MIB)
 
         with mock.patch.object(PeerContender, "run_with", run_with):
             _, _, report = self.measure(stand_in_peer.PEER, ["--sweep"])
         best = {"piece_kib": 256, "corrupt": 0, "fail": 0}
-        self.assertEqual(report["settings"], {"stand-in": {"1": best, "2": best}})
+        self.assertEqual(report["facts"]["settings"], {"stand-in": {"1": best, "2": best}})
 
-        earlier = self.folder / "earlier.json"
-        earlier.write_text(json.dumps(report))
+        earlier = (self.folder / "report.json").rename(self.folder / "earlier.json")
         _, lines, _ = self.measure(stand_in_peer.PEER, [f"--settings={earlier}"])
         self.assertIn("piece_kib=256", lines[3])
 
