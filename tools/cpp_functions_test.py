@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unittest
 
-from tools import cpp_functions
+from tools import cpp_functions, python_cases
 
 
 def found(source: str) -> list[tuple[str, int]]:
@@ -65,4 +65,4 @@ void G() {}
 
 
 if __name__ == "__main__":
-    unittest.main()
+    python_cases.main()

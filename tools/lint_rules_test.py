@@ -5,7 +5,7 @@ from __future__ import annotations
 import unittest
 from pathlib import Path
 
-from tools import lint_rules
+from tools import lint_rules, python_cases
 
 ROOT = Path("/srv/checkouts/weightstream")
 SLEEP = "absl::Sleep" + "For(absl::Seconds(1));"
@@ -122,4 +122,4 @@ class RulesTest(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    python_cases.main()

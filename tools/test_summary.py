@@ -47,20 +47,29 @@ def line(passed: int, failed: int, skipped: int) -> str:
 
 
 def case_name(label: str, case: ElementTree.Element) -> str:
-    """The target, and the case within it unless the target is its only case (shell and Python tests)."""
-    suite, name = case.get("classname"), case.get("name", "")
-    return f"{label} {suite}.{name}" if suite else label
+    """The target, and the case within it unless the target is its only case (shell tests)."""
+    suite = case.get("classname")
+    if suite is None:
+        return label
+    # Where a Python class is not set up, the case is "setUpClass (__main__.Class)", of no class.
+    name = case.get("name", "").replace("(__main__.", "(")
+    return f"{label} {suite}.{name}" if suite else f"{label} {name}"
 
 
 def cases_of(label: str, xml: str) -> Summary:
-    """The cases in the text of one test.xml, GoogleTest's or Bazel's own. Raises ParseError if it is not XML."""
+    """The cases in the text of one test.xml: GoogleTest's, tools/python_cases.py's or Bazel's own.
+
+    Raises ParseError if it is not XML.
+    """
     summary = Summary()
     for case in ElementTree.fromstring(xml).iter("testcase"):
         name = case_name(label, case)
+        skipped = case.find("skipped")
         if case.find("failure") is not None or case.find("error") is not None:
             summary.failed.append(name)
-        elif case.find("skipped") is not None or case.get("status") == "notrun":
-            summary.skipped.append(name)
+        elif skipped is not None or case.get("status") == "notrun":
+            why = skipped.get("message", "") if skipped is not None else ""
+            summary.skipped.append(f"{name}: {why.splitlines()[0]}" if why else name)
         else:
             summary.passed.append(name)
     return summary

@@ -11,7 +11,7 @@ import unittest
 from pathlib import Path
 from typing import Any
 
-from tools import test_summary
+from tools import python_cases, test_summary
 
 GOOGLE_TEST_XML = """<?xml version="1.0" encoding="UTF-8"?>
 <testsuites tests="4" failures="1" disabled="1">
@@ -20,6 +20,19 @@ GOOGLE_TEST_XML = """<?xml version="1.0" encoding="UTF-8"?>
     <testcase name="NeedsAGpu" status="run" result="skipped" classname="Ranges"><skipped message="no GPU"/></testcase>
     <testcase name="DISABLED_Slow" status="notrun" result="suppressed" classname="Ranges" />
     <testcase name="Split" status="run" result="completed" classname="Ranges"><failure message="1 != 2"/></testcase>
+  </testsuite>
+</testsuites>
+"""
+
+PYTHON_XML = """<?xml version="1.0" encoding="UTF-8"?>
+<testsuites>
+  <testsuite name="Killed" tests="3" failures="1" skipped="1">
+    <testcase classname="Killed" name="test_resumes"><!--why--><system-out>text</system-out></testcase>
+    <testcase classname="Killed" name="test_parts (part=1)"><failure type="AssertionError" message="1 != 2"/></testcase>
+    <testcase classname="Killed" name="test_mounts"><skipped type="skip" message="no root&#10;at all"/></testcase>
+  </testsuite>
+  <testsuite name="unittest.suite._ErrorHolder" tests="1" errors="1">
+    <testcase classname="" name="setUpClass (__main__.Many)"><error type="OSError" message="nothing here"/></testcase>
   </testsuite>
 </testsuites>
 """
@@ -56,7 +69,13 @@ class SummaryTest(unittest.TestCase):
         summary = test_summary.cases_of("//a:b", GOOGLE_TEST_XML)
         self.assertEqual(summary.passed, ["//a:b Ranges.Merge"])
         self.assertEqual(summary.failed, ["//a:b Ranges.Split"])
-        self.assertEqual(summary.skipped, ["//a:b Ranges.NeedsAGpu", "//a:b Ranges.DISABLED_Slow"])
+        self.assertEqual(summary.skipped, ["//a:b Ranges.NeedsAGpu: no GPU", "//a:b Ranges.DISABLED_Slow"])
+
+    def test_counts_the_cases_of_a_python_test_by_outcome(self) -> None:
+        summary = test_summary.cases_of("//a:b", PYTHON_XML)
+        self.assertEqual(summary.passed, ["//a:b Killed.test_resumes"])
+        self.assertEqual(summary.failed, ["//a:b Killed.test_parts (part=1)", "//a:b setUpClass (Many)"])
+        self.assertEqual(summary.skipped, ["//a:b Killed.test_mounts: no root"])
 
     def test_a_shell_test_is_one_case_named_by_its_target(self) -> None:
         self.assertEqual(test_summary.cases_of("//a:s", SHELL_PASSED_XML).passed, ["//a:s"])
@@ -113,7 +132,7 @@ class SummaryTest(unittest.TestCase):
             code = test_summary.main(["report", str(events), "--bazel-exit-code=3", f"--totals={totals}"])
         self.assertEqual(code, 1)
         self.assertEqual(output.getvalue().splitlines()[-1], "1 passed, 1 failed, 2 skipped")
-        self.assertIn("  //a:b Ranges.NeedsAGpu", output.getvalue().splitlines())
+        self.assertIn("  //a:b Ranges.NeedsAGpu: no GPU", output.getvalue().splitlines())
 
         with contextlib.redirect_stdout(output):
             code = test_summary.main(["total", str(totals), str(totals), str(self.folder / "absent.json")])
@@ -125,4 +144,4 @@ class SummaryTest(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    python_cases.main()
