@@ -39,7 +39,7 @@ class NotSetUp(unittest.TestCase):
 class NotHere(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        raise unittest.SkipTest("not on this machine")
+        raise unittest.SkipTest("not here")
     def test_never_runs(self):
         pass
 
@@ -61,7 +61,7 @@ class CasesTest(unittest.TestCase):
 
     def run_program(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | variables
-        command = [sys.executable, self.program, *arguments]
+        command = [sys.executable, str(self.program), *arguments]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
     def cases(self, *arguments: str) -> tuple[int, test_summary.Summary]:
@@ -76,7 +76,7 @@ class CasesTest(unittest.TestCase):
         parts = ["Many.test_of_parts (part=1)", "Many.test_of_parts (part=2)"]
         failed = ["Many.test_fails", *parts, "Many.test_raises", "setUpClass (NotSetUp)"]
         self.assertEqual(sorted(summary.failed), [f"//a:b {name}" for name in failed])
-        skipped = ["Dies.test_dies: not asked to", "Many.test_skips: no GPU", "setUpClass (NotHere): not on this machine"]
+        skipped = ["Dies.test_dies: not asked to", "Many.test_skips: no GPU", "setUpClass (NotHere): not here"]
         self.assertEqual(sorted(summary.skipped), [f"//a:b {name}" for name in skipped])
 
     def test_the_command_line_is_that_of_unittest(self) -> None:
@@ -98,7 +98,7 @@ class CasesTest(unittest.TestCase):
     def test_by_hand_it_is_plain_unittest(self) -> None:
         environment = {name: value for name, value in os.environ.items() if name != "XML_OUTPUT_FILE"}
         ran = subprocess.run(
-            [sys.executable, self.program, "Many.test_passes"],
+            [sys.executable, str(self.program), "Many.test_passes"],
             env=environment | {"PYTHONPATH": os.pathsep.join(sys.path)},
             capture_output=True,
             text=True,

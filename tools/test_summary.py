@@ -7,7 +7,8 @@ run left behind cannot be. A target that did not build, was not run, crashed or 
   test_summary.py report EVENTS --bazel-exit-code=N [--totals=FILE]   prints the failed and skipped cases, and the line
   test_summary.py total TOTALS...                                     prints the line for several runs together
 
-The last line is "N passed, N failed", with ", N skipped" if any. Exits 1 if anything failed.
+The last line is "N passed, N failed"; if cases were skipped, the line before it is "N skipped". Exits 1 if anything
+failed.
 """
 
 from __future__ import annotations
@@ -40,10 +41,10 @@ class Summary:
         self.skipped += other.skipped
 
 
-def line(passed: int, failed: int, skipped: int) -> str:
-    """The one line that people and scripts look for."""
+def last_lines(passed: int, failed: int, skipped: int) -> str:
+    """The line that people and scripts look for, and before it how many cases were skipped, if any."""
     text = f"{passed} passed, {failed} failed"
-    return f"{text}, {skipped} skipped" if skipped else text
+    return f"{skipped} skipped\n{text}" if skipped else text
 
 
 def case_name(label: str, case: ElementTree.Element) -> str:
@@ -149,7 +150,7 @@ def report(events: Path, bazel_exit_code: int, totals: Path | None) -> int:
     counts = {"passed": len(summary.passed), "failed": len(summary.failed), "skipped": len(summary.skipped)}
     if totals:
         totals.write_text(json.dumps(counts) + "\n")
-    print("\n" + line(**counts))
+    print("\n" + last_lines(**counts))
     return 1 if summary.failed else 0
 
 
@@ -164,7 +165,7 @@ def total(paths: list[Path]) -> int:
             counts = {"failed": 1}
         for outcome, count in counts.items():
             sums[outcome] += count
-    print(line(**sums))
+    print(last_lines(**sums))
     return 1 if sums["failed"] else 0
 
 
