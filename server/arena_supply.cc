@@ -98,11 +98,14 @@ absl::StatusOr<uint64_t> ArenaSupply::RoomBytes() const {
 }
 
 absl::Status ArenaSupply::CheckRoom(uint64_t file_bytes, absl::string_view subject) {
+  const absl::Time deadline = absl::Now() + options_.patience;
   for (;;) {
     absl::StatusOr<uint64_t> room = RoomBytes();
     if (!room.ok()) return room.status();
     if (file_bytes <= *room) return absl::OkStatus();
-    if (AwaitJobs() || DropOldest("")) continue;
+    const absl::StatusOr<bool> freed = AwaitJobs(deadline);
+    if (!freed.ok()) return freed.status();
+    if (*freed || DropOldest("")) continue;
     return absl::ResourceExhaustedError(
         absl::StrCat(subject, " needs ", file_bytes, " bytes at ", store_.data_dir(), ", where ", *room,
                      " are free and not promised to updates in flight; free space, keep fewer versions "
@@ -123,12 +126,14 @@ void ArenaSupply::InBackground(std::function<void()> job) {
   job();
 }
 
-bool ArenaSupply::AwaitJobs() {
+absl::StatusOr<bool> ArenaSupply::AwaitJobs(absl::Time deadline) {
   const auto done = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return jobs_.empty() && !job_running_; };
   absl::MutexLock lock(&mutex_);
   if (done()) return false;
-  mutex_.Await(absl::Condition(&done));
-  return true;
+  if (mutex_.AwaitWithDeadline(absl::Condition(&done), deadline)) return true;
+  return absl::UnavailableError(absl::StrCat("the versions that were removed at ", store_.data_dir(),
+                                             " are not freed yet after ", absl::FormatDuration(options_.patience),
+                                             "; the medium is very slow or stuck: try again later"));
 }
 
 // ---- Spares ---------------------------------------------------------------------------------------------------------
@@ -175,7 +180,7 @@ void ArenaSupply::Discard(const Spare& spare) {
   if (std::this_thread::get_id() == thread_.get_id()) return;
   const auto at_rest = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !working_; };
   absl::MutexLock lock(&mutex_);
-  mutex_.Await(absl::Condition(&at_rest));
+  mutex_.AwaitWithTimeout(absl::Condition(&at_rest), options_.patience);
 }
 
 // ---- The thread -----------------------------------------------------------------------------------------------------

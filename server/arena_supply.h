@@ -20,6 +20,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "kernels/device.h"
 #include "server/model_store.h"
 #include "tensor/safetensors_layout.h"
@@ -36,6 +37,8 @@ class ArenaSupply {
     // Bytes that updates in flight, of all models, will still need of the medium. Called with no lock of the supply
     // held; from any thread.
     std::function<uint64_t()> promised_bytes;
+    // How long an update waits for memory that is being freed.
+    absl::Duration patience = absl::Seconds(30);
   };
 
   // `store` and `device` outlive this.
@@ -100,9 +103,10 @@ class ArenaSupply {
   absl::StatusOr<uint64_t> RoomBytes() const;
   // Drops the oldest spare but that of `but_model`, and waits until its memory is free. False if there is none.
   bool DropOldest(absl::string_view but_model) ABSL_LOCKS_EXCLUDED(mutex_);
-  void Discard(const Spare& spare);
-  // Waits until what was given to InBackground has run; false if there was nothing. Not on the thread itself.
-  bool AwaitJobs() ABSL_LOCKS_EXCLUDED(mutex_);
+  void Discard(const Spare& spare) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Waits until what was given to InBackground has run; false if there was nothing, UNAVAILABLE at the deadline. Not on
+  // the thread itself.
+  absl::StatusOr<bool> AwaitJobs(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // The thread: one step at a time, jobs first, then updates in flight.
   void Work();

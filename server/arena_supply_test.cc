@@ -73,7 +73,8 @@ class ArenaSupplyTest : public testing::Test {
   ArenaSupply& supply() {
     if (supply_ == nullptr) {
       supply_ = std::make_unique<ArenaSupply>(
-          *store_, device_, ArenaSupply::Options{work_ahead_, [this] { return promised_ ? promised_() : 0; }});
+          *store_, device_,
+          ArenaSupply::Options{work_ahead_, [this] { return promised_ ? promised_() : 0; }, patience_});
     }
     return *supply_;
   }
@@ -109,6 +110,7 @@ class ArenaSupplyTest : public testing::Test {
   const std::unique_ptr<ModelStore> store_ = ModelStore::Open(MakeTestFolder()).value();
   SlowDevice device_;
   bool work_ahead_ = true;
+  absl::Duration patience_ = absl::Seconds(30);
   std::function<uint64_t()> promised_;
   std::unique_ptr<ArenaSupply> supply_;
 };
@@ -226,6 +228,18 @@ TEST_F(ArenaSupplyTest, AnUpdateThatNeedsTheRoomWaitsForWhatIsBeingFreed) {
   std::thread asker([&] { EXPECT_NE(Provide("m", "u1", Layout(kBytes)), nullptr); });
   asked.Notify();
   asker.join();
+}
+
+TEST_F(ArenaSupplyTest, ItDoesNotWaitForAStuckMediumForEver) {
+  patience_ = absl::Milliseconds(20);
+  promised_ = [] { return uint64_t{1} << 60; };
+  absl::Notification asked;
+  supply().InBackground([&] { asked.WaitForNotification(); });
+  const auto refused = supply().Provide("m", "u1", Layout(kBytes), "", "version 1 of model 'm'");
+  ExpectError(refused.status(), StatusCode::kUnavailable, {store_->data_dir(), "try again later"});
+  asked.Notify();
+  // Waits for the job, which holds what lies here.
+  supply_.reset();
 }
 
 TEST_F(ArenaSupplyTest, TheEndWaitsForWhatWasLeftToDoInTheirOrder) {

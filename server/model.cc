@@ -293,6 +293,12 @@ void Model::Retire(const Update& update) {
   Changed();
 }
 
+void Model::ApplyRetention() {
+  context_.arenas->InBackground([name = name_, removed = RemoveOldVersions()] {
+    for (const std::string& folder : removed) FreeRemoved(name, folder);
+  });
+}
+
 std::vector<std::string> Model::RemoveOldVersions() {
   std::vector<VersionRecord> removed;
   {

@@ -92,6 +92,10 @@ class Model {
   // Waits until Snapshot().change is not `seen` any more, or the time is over.
   void AwaitChange(uint64_t seen, absl::Duration patience) const ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Removes the oldest versions beyond limits.keep_versions, as after a commit: at the start, where the limit was
+  // higher before, or the last commit was cut off.
+  void ApplyRetention() ABSL_LOCKS_EXCLUDED(mutex_);
+
   // True if nothing would be lost with this object: no version, nothing in flight.
   bool IsForgettable() const ABSL_LOCKS_EXCLUDED(mutex_);
 

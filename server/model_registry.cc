@@ -27,9 +27,11 @@ ModelRegistry::ModelRegistry(ModelStore& store, Device& device, const Limits& li
     : store_(store),
       limits_(limits),
       on_current_(std::move(on_current)),
-      arenas_(store, device, {limits.spare_arenas, [this] { return PromisedBytes(); }}) {
+      arenas_(store, device, {limits.spare_arenas, [this] { return PromisedBytes(); }, limits.operation_wait}) {
   for (const StoredModel& stored : store_.recovered()) {
-    models_[stored.name] = std::make_shared<Model>(stored, Context());
+    const auto model = std::make_shared<Model>(stored, Context());
+    models_[stored.name] = model;
+    model->ApplyRetention();
     if (stored.current != 0 && on_current_) on_current_(stored.name, stored.current);
   }
 }

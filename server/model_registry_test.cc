@@ -103,6 +103,22 @@ TEST_F(ModelRegistryTest, BytesPromisedToOneModelAreNotGivenToAnother) {
   EXPECT_TRUE(registry().Begin("a", Params(2, most)).ok());
 }
 
+TEST_F(ModelRegistryTest, RetentionHoldsFromTheStart) {
+  limits_.keep_versions = 2;
+  const std::string folder = MakeTestFolder();
+  for (const uint64_t version : {1, 2, 3, 4}) WriteVersion(absl::StrCat(folder, "/m/", version), version);
+  ASSERT_EQ(symlink("1", absl::StrCat(folder, "/m/current").c_str()), 0);
+  const auto store = ModelStore::Open(folder).value();
+  {
+    const ModelRegistry registry(*store, *device_, limits_, {});
+    const ModelSnapshot snapshot = (*registry.Find("m"))->Snapshot();
+    ASSERT_EQ(snapshot.versions.size(), 2u);
+    EXPECT_EQ(snapshot.versions[0].version, 1u) << "the current one stays";
+    EXPECT_EQ(snapshot.versions[1].version, 4u);
+  }
+  EXPECT_THAT(NamesIn(absl::StrCat(folder, "/m")), ElementsAre("1", "4", "current"));
+}
+
 TEST_F(ModelRegistryTest, RecoveredModelsAreKnownAndAnnounced) {
   ASSERT_TRUE(PublishVersion(*store_, "m", 4).ok());
   const auto data_dir = store_->data_dir();
