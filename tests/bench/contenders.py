@@ -156,8 +156,12 @@ def push(settings: Settings, servers: Sequence[Receiver], work: Work) -> Round:
 
 def push_warm(settings: Settings, servers: Sequence[Receiver], work: Work, wanted_bytes: int) -> tuple[str, Round]:
     """A push once every server has that much memory ready; says what the arena was."""
-    ready = [await_prepared(settings.command, one.address, MODEL, wanted_bytes) for one in servers]
-    return "warm" if all(ready) else NOT_READY, push(settings, servers, work)
+    ready = await_all_prepared(settings, servers, wanted_bytes)
+    return "warm" if ready else NOT_READY, push(settings, servers, work)
+
+
+def await_all_prepared(settings: Settings, servers: Sequence[Receiver], wanted_bytes: int) -> bool:
+    return all([await_prepared(settings.command, one.address, MODEL, wanted_bytes) for one in servers])
 
 
 def fresh_server_case(settings: Settings, contender: str, work: Work, *flags: str, show_shape: bool = False) -> Case:
@@ -181,6 +185,8 @@ def standing_servers_case(settings: Settings, contender: str, servers: Sequence[
 
     def run() -> list[tuple[Label, Round]]:
         arena, warm = push_warm(settings, servers, work, work.total_mib * MIB)
+        # What they do behind a commit is not to burden the next contender's round.
+        await_all_prepared(settings, servers, work.total_mib * MIB)
         return [(dataclasses.replace(work.label(contender, arena), receivers=len(servers)), warm)]
 
     return run

@@ -13,7 +13,7 @@ from tests.bench.rounds import MIB, Case, Label, Round, Section, interleave
 CONNECTIONS = (2, 4, 8)
 # What a round is to take, at most: some congestion controls get a hundredth of the link with this loss.
 ROUND_SECONDS = 5.0
-PROBE_MIB = 16
+PROBE_MIB = 64
 LEAST_MIB = 8
 CLIENTS_CHOICE = "chosen by the client"
 _ESTABLISHED = "01"
