@@ -64,7 +64,8 @@ std::vector<FlagSpec> Flags() {
            "would; for "
            "tests). Default host."),
       Decimal("bucket-mib", kMostMessageMib - 1,
-              "Most payload MiB that one chunk may carry; senders obey it. Default 4."),
+              "Most payload MiB that one chunk may carry; senders obey it. A stream takes up to twice as much memory. "
+              "Default 4."),
       Decimal("staging-mib", kMostMib, "MiB of staging buffers, for devices that need them. Default 64."),
       Number("keep-versions", 1000, "Committed versions kept a model, the current one among them. Default 2."),
       {.name = "spare-arenas",
