@@ -1,12 +1,18 @@
 #!/bin/bash
-# Usage: tests/demo/demo.sh SERVER_BINARY COMMAND_BINARY [MODEL]
+# Usage: tests/demo/demo.sh [--shm=FOLDER] SERVER_BINARY COMMAND_BINARY [MODEL]
 #
 # Shows what Weightstream does, from end to end, on this machine: a server in a temporary folder, a checkpoint pushed,
 # verified, replaced under a reader's eyes, rolled back. Prints each command before it runs it, as one would type it.
 # MODEL is a .safetensors file or a Hugging Face folder; without it a checkpoint of about 1 GiB is made
-# (WEIGHTSTREAM_DEMO_MIB sets another size). Cleans up whatever happens; exits 1 if anything failed.
+# (WEIGHTSTREAM_DEMO_MIB sets another size). Versions lie in FOLDER (default /dev/shm) if three of them fit there, on
+# disk otherwise. Cleans up whatever happens; exits 1 if anything failed.
 set -euo pipefail
 
+shm=/dev/shm
+if [[ "${1:-}" == --shm=* ]]; then
+  shm=${1#--shm=}
+  shift
+fi
 (($# == 2 || $# == 3)) || {
   sed -n '2s/^# //p' "$0" >&2
   exit 2
@@ -19,12 +25,12 @@ size_mib=${WEIGHTSTREAM_DEMO_MIB:-1024}
 # Debian's own, which sees Debian's NumPy, whatever else is on PATH.
 readonly python=/usr/bin/python3
 readonly start_seconds=30 stop_seconds=60
+# Two versions, and the memory that the server makes ready for a next one; headers and the like come on top.
+readonly versions_held=3 margin_bytes=$((64 << 20))
 
 [[ -z "$model" ]] || model=$(realpath -- "$model")
 work=$(mktemp -d "${TMPDIR:-/tmp}/weightstream-demo.XXXXXX")
-# Versions live in shared memory, as they would beside an inference server.
-data=$(mktemp -d /dev/shm/weightstream-demo.XXXXXX)
-server_pid="" reader_pid=""
+data="" server_pid="" reader_pid=""
 
 finish() {
   local code=$?
@@ -39,7 +45,7 @@ finish() {
     echo "demo: failed; the server's log:" >&2
     tail -n 20 "$work/server.log" >&2
   fi
-  rm -rf "$work" "$data"
+  rm -rf "$work" ${data:+"$data"}
   exit "$code"
 }
 trap finish EXIT
@@ -82,6 +88,24 @@ has_ended() {
   ! kill -0 "$1" 2>/dev/null
 }
 
+bytes_of() {
+  find -L "$1" -maxdepth 1 -name '*.safetensors' -printf '%s\n' | awk '{ sum += $1 } END { printf "%d", sum }'
+}
+
+# Makes the folder of the versions: in shared memory, as it would be beside an inference server, if there is room. (A
+# container has 64 MiB of it unless it is given more.)
+make_data_folder() {
+  local needed=$((versions_held * $(bytes_of "$first") + margin_bytes)) free
+  free=$(df --output=avail --block-size=1 -- "$shm" 2>/dev/null | tail -n 1) || free=0
+  if ((free >= needed)); then
+    data=$(mktemp -d "$shm/weightstream-demo.XXXXXX")
+  else
+    data=$work/versions
+    mkdir "$data"
+    say "$shm has $((free >> 20)) MiB free, and $((needed >> 20)) are needed: the versions lie on disk, in $data"
+  fi
+}
+
 first=$model second=$model
 if [[ -z "$model" ]]; then
   say "Two versions of a checkpoint of about $size_mib MiB: bf16, four shards and an index"
@@ -90,6 +114,8 @@ if [[ -z "$model" ]]; then
   run "$python" "$here/make_checkpoint.py" "$second" --mib="$size_mib" --seed=200
 fi
 
+make_data_folder
+
 say "A server, beside which an inference server would run"
 show "$server_binary" --listen=127.0.0.1:0 --data-dir="$data" "&"
 "$server_binary" --listen=127.0.0.1:0 --data-dir="$data" >"$work/server.out" 2>"$work/server.log" &
@@ -97,12 +123,15 @@ server_pid=$!
 await "$server_pid" "$start_seconds" grep -s '^listening on ' "$work/server.out"
 address=$(sed -n 's/^listening on //p' "$work/server.out")
 
-say "The first version: pushed, then compared byte for byte with what the server holds"
+say "The first version: pushed, then every byte that the server holds checked, by checksums of blocks of 16 MiB"
 run "$command_binary" push "$first" --to="$address" --model=demo
 run "$command_binary" verify "$first" --to="$address" --model=demo
 
-say "A reader maps the first version while the second one is pushed"
+say "On one machine they can be compared themselves: the checkpoint, and the file that readers map"
 held=$data/demo/current/model.safetensors
+run "$python" "$here/compare_bytes.py" "$first" "$held"
+
+say "A reader maps the first version while the second one is pushed"
 mkfifo "$work/reader.in"
 show "$python" "$here/hold_version.py" "$held" "&"
 "$python" "$here/hold_version.py" "$held" <"$work/reader.in" >"$work/reader.out" &
