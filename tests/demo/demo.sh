@@ -89,7 +89,7 @@ has_ended() {
 }
 
 bytes_of() {
-  find -L "$1" -maxdepth 1 -name '*.safetensors' -printf '%s\n' | awk '{ sum += $1 } END { printf "%d", sum }'
+  find -L "$1" -maxdepth 1 -name '*.safetensors' -printf '%s\n' | awk '{ sum += $1 } END { printf "%.0f", sum }'
 }
 
 # Makes the folder of the versions: in shared memory, as it would be beside an inference server, if there is room. (A

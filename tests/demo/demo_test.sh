@@ -49,6 +49,14 @@ for shm in /proc "$TEST_TMPDIR/absent"; do
 done
 ! grep -q 'the versions lie on disk' <<<"$first_output" || fail "there was room in /dev/shm:"$'\n'"$first_output"
 
+# What is needed is counted right beyond 32 bits; the push of these zeros fails.
+mkdir "$TEST_TMPDIR/huge"
+truncate --size=9G "$TEST_TMPDIR/huge/model.safetensors"
+code=0
+output=$("$here/demo.sh" --shm=/proc "$WEIGHTSTREAM_SERVER" "$WEIGHTSTREAM" "$TEST_TMPDIR/huge" 2>&1) || code=$?
+[[ "$code" == 1 ]] || fail "a file of zeros ended with $code:"$'\n'"$output"
+expect "$output" "and $((3 * 9216 + 64)) are needed"
+
 # A byte that differs is found.
 /usr/bin/python3 "$here/make_checkpoint.py" "$TEST_TMPDIR/one" --mib=1 --shards=1
 one=$(echo "$TEST_TMPDIR"/one/*.safetensors)
