@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -15,11 +16,19 @@ import numpy as np
 
 from tests.end_to_end.checkpoints import Tensor, random_tensor, write_safetensors
 from tests.end_to_end.harness import EndToEndTest
-from tests.end_to_end.processes import Server, binary
+from tests.end_to_end.processes import Command, Server, binary
+from tests.end_to_end.proxy import Proxy
+from tests.end_to_end.waiting import wait_until
 from tests.end_to_end.wire import Wire, chunk_of
 
 MIB = 1 << 20
 START_SECONDS = 30
+# The promise: what goes wrong at one side is an error at the other within that long.
+PROMISED_SECONDS = 30
+# What a test's filler takes at a time: a page, so that nothing of use is left.
+FILL_BYTES = 4096
+# A push that fails leaves its update to be resumed, until it was idle that long; longer than a test holds a push back.
+IDLE_SECONDS = 10
 
 
 class CannotStart(EndToEndTest):
@@ -96,18 +105,17 @@ class FullMedium(EndToEndTest):
         self.kept = [random_tensor(rng, "kept", "U8", (MIB,))]
         self.tensor = random_tensor(rng, "tensor", "U8", (96 * MIB,))
 
-    def assert_push_fails(self, wire: Wire, update_id: str, tensor: Tensor) -> int:
-        """Every byte is sent; some chunk must be refused for want of space. Returns how many streams were."""
+    def push_in_chunks(self, wire: Wire, update_id: str, ranges: Sequence[tuple[int, int]]) -> int:
+        """Sends these bytes; a chunk may be refused for want of space, and for nothing else. Returns how many were."""
         refusals = 0
-        for begin in range(0, len(tensor.data), MIB):
+        for begin, end in ((at, at + MIB) for first, last in ranges for at in range(first, last, MIB)):
             try:
-                wire.push(update_id, [chunk_of(tensor, begin, begin + MIB)])
+                wire.push(update_id, [chunk_of(self.tensor, begin, end)])
             except grpc.RpcError as error:
                 raised: Any = error
                 self.assertEqual(raised.code(), grpc.StatusCode.RESOURCE_EXHAUSTED, raised.details())
                 self.assertRegex(raised.details(), "space|full|room")
                 refusals += 1
-        self.assertGreater(refusals, 0)
         return refusals
 
     def check_server_goes_on(self, server: Server, wire: Wire, data_dir: Path) -> None:
@@ -126,40 +134,157 @@ class FullMedium(EndToEndTest):
             self.skipTest(f"this machine lets no one mount a tmpfs: {tried.stderr.strip()}")
         return place, wrapper
 
+    @staticmethod
+    def inside(server: Server, place: Path) -> Path:
+        """The small medium: the mount is the server's own, and seen from here it lies below the server's root."""
+        return Path(f"/proc/{server.pid}/root{place}")
+
+    @staticmethod
+    def fill(filler: Path) -> int:
+        """Takes whatever is left of the medium, and returns how many bytes that was."""
+        taken = 0
+        with filler.open("wb") as file:
+            for step in (MIB, FILL_BYTES):
+                try:
+                    while True:
+                        os.posix_fallocate(file.fileno(), taken, step)
+                        taken += step
+                except OSError as error:
+                    if error.errno != errno.ENOSPC:
+                        raise
+        return taken
+
+    def resume_and_commit(self, server: Server, wire: Wire, place: Path, refusals: int) -> None:
+        """With space again, the same update goes on from what had landed."""
+        resumed = wire.begin("model", 1, [self.tensor])
+        self.assertTrue(resumed.resumed)
+        self.assertEqual(resumed.missing_bytes, refusals * MIB)
+        missing = [(part.begin, part.end) for tensor in resumed.missing for part in tensor.ranges]
+        self.assertEqual(self.push_in_chunks(wire, resumed.update_id, missing), 0)
+        wire.commit("model", resumed.update_id)
+        with self.open_version(self.inside(server, place) / "data", "model") as file:
+            self.assert_holds(file, [self.tensor])
+
     def check_small_medium(self, device: str) -> None:
         place, wrapper = self.small_medium(160)
         # Without work ahead, which would take the space before the filler does.
         options = [f"--device={device}", "--spare-arenas=false"]
         server = self.start_server(*options, data_dir=place / "data", wrapper=wrapper)
-        # The mount is the server's own: seen from here it lies below the server's root.
-        inside = Path(f"/proc/{server.pid}/root{place}")
+        inside = self.inside(server, place)
         with Wire(server.address) as wire:
             wire.push_all("kept", 1, self.kept)
             update = wire.begin("model", 1, [self.tensor])
             filler = inside / "filler"
             with filler.open("wb") as file:
                 os.posix_fallocate(file.fileno(), 0, 96 * MIB)
-            refusals = self.assert_push_fails(wire, update.update_id, self.tensor)
+            refusals = self.push_in_chunks(wire, update.update_id, [(0, len(self.tensor.data))])
+            self.assertGreater(refusals, 0)
             self.assertLess(refusals, 96, "the part that fits must land")
             self.check_server_goes_on(server, wire, inside / "data")
-            # With space again, the same update goes on from what had landed.
             filler.unlink()
-            resumed = wire.begin("model", 1, [self.tensor])
-            self.assertTrue(resumed.resumed)
-            self.assertEqual(resumed.missing_bytes, refusals * MIB)
-            (missing,) = resumed.missing
-            for part in missing.ranges:
-                for begin in range(part.begin, part.end, MIB):
-                    wire.push(update.update_id, [chunk_of(self.tensor, begin, begin + MIB)])
-            wire.commit("model", update.update_id)
-            with self.open_version(inside / "data", "model") as file:
-                self.assert_holds(file, [self.tensor])
+            self.resume_and_commit(server, wire, place, refusals)
+
+    def check_full_beside_work_ahead(self, device: str) -> None:
+        """The server takes space ahead while the filler takes what is left: who gets how much is left to chance."""
+        place, wrapper = self.small_medium(160)
+        server = self.start_server(f"--device={device}", data_dir=place / "data", wrapper=wrapper)
+        inside = self.inside(server, place)
+        with Wire(server.address) as wire:
+            wire.push_all("kept", 1, self.kept)
+            update = wire.begin("model", 1, [self.tensor])
+            filler = inside / "filler"
+            taken = self.fill(filler)
+            refusals = self.push_in_chunks(wire, update.update_id, [(0, len(self.tensor.data))])
+            print(f"{device}: the filler took {taken / MIB:.1f} MiB; {refusals} of 96 chunks were refused")
+            self.check_server_goes_on(server, wire, inside / "data")
+            filler.unlink()
+            self.resume_and_commit(server, wire, place, refusals)
+            self.check_server_goes_on(server, wire, inside / "data")
 
     def test_a_full_tmpfs_in_mid_push(self) -> None:
         self.check_small_medium("host")
 
     def test_a_full_tmpfs_in_mid_push_through_staging(self) -> None:
         self.check_small_medium("host-staged")
+
+    def test_a_full_tmpfs_beside_work_ahead(self) -> None:
+        self.check_full_beside_work_ahead("host")
+
+    def test_a_full_tmpfs_beside_work_ahead_through_staging(self) -> None:
+        self.check_full_beside_work_ahead("host-staged")
+
+    # ---- A push fails for want of space, and nothing is left of it ---------------------------------------------------
+
+    @staticmethod
+    def unaccounted_bytes(inside: Path) -> int:
+        """Space that is taken by files without a name, which a process still holds."""
+        medium = os.statvfs(inside)
+        named = sum(path.lstat().st_blocks * 512 for path in inside.rglob("*") if path.is_file())
+        return (medium.f_blocks - medium.f_bfree) * medium.f_frsize - named
+
+    def assert_nothing_is_left(self, server: Server, inside: Path) -> None:
+        """No file, no memory and no connection of the update of "model" that failed, within IDLE_SECONDS and as much."""
+
+        def left() -> list[str]:
+            named = [str(path) for path in (inside / "data" / "model").glob("*")]
+            return named + [name for name in server.open_files() if ".incoming" in name or "/model/" in name]
+
+        wait_until(lambda: not left(), "the files of the failed update are gone", 2 * IDLE_SECONDS)
+        wait_until(lambda: self.unaccounted_bytes(inside) == 0, "the failed update's memory is free", IDLE_SECONDS)
+        server.await_quiet()
+        status = self.weightstream("status", f"--to={server.address}").json["servers"][0]
+        self.assertEqual([m["current_version"] for m in status["models"] if m["name"] == "model"], [0])
+
+    def start_push(self, server: Server, passing_bytes: int) -> tuple[Command, Proxy]:
+        """A push whose line holds back all but so many bytes."""
+        proxy = self.start_proxy(server, passing_bytes)
+        source = write_safetensors(self.folder / "source.safetensors", [self.tensor])
+        # Small chunks: where few bytes may pass, some are whole all the same, over however many streams they come.
+        command = self.start_command("push", source, f"--to={proxy.address}", "--model=model", "--bucket-mib=0.25")
+        return command, proxy
+
+    def check_push_into_full_medium(self, device: str, passing_bytes: int, least_landed: int) -> None:
+        place, wrapper = self.small_medium(160)
+        # Without work ahead, which would take the space before the filler does.
+        options = [f"--device={device}", "--spare-arenas=false", f"--idle-update-seconds={IDLE_SECONDS}"]
+        server = self.start_server(*options, data_dir=place / "data", wrapper=wrapper)
+        inside = self.inside(server, place)
+        with Wire(server.address) as wire:
+            wire.push_all("kept", 1, self.kept)
+            free_before = os.statvfs(inside).f_bfree
+            command, proxy = self.start_push(server, passing_bytes)
+            self.await_landed(server, "model", least_landed)
+            (update,) = wire.model("model").updates
+            self.assertEqual(update.landed_bytes > 0, least_landed > 0)
+            self.assertGreater(self.fill(inside / "filler"), 0)
+            proxy.allow(None)
+            outcome = command.outcome(PROMISED_SECONDS)
+            print(outcome.error)
+            self.assertEqual(outcome.code, 1)
+            self.assertIn("RESOURCE_EXHAUSTED", outcome.error)
+            self.assertRegex(outcome.error, "space|full|room")
+            self.check_server_goes_on(server, wire, inside / "data")
+        self.assert_nothing_is_left(server, inside)
+        self.assertIn("no chunk for", server.log())
+        (inside / "filler").unlink()
+        self.assertEqual(os.statvfs(inside).f_bfree, free_before)
+        # The same command again is all that it takes.
+        self.push(self.folder / "source.safetensors", server.address, "model")
+        with self.open_version(inside / "data", "model") as file:
+            self.assert_holds(file, [self.tensor])
+
+    # Enough for a manifest of one tensor, and less than a chunk.
+    def test_no_space_at_the_first_chunk(self) -> None:
+        self.check_push_into_full_medium("host", MIB // 8, 0)
+
+    def test_no_space_at_the_first_chunk_through_staging(self) -> None:
+        self.check_push_into_full_medium("host-staged", MIB // 8, 0)
+
+    def test_no_space_at_a_later_chunk(self) -> None:
+        self.check_push_into_full_medium("host", 12 * MIB, MIB)
+
+    def test_no_space_at_a_later_chunk_through_staging(self) -> None:
+        self.check_push_into_full_medium("host-staged", 12 * MIB, MIB)
 
     def test_no_space_at_begin(self) -> None:
         place, wrapper = self.small_medium(64)
@@ -170,7 +295,8 @@ class FullMedium(EndToEndTest):
             outcome = self.push(source, server.address, "model", code=1)
             self.assertIn("RESOURCE_EXHAUSTED", outcome.error)
             self.assertIn("are free", outcome.error)
-            self.check_server_goes_on(server, wire, Path(f"/proc/{server.pid}/root{place}") / "data")
+            self.check_server_goes_on(server, wire, self.inside(server, place) / "data")
+        self.assert_nothing_is_left(server, self.inside(server, place))
 
     def test_space_that_is_promised_to_one_update_is_not_promised_to_another(self) -> None:
         place, wrapper = self.small_medium(160)
