@@ -12,6 +12,10 @@ from tests.end_to_end.checkpoints import random_tensor
 from tests.end_to_end.wire import Wire, chunk_of, refused
 
 MIB = 1 << 20
+# What the server allows for all of a chunk's message but the payload.
+CHUNK_HEADER_BYTES = 64 << 10
+# More than that part of an honest chunk takes here.
+MESSAGE_HEADER_BYTES = 256
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
@@ -186,6 +190,57 @@ class BadChunksOnHost(Promises.Cases):
 
 class BadChunksThroughStaging(Promises.Cases):
     server_flags = ("--device=host-staged",)
+
+
+class MessageLimits:
+    """To the byte: what is over the limit of messages gRPC refuses, and what is not, the server itself."""
+
+    class Cases(BadInputTest):
+        limit_bytes = 0
+
+        def setUp(self) -> None:
+            super().setUp()
+            self.tensor = random_tensor(self.rng, "huge", "U8", (self.limit_bytes,))
+            self.update = self.wire.begin("model", 1, [self.tensor])
+
+        def message_of(self, size: int) -> Any:
+            """A chunk whose message has exactly that many bytes: the longer the payload, the longer the whole."""
+            chunk = chunk_of(self.tensor, 0, size - MESSAGE_HEADER_BYTES, update_id=self.update.update_id)
+            more = size - chunk.ByteSize()
+            chunk = chunk_of(self.tensor, 0, len(chunk.data) + more, update_id=self.update.update_id)
+            self.assertEqual(chunk.ByteSize(), size)
+            return chunk
+
+        def check_update_goes_on(self) -> None:
+            pieces = [chunk_of(self.tensor, at, at + MIB) for at in range(0, self.limit_bytes, MIB)]
+            self.wire.push(self.update.update_id, pieces)
+            self.wire.commit("model", self.update.update_id)
+            self.assert_current(self.server, "model", [self.tensor])
+
+        def test_a_byte_over_the_limit(self) -> None:
+            size = self.limit_bytes + 1
+            with refused(self, EXHAUSTED, f"larger than max ({size} vs. {self.limit_bytes})"):
+                self.wire.push("", [self.message_of(size)])
+            self.check_update_goes_on()
+
+        def test_exactly_the_limit(self) -> None:
+            chunk = self.message_of(self.limit_bytes)
+            with refused(self, EXHAUSTED, "huge", f"carries {len(chunk.data)} bytes", f"the bucket limit of {MIB};"):
+                self.wire.push("", [chunk])
+            self.check_update_goes_on()
+
+
+class ManifestsLimitMessages(MessageLimits.Cases):
+    """As by default: a manifest may be larger than a chunk."""
+
+    limit_bytes = 64 * MIB
+
+
+class ChunksLimitMessages(MessageLimits.Cases):
+    """A chunk, with what its header may take, may be larger than a manifest."""
+
+    server_flags = ("--max-manifest-mib=1",)
+    limit_bytes = MIB + CHUNK_HEADER_BYTES
 
 
 if __name__ == "__main__":
