@@ -45,9 +45,9 @@ class BadManifests(BadInputTest):
     def test_a_tensor_name_that_is_no_utf8(self) -> None:
         # The stubs refuse to send it, so it goes by hand: tensors { name: "\xff" dtype: "F32" } of model "model".
         begin = self.wire.channel.unary_unary("/weightstream.v1.WeightStream/BeginUpdate")
-        with self.assertRaises(grpc.RpcError) as caught:
+        # gRPC parses the request before the server sees it, and calls INTERNAL whatever it cannot parse.
+        with refused(self, grpc.StatusCode.INTERNAL):
             begin(b"\x0a\x05model\x10\x01\x1a\x08\x0a\x01\xff\x12\x03F32", timeout=30)
-        self.assertIn(caught.exception.code(), (INVALID, grpc.StatusCode.INTERNAL))
 
     def test_tensor_names_that_look_like_paths_are_only_names(self) -> None:
         update = self.begin(spec("../../etc/passwd"), spec("/etc/passwd"), spec(".."))
@@ -75,6 +75,7 @@ class BadManifests(BadInputTest):
                 self.begin(spec(), model=name)
 
     def test_model_names_in_other_calls_do_not_become_paths(self) -> None:
+        unknown = (grpc.StatusCode.NOT_FOUND, "no model '../kept'")
         calls: list[Any] = [
             (self.wire.stub.GetModel, ws.GetModelRequest(model="../kept")),
             (self.wire.stub.RollbackModel, ws.RollbackModelRequest(model="../kept", version=1)),
@@ -83,14 +84,13 @@ class BadManifests(BadInputTest):
             (self.wire.stub.GetManifest, ws.GetManifestRequest(model="../kept")),
         ]
         for call, request in calls:
-            with self.subTest(request=str(request)), self.assertRaises(grpc.RpcError) as caught:
+            with self.subTest(request=type(request).__name__), refused(self, *unknown):
                 call(request, timeout=30)
-            self.assertIn(caught.exception.code(), (INVALID, grpc.StatusCode.NOT_FOUND))
         for stream, request in (
             (self.wire.stub.Pull, ws.PullRequest(model="../kept")),
             (self.wire.stub.DigestModel, ws.DigestModelRequest(model="../kept")),
         ):
-            with self.subTest(request=str(request)), refused(self, grpc.StatusCode.NOT_FOUND):
+            with self.subTest(request=type(request).__name__), refused(self, *unknown):
                 list(stream(request, timeout=30))
         with refused(self, INVALID):
             list(self.wire.stub.WatchModel(ws.WatchModelRequest(model="../kept"), timeout=30))
