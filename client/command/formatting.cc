@@ -13,18 +13,36 @@ namespace {
 constexpr const char* kByteUnits[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
 constexpr const char* kRateUnits[] = {"B/s", "kB/s", "MB/s", "GB/s", "TB/s", "PB/s"};
 
-}  // namespace
-
-std::string FormatBytes(uint64_t bytes) {
-  if (bytes < 1024) return absl::StrCat(bytes, " B");
+// The index in kByteUnits of the unit in which a size is read. 1023.95 would print as 1024.0: the next unit takes over
+// there.
+size_t ByteUnit(uint64_t bytes) {
   double value = static_cast<double>(bytes);
   size_t unit = 0;
-  // 1023.95 would print as 1024.0: the next unit takes over there.
   while (value >= 1023.95 && unit + 1 < std::size(kByteUnits)) {
     value /= 1024;
     ++unit;
   }
-  return absl::StrFormat("%.1f %s", value, kByteUnits[unit]);
+  return unit;
+}
+
+}  // namespace
+
+std::string FormatBytes(uint64_t bytes) {
+  if (bytes < 1024) return absl::StrCat(bytes, " B");
+  const size_t unit = ByteUnit(bytes);
+  return absl::StrFormat("%.1f %s", std::ldexp(static_cast<double>(bytes), -10 * static_cast<int>(unit)),
+                         kByteUnits[unit]);
+}
+
+std::string FormatBytesOf(uint64_t done, uint64_t total) {
+  if (total < 1024) return absl::StrCat(std::min(done, total), "/", total, " B");
+  const size_t unit = ByteUnit(total);
+  const int bits = 10 * static_cast<int>(unit);
+  const double all = std::ldexp(static_cast<double>(total), -bits);
+  const int digits = all < 99.95 ? 1 : 0;
+  const double steps = digits == 1 ? 10 : 1;
+  const double some = std::floor(std::ldexp(static_cast<double>(done), -bits) * steps) / steps;
+  return absl::StrFormat("%.*f/%.*f %s", digits, done < total ? some : all, digits, all, kByteUnits[unit]);
 }
 
 std::string FormatRate(double bytes_per_second) {

@@ -15,6 +15,10 @@ namespace weightstream::command {
 // Sizes in powers of 1024, as memory is sold: "0 B", "1023 B", "1.0 KiB", "14.2 GiB".
 std::string FormatBytes(uint64_t bytes);
 
+// Both in the unit of `total`, which is said once: "4.0/8.0 GiB", "147/400 MiB". Done is rounded down, so that it says
+// the same as the total only when everything is there.
+std::string FormatBytesOf(uint64_t done, uint64_t total);
+
 // Rates in powers of 1000, as networks are: "0 B/s", "850 kB/s", "1.23 GB/s".
 std::string FormatRate(double bytes_per_second);
 

@@ -17,6 +17,20 @@ TEST(FormattingTest, BytesAreInPowersOf1024AndNeverSay1024) {
   EXPECT_EQ(FormatBytes(std::numeric_limits<uint64_t>::max()), "16.0 EiB");
 }
 
+TEST(FormattingTest, BytesOfATotalShareItsUnitAndSayItOnlyWhenAllIsThere) {
+  constexpr uint64_t kMib = 1 << 20;
+  EXPECT_EQ(FormatBytesOf(0, 0), "0/0 B");
+  EXPECT_EQ(FormatBytesOf(9, 8), "8/8 B");
+  EXPECT_EQ(FormatBytesOf(147 * kMib, 400 * kMib), "147/400 MiB");
+  EXPECT_EQ(FormatBytesOf(400 * kMib - 1, 400 * kMib), "399/400 MiB");
+  EXPECT_EQ(FormatBytesOf(400 * kMib, 400 * kMib), "400/400 MiB");
+  EXPECT_EQ(FormatBytesOf(kMib, 8192 * kMib), "0.0/8.0 GiB");
+  EXPECT_EQ(FormatBytesOf(4099 * kMib, 8192 * kMib), "4.0/8.0 GiB");
+  EXPECT_EQ(FormatBytesOf(uint64_t{700} << 30, uint64_t{1331} << 30), "0.6/1.3 TiB");
+  EXPECT_EQ(FormatBytesOf(kMib, (kMib << 10) - 1), "0.0/1.0 GiB");
+  EXPECT_EQ(FormatBytesOf(uint64_t{1} << 63, std::numeric_limits<uint64_t>::max()), "8.0/16.0 EiB");
+}
+
 TEST(FormattingTest, RatesAreInPowersOf1000WithThreeFigures) {
   EXPECT_EQ(FormatRate(0), "0 B/s");
   EXPECT_EQ(FormatRate(-5), "0 B/s");

@@ -4,78 +4,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "client/command/formatting.h"
+#include "client/command/progress_line.h"
 
 namespace weightstream::command {
 namespace {
-
-constexpr size_t kLeastBar = 10;
-constexpr size_t kMostBar = 40;
-// A longer label is cut: the figures matter more.
-constexpr size_t kMostLabel = 40;
-// As long as the longest phase, so that the bars of several servers stand below each other.
-constexpr size_t kPhaseColumns = 10;
-
-std::string TimeLeft(uint64_t done, uint64_t total, double rate) {
-  if (done >= total || rate < 1) return "";
-  return absl::StrCat(DurationText(absl::Seconds(static_cast<double>(total - done) / rate)), " left");
-}
-
-std::string DrawBar(uint64_t done, uint64_t total, size_t columns) {
-  const size_t inner = columns - 2;
-  size_t filled = total == 0 ? 0 : static_cast<size_t>(static_cast<double>(done) / static_cast<double>(total) * inner);
-  filled = std::min(filled, inner);
-  std::string bar(filled, '=');
-  if (filled < inner) bar += '>';
-  bar.resize(inner, ' ');
-  return absl::StrCat("[", bar, "]");
-}
-
-// A line of a terminal. On a narrow one the bar gives way first, then time left, rate and bytes.
-struct BarLine {
-  std::string label;
-  std::vector<std::string> figures;
-  uint64_t done = 0;
-  uint64_t total = 0;
-
-  std::string Text() const { return absl::StrCat(label, figures.empty() ? "" : "  ", absl::StrJoin(figures, "  ")); }
-};
-
-BarLine NewBarLine(std::string label, uint64_t done, uint64_t total, double rate) {
-  BarLine line = {std::move(label), {}, done, total};
-  if (total == 0) return line;
-  line.figures = {absl::StrFormat("%7s", FormatPercent(done, total)),
-                  absl::StrCat(FormatBytes(done), " of ", FormatBytes(total))};
-  if (rate >= 1) line.figures.push_back(FormatRate(rate));
-  if (const std::string left = TimeLeft(done, total, rate); !left.empty()) line.figures.push_back(left);
-  return line;
-}
-
-// The bars of all lines are equally long, so that they can be compared: the fullest line decides.
-std::vector<std::string> DrawLines(std::vector<BarLine> lines, size_t width) {
-  const size_t room = std::max<size_t>(width, 2) - 1;
-  size_t bar_columns = kMostBar;
-  for (BarLine& line : lines) {
-    while (!line.figures.empty() && line.Text().size() > room) line.figures.pop_back();
-    if (line.total == 0) continue;
-    const size_t taken = std::min(room, line.Text().size() + 2);
-    bar_columns = std::min(bar_columns, room - taken);
-  }
-  std::vector<std::string> texts;
-  for (BarLine& line : lines) {
-    if (!line.figures.empty() && bar_columns >= kLeastBar) {
-      line.figures.insert(line.figures.begin() + 1, DrawBar(line.done, line.total, bar_columns));
-    }
-    texts.push_back(line.Text().substr(0, room));
-  }
-  return texts;
-}
-
-std::string Cut(const std::string& text, size_t most) {
-  return text.size() <= most ? text : absl::StrCat(text.substr(0, most - 2), "..");
-}
 
 std::string VersionPart(uint64_t version) { return version == 0 ? "" : absl::StrCat(" (version ", version, ")"); }
 
@@ -83,7 +17,7 @@ std::string LogLine(const std::string& label, uint64_t done, uint64_t total, dou
   std::vector<std::string> parts = {label};
   if (total > 0) parts.push_back(absl::StrCat(FormatPercent(done, total), " of ", FormatBytes(total)));
   if (rate >= 1) parts.push_back(FormatRate(rate));
-  if (const std::string left = TimeLeft(done, total, rate); !left.empty()) parts.push_back(left);
+  if (const std::string left = TimeLeftText(done, total, rate); !left.empty()) parts.push_back(left);
   return absl::StrJoin(parts, ", ");
 }
 
@@ -126,6 +60,8 @@ ProgressBar::News ProgressBar::Update(absl::string_view name, const TransferStat
 
 ProgressBar::Sum ProgressBar::Summarize(absl::Time now) const {
   Sum sum;
+  int done = 0;
+  int failed = 0;
   std::vector<std::pair<std::string, int>> phases;
   for (const Server& server : servers_) {
     const std::string& phase = server.seen ? server.state.phase : "waiting to start";
@@ -139,7 +75,11 @@ ProgressBar::Sum ProgressBar::Summarize(absl::Time now) const {
     sum.done_bytes += server.state.done_bytes;
     sum.total_bytes += server.state.total_bytes;
     if (server.state.end == TransferState::End::kNot) sum.rate += server.meter.BytesPerSecond(now);
+    if (server.state.end == TransferState::End::kDone) ++done;
+    if (server.state.end == TransferState::End::kFailed) ++failed;
   }
+  sum.brief_counts = absl::StrCat(servers_.size(), " servers, ", done, " done");
+  if (failed > 0) absl::StrAppend(&sum.brief_counts, ", ", failed, " failed");
   sum.counts =
       absl::StrCat(servers_.size(), " servers: ", absl::StrJoin(phases, ", ", [](std::string* out, const auto& p) {
                      absl::StrAppend(out, p.second, " ", p.first);
@@ -150,21 +90,28 @@ ProgressBar::Sum ProgressBar::Summarize(absl::Time now) const {
 std::vector<std::string> ProgressBar::Bars(size_t width, absl::Time now) const {
   if (servers_.size() > kMostServerLines) {
     const Sum sum = Summarize(now);
-    return DrawLines({NewBarLine(Cut(sum.counts, 60), sum.done_bytes, sum.total_bytes, sum.rate)}, width);
+    return LayOut({{.name = sum.counts,
+                    .short_name = sum.brief_counts,
+                    .done_bytes = sum.done_bytes,
+                    .total_bytes = sum.total_bytes,
+                    .bytes_per_second = sum.rate}},
+                  width);
   }
-  size_t longest = 0;
-  for (const Server& server : servers_) longest = std::max(longest, server.name.size());
-  const size_t label_columns = std::min({longest, kMostLabel, std::max<size_t>(width / 3, 8)});
-  std::vector<BarLine> lines;
-  for (const Server& server : servers_) {
-    const TransferState& state = server.state;
-    const double rate = state.end == TransferState::End::kNot ? server.meter.BytesPerSecond(now) : 0;
-    const std::string label =
-        absl::StrFormat("%-*s  %-*s", static_cast<int>(label_columns), Cut(server.name, label_columns),
-                        static_cast<int>(kPhaseColumns), state.phase);
-    lines.push_back(NewBarLine(label, state.done_bytes, state.total_bytes, rate));
+  std::vector<std::string> names;
+  for (const Server& server : servers_) names.push_back(server.name);
+  const std::vector<std::string> short_names = ShortNames(names);
+  std::vector<ProgressLine> lines;
+  for (size_t i = 0; i < servers_.size(); ++i) {
+    const TransferState& state = servers_[i].state;
+    lines.push_back(
+        {.name = names[i],
+         .short_name = short_names[i],
+         .phase = state.phase,
+         .done_bytes = state.done_bytes,
+         .total_bytes = state.total_bytes,
+         .bytes_per_second = state.end == TransferState::End::kNot ? servers_[i].meter.BytesPerSecond(now) : 0});
   }
-  return DrawLines(std::move(lines), width);
+  return LayOut(lines, width);
 }
 
 std::vector<std::string> ProgressBar::Lines(absl::Time now) const {

@@ -62,7 +62,9 @@ class ProgressBar {
 
   // All servers as one.
   struct Sum {
+    // "9 servers: 1 done, 8 sending", and where that finds no room "9 servers, 1 done".
     std::string counts;
+    std::string brief_counts;
     uint64_t done_bytes = 0;
     uint64_t total_bytes = 0;
     double rate = 0;

@@ -1,0 +1,160 @@
+"""What a person sees while `weightstream push` runs: a bar on a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import termios
+import threading
+import unittest
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+
+from tests.end_to_end.checkpoints import random_tensor, write_safetensors
+from tests.end_to_end.harness import EndToEndTest
+from tests.end_to_end.processes import Process, binary
+from tests.end_to_end.proxy import Proxy
+from tests.end_to_end.waiting import wait_until
+
+MIB = 1 << 20
+ROWS = 24
+COLUMNS = 80
+
+_ESCAPE = re.compile(r"\x1b\[(\d*)([A-Z])")
+_REPORT = r"{}: version 1, 32\.0 MiB in \S+, \S+ [kMG]?B/s"
+
+
+class Screen:
+    """What a terminal shows after the text was written to it; AssertionError for what it could not show."""
+
+    def __init__(self, text: str) -> None:
+        self.lines: list[str] = [""]
+        self.row = self.column = 0
+        at = 0
+        while at < len(text):
+            escape = _ESCAPE.match(text, at)
+            if escape:
+                self._obey(int(escape[1] or 1), escape[2])
+                at = escape.end()
+            else:
+                self._write(text[at])
+                at += 1
+
+    def _obey(self, count: int, command: str) -> None:
+        if command == "A":
+            assert count <= self.row, "the cursor leaves the text"
+            self.row -= count
+        elif command == "K":
+            self.lines[self.row] = self.lines[self.row][: self.column]
+        else:
+            assert command == "J", f"an escape sequence nobody expects: {command}"
+            self.lines[self.row :] = [self.lines[self.row][: self.column]]
+
+    def _write(self, character: str) -> None:
+        if character == "\r":
+            self.column = 0
+        elif character == "\n":
+            self.row += 1
+            self.lines += [""] * (self.row + 1 - len(self.lines))
+        else:
+            assert character.isprintable(), repr(character)
+            assert self.column < COLUMNS, f"wider than the terminal: {self.lines[self.row]}"
+            line = self.lines[self.row].ljust(self.column)
+            self.lines[self.row] = line[: self.column] + character + line[self.column + 1 :]
+            self.column += 1
+
+
+class TerminalProcess:
+    """A process whose input, output and messages are a terminal of COLUMNS by ROWS."""
+
+    def __init__(self, *command: str) -> None:
+        self._ours, theirs = pty.openpty()
+        try:
+            fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+            self._popen = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+        finally:
+            os.close(theirs)
+        self._written = bytearray()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                self._written += os.read(self._ours, 4096)
+            except OSError:  # EIO: nobody has the terminal open any more.
+                return
+
+    def written(self) -> str:
+        return bytes(self._written).decode()
+
+    def wait(self, seconds: float) -> int:
+        """The exit code, once everything it wrote has been read."""
+        code = self._popen.wait(seconds)
+        self._reader.join(seconds)
+        return code
+
+    def kill(self) -> None:
+        self._popen.kill()
+        self._popen.wait()
+        self._reader.join()
+        os.close(self._ours)
+
+
+class TerminalTest(EndToEndTest):
+    def setUp(self) -> None:
+        super().setUp()
+        terminal = mock.patch.dict(os.environ, TERM="xterm")
+        terminal.start()
+        self.addCleanup(terminal.stop)
+        tensor = random_tensor(np.random.default_rng(0), "tensor", "U8", (32 * MIB,))
+        self.source = write_safetensors(self.folder / "model.safetensors", [tensor])
+
+    def stalled_proxy(self) -> Proxy:
+        """To a server, but it lets only a part of the weights through: a push stands still for as long as we look."""
+        return self.start_proxy(self.start_server(), 12 * MIB)
+
+    def push_command(self, proxy: Proxy, source: Path) -> list[str]:
+        return [binary("WEIGHTSTREAM"), "push", str(source), f"--to={proxy.address}", "--model=model"]
+
+    def test_a_standard_terminal_shows_a_bar_and_is_left_with_the_report(self) -> None:
+        proxy = self.stalled_proxy()
+        push = TerminalProcess(*self.push_command(proxy, self.source))
+        self.addCleanup(push.kill)
+        bar = re.compile(
+            rf"{proxy.address} sending +(\d+\.\d) % \[(=*>? *)\] (\d+\.\d)/32\.0 MiB +\d\S* [kM]?B/s +\S+ left"
+        )
+        shown = wait_until(lambda: bar.search(push.written()), "a bar with every figure")
+        self.assertLess(float(shown[1]), 100)
+        self.assertLessEqual(float(shown[3]), 16)
+        self.assertGreaterEqual(len(shown[2]), 3)
+        proxy.allow(None)
+        self.assertEqual(push.wait(60), 0, push.written())
+        screen = Screen(push.written())
+        self.assertEqual(len(screen.lines), 2, screen.lines)
+        self.assertRegex(screen.lines[0], rf"\A{_REPORT.format(proxy.address)}\Z")
+        self.assertEqual((screen.lines[1], screen.row, screen.column), ("", 1, 0))
+
+    def test_a_log_gets_lines_without_control_characters(self) -> None:
+        proxy = self.stalled_proxy()
+        out = self.folder / "push.out"
+        push = Process("weightstream push", self.push_command(proxy, self.source), self.folder / "push.log", out)
+        self.addCleanup(push.kill)
+        line = re.compile(rf"^{proxy.address}: sending \(version 1\), \d+\.\d % of 32\.0 MiB\b.*$", re.MULTILINE)
+        wait_until(lambda: line.search(push.log()), "a line that says how far it is")
+        proxy.allow(None)
+        self.assertEqual(push.wait(60), 0, push.log())
+        self.assertRegex(out.read_text(), rf"\A{_REPORT.format(proxy.address)}\n\Z")
+        for text in (out.read_text(), push.log()):
+            self.assertTrue(text.endswith("\n"), repr(text))
+            self.assertTrue(text.replace("\n", "").isprintable(), repr(text))
+
+
+if __name__ == "__main__":
+    unittest.main()
