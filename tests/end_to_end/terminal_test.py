@@ -131,6 +131,7 @@ class TerminalTest(EndToEndTest):
             rf"{proxy.address} sending +(\d+\.\d) % \[(=*>? *)\] (\d+\.\d)/32\.0 MiB +\d\S* [kM]?B/s +\S+ left"
         )
         shown = wait_until(lambda: bar.search(push.written()), "a bar with every figure")
+        assert shown is not None
         self.assertLess(float(shown[1]), 100)
         self.assertLessEqual(float(shown[3]), 16)
         self.assertGreaterEqual(len(shown[2]), 3)
