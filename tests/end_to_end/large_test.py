@@ -14,9 +14,15 @@ from tests.end_to_end.waiting import wait_until
 
 MIB = 1 << 20
 GIB = 1 << 30
+# Of BF16.
+BYTES_PER_ELEMENT = 2
 STAGING_BYTES = 64 * MIB
 # What the server may need beyond its arena and the staging memory, whatever the model's size.
 CONSTANT_BYTES = 64 * MIB
+# Only a device that cannot be written from here has a staging ring.
+MOST_ANONYMOUS_BYTES = {"host": CONSTANT_BYTES, "host-staged": STAGING_BYTES + CONSTANT_BYTES}
+# How much of the arena must have been seen at once, so that it is certain that the arena is what is counted apart.
+LEAST_SHARED = 0.95
 FILE_GROWTH_BYTES = 8 * MIB
 ISLAND_BYTES = 4096
 COMPARED_AT_ONCE = 64 * MIB
@@ -54,7 +60,8 @@ class OneHugeTensor(EndToEndTest):
         del left_bytes, right_bytes
 
     def check(self, device: str, elements: int) -> None:
-        source = write_sparse(self.folder / "huge.safetensors", "huge", "BF16", (elements,), self.islands(elements * 2))
+        islands = self.islands(elements * BYTES_PER_ELEMENT)
+        source = write_sparse(self.folder / "huge.safetensors", "huge", "BF16", (elements,), islands)
         server = self.start_server(f"--device={device}", f"--staging-mib={STAGING_BYTES // MIB}")
         before = server.memory()
         command = self.start_command("push", source, f"--to={server.address}", "--model=huge")
@@ -64,11 +71,11 @@ class OneHugeTensor(EndToEndTest):
         rate = outcome.json["servers"][0]["bytes_per_second"] / 1e9
         print(f"{device}: {rate:.2f} GB/s, before {before}, peak {peak}")
         if not server.sanitized():
-            self.assertLess(peak.anonymous, STAGING_BYTES + CONSTANT_BYTES, "memory beyond the arena")
+            self.assertLess(peak.anonymous, MOST_ANONYMOUS_BYTES[device], "memory beyond the arena")
             # Pages of the program and its libraries are there from the start, and do not grow with the model.
             self.assertLess(peak.file - before.file, FILE_GROWTH_BYTES)
             # Were the arena not counted apart, there would be nothing to count.
-            self.assertGreater(peak.shared, elements)
+            self.assertGreaterEqual(peak.shared, LEAST_SHARED * elements * BYTES_PER_ELEMENT)
         verified = self.weightstream("verify", source, f"--to={server.address}", "--model=huge")
         self.assertTrue(verified.json["equal"])
         with self.open_version(server.data_dir, "huge") as held, SafetensorsFile(source) as sent:
