@@ -121,14 +121,16 @@ class TerminalTest(EndToEndTest):
         return self.start_proxy(self.start_server(), 12 * MIB)
 
     def push_command(self, proxy: Proxy, source: Path) -> list[str]:
-        return [binary("WEIGHTSTREAM"), "push", str(source), f"--to={proxy.address}", "--model=model"]
+        # In messages so small, and over one connection, that several land before it stands still.
+        flags = (f"--to={proxy.address}", "--model=model", "--connections=1", "--bucket-mib=1")
+        return [binary("WEIGHTSTREAM"), "push", str(source), *flags]
 
     def test_a_standard_terminal_shows_a_bar_and_is_left_with_the_report(self) -> None:
         proxy = self.stalled_proxy()
         push = TerminalProcess(*self.push_command(proxy, self.source))
         self.addCleanup(push.kill)
         bar = re.compile(
-            rf"{proxy.address} sending +(\d+\.\d) % \[(=*>? *)\] (\d+\.\d)/32\.0 MiB +\d\S* [kM]?B/s +\S+ left"
+            rf"{proxy.address} +sending +(\d+\.\d) % +\[(=*>? *)\] +(\d+\.\d)/32\.0 MiB +\d\S* [kM]?B/s +\S+ left"
         )
         shown = wait_until(lambda: bar.search(push.written()), "a bar with every figure")
         assert shown is not None
