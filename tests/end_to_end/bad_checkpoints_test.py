@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import struct
-import unittest
 from pathlib import Path
 
 import numpy as np
 
 from tests.end_to_end.checkpoints import random_tensor, write_safetensors, write_sharded
 from tests.end_to_end.harness import EndToEndTest
+from tools import python_cases
 
 
 class BrokenCheckpoints(EndToEndTest):
@@ -133,4 +133,4 @@ class BrokenCheckpoints(EndToEndTest):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    python_cases.main()

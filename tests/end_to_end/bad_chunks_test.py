@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unittest
 from typing import Any
 
 import grpc
@@ -10,6 +9,7 @@ import grpc
 from tests.end_to_end.bad_input import BadInputTest
 from tests.end_to_end.checkpoints import random_tensor
 from tests.end_to_end.wire import Wire, chunk_of, refused
+from tools import python_cases
 
 MIB = 1 << 20
 # What the server allows for all of a chunk's message but the payload.
@@ -244,4 +244,4 @@ class ChunksLimitMessages(MessageLimits.Cases):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    python_cases.main()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unittest
 from typing import Any
 
 import grpc
@@ -11,6 +10,7 @@ from weightstream.v1 import weightstream_pb2 as ws
 from tests.end_to_end.bad_input import BadInputTest
 from tests.end_to_end.checkpoints import random_tensor, write_safetensors
 from tests.end_to_end.wire import Wire, refused
+from tools import python_cases
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -180,4 +180,4 @@ class LimitedModels(BadInputTest):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    python_cases.main()

@@ -6,7 +6,6 @@ import errno
 import os
 import socket
 import subprocess
-import unittest
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,13 @@ from typing import Any
 import grpc
 import numpy as np
 
-from tests.end_to_end.checkpoints import Tensor, random_tensor, write_safetensors
+from tests.end_to_end.checkpoints import random_tensor, write_safetensors
 from tests.end_to_end.harness import EndToEndTest
 from tests.end_to_end.processes import Command, Server, binary
 from tests.end_to_end.proxy import Proxy
 from tests.end_to_end.waiting import wait_until
 from tests.end_to_end.wire import Wire, chunk_of
+from tools import python_cases
 
 MIB = 1 << 20
 START_SECONDS = 30
@@ -223,7 +223,7 @@ class FullMedium(EndToEndTest):
         return (medium.f_blocks - medium.f_bfree) * medium.f_frsize - named
 
     def assert_nothing_is_left(self, server: Server, inside: Path) -> None:
-        """No file, no memory and no connection of the update of "model" that failed, within IDLE_SECONDS and as much."""
+        """No file, no memory and no connection of the update of "model" that failed, after twice IDLE_SECONDS."""
 
         def left() -> list[str]:
             named = [str(path) for path in (inside / "data" / "model").glob("*")]
@@ -325,4 +325,4 @@ class FullMedium(EndToEndTest):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    python_cases.main()

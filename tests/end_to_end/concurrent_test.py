@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import unittest
 from pathlib import Path
 
 from tests.end_to_end.checkpoints import fill_word, filled_tensor, write_filled
 from tests.end_to_end.harness import EndToEndTest
 from tests.end_to_end.processes import Command, Outcome, Server
 from tests.end_to_end.waiting import wait_until
+from tools import python_cases
 
 MIB = 1 << 20
 # Three tensors that need many chunks, and one that needs part of one.
@@ -112,4 +112,4 @@ class Concurrent(EndToEndTest):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    python_cases.main()

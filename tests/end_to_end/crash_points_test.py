@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unittest
 from pathlib import Path
 
 from tests.end_to_end.checkpoints import filled_tensor, write_filled
@@ -11,6 +10,7 @@ from tests.end_to_end.current_reader import Reader
 from tests.end_to_end.harness import EndToEndTest
 from tests.end_to_end.processes import Server, binary
 from tests.end_to_end.waiting import wait_until
+from tools import python_cases
 
 WORDS = (10_000, 1, 3)
 # Far more than a commit has; that the last ones are never reached is checked.
@@ -78,4 +78,4 @@ class CrashPoints(EndToEndTest):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    python_cases.main()

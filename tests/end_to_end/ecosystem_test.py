@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unittest
 from typing import Any
 
 import grpc
@@ -10,6 +9,7 @@ import grpc
 from tests.end_to_end.harness import EndToEndTest
 from tests.end_to_end.waiting import wait_until
 from tests.end_to_end.wire import CALL_SECONDS, Wire, refused
+from tools import python_cases
 
 # grpc.health.v1.HealthCheckResponse, whole: field 1, a number.
 UNKNOWN_SERVICE = b"\x08\x03"
@@ -73,4 +73,4 @@ class Reflection(EndToEndTest):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    python_cases.main()

@@ -10,7 +10,7 @@ def end_to_end_test(name, size = "medium", data = [], deps = [], env = {}, **kwa
       name: of the test; its source is name.py.
       size: as of py_test.
       data: more than the binaries.
-      deps: more than the harness.
+      deps: more than the harness and what runs its cases.
       env: more than where the binaries are.
       **kwargs: passed on to py_test.
     """
@@ -27,6 +27,9 @@ def end_to_end_test(name, size = "medium", data = [], deps = [], env = {}, **kwa
         # Without the __init__.py files of Bazel, which would hide the generated package `weightstream` behind the
         # workspace of the same name.
         legacy_create_init = 0,
-        deps = deps + ["//tests/end_to_end:harness"],
+        deps = deps + [
+            "//tests/end_to_end:harness",
+            "//tools:python_cases",
+        ],
         **kwargs
     )

@@ -8,7 +8,6 @@ import random
 import re
 import signal
 import time
-import unittest
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from tests.end_to_end.current_reader import Reader
 from tests.end_to_end.harness import EndToEndTest
 from tests.end_to_end.processes import Command, Server
 from tests.end_to_end.waiting import DeadlineError, let_pass
+from tools import python_cases
 
 MIB = 1 << 20
 WORDS = (MIB, 3, 2 * MIB, MIB // 2, 1)
@@ -224,4 +224,4 @@ class Killed(EndToEndTest):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    python_cases.main()

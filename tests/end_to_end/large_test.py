@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import unittest
-
 import numpy as np
 
 from tests.end_to_end.checkpoints import write_sparse
@@ -11,6 +9,7 @@ from tests.end_to_end.harness import SHM, EndToEndTest
 from tests.end_to_end.processes import Command, Memory, Server
 from tests.end_to_end.safetensors_file import SafetensorsFile
 from tests.end_to_end.waiting import wait_until
+from tools import python_cases
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -90,4 +89,4 @@ class OneHugeTensor(EndToEndTest):
 
 if __name__ == "__main__":
     assert SHM.is_dir()
-    unittest.main()
+    python_cases.main()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import unittest
-
 import numpy as np
 
 from tests.end_to_end.checkpoints import random_tensor, write_sharded
 from tests.end_to_end.harness import EndToEndTest
 from tests.end_to_end.safetensors_file import SafetensorsFile
+from tools import python_cases
 
 COUNT = 20_000
 SEED = 20_000
@@ -40,4 +39,4 @@ class ManySmallTensors(EndToEndTest):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    python_cases.main()

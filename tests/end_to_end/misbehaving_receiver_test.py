@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import threading
-import unittest
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +14,7 @@ from tests.end_to_end.checkpoints import random_tensor, write_safetensors
 from tests.end_to_end.fake_server import FakeServer, nothing_is_missing
 from tests.end_to_end.harness import EndToEndTest
 from tests.end_to_end.processes import Outcome
+from tools import python_cases
 
 MIB = 1 << 20
 TENSOR_BYTES = 4 * MIB
@@ -183,4 +183,4 @@ class MisbehavingReceiver(EndToEndTest):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    python_cases.main()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import threading
 import time
-import unittest
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from tests.end_to_end.processes import Command, Outcome, Server
 from tests.end_to_end.safetensors_file import SafetensorsFile
 from tests.end_to_end.waiting import wait_until
 from tests.end_to_end.wire import Wire, chunk_of, refused
+from tools import python_cases
 
 MIB = 1 << 20
 WORDS = (4 * MIB,)
@@ -222,4 +222,4 @@ class NeitherHangs(EndToEndTest):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    python_cases.main()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import unittest
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,8 @@ from tests.end_to_end.harness import EndToEndTest
 from tests.end_to_end.processes import Server
 from tests.end_to_end.safetensors_file import SafetensorsFile
 from tests.end_to_end.waiting import wait_until
-from tests.end_to_end.wire import Wire, chunk_of, refused
+from tests.end_to_end.wire import Wire, chunk_of
+from tools import python_cases
 
 MIB = 1 << 20
 KIB = 1 << 10
@@ -404,4 +404,4 @@ class Shutdown(OperationsTest):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    python_cases.main()

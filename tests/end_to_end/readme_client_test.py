@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unittest
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from tests.end_to_end import readme_client
 from tests.end_to_end.checkpoints import Tensor
 from tests.end_to_end.harness import EndToEndTest
+from tools import python_cases
 
 MOST_LINES = 40
 
@@ -45,4 +45,4 @@ class ReadmeClient(EndToEndTest):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    python_cases.main()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unittest
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from tests.end_to_end.checkpoints import Tensor, random_tensor, write_safetensors, write_sharded
 from tests.end_to_end.harness import EndToEndTest
 from tests.end_to_end.safetensors_file import DTYPE_BITS, SafetensorsFile
+from tools import python_cases
 
 MIB = 1 << 20
 SEED = 20261124
@@ -139,4 +139,4 @@ class StagedInSharedMemory(Promises.Cases):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    python_cases.main()

@@ -10,7 +10,6 @@ import struct
 import subprocess
 import termios
 import threading
-import unittest
 from pathlib import Path
 from unittest import mock
 
@@ -21,6 +20,7 @@ from tests.end_to_end.harness import EndToEndTest
 from tests.end_to_end.processes import Process, binary
 from tests.end_to_end.proxy import Proxy
 from tests.end_to_end.waiting import wait_until
+from tools import python_cases
 
 MIB = 1 << 20
 ROWS = 24
@@ -160,4 +160,4 @@ class TerminalTest(EndToEndTest):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    python_cases.main()
