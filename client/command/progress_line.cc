@@ -100,11 +100,11 @@ Widths RoomFor(const std::vector<ProgressLine>& lines, const std::vector<Row>& r
   return room;
 }
 
-// Of the columns other than names, with a gap before each but the first; `known` says whether there are bars.
-size_t Taken(const Style& style, const Widths& room, bool known) {
+// By the columns other than names, with a gap between them. Where there are bytes there is a bar.
+size_t Taken(const Style& style, const Widths& room) {
   size_t taken = 0;
   for (size_t i = kPhase; i < kColumns; ++i) {
-    const size_t width = i == kBar && known ? style.least_bar : room[i];
+    const size_t width = i == kBar && room[kBytes] > 0 ? style.least_bar : room[i];
     if (Shows(style, i) && width > 0) taken += (taken > 0 ? style.gap : 0) + width;
   }
   return taken;
@@ -134,6 +134,25 @@ NameRoom FitNames(const std::vector<ProgressLine>& lines, const Style& style, si
   return {can_go && taken <= room, 0, false};
 }
 
+struct Fit {
+  Style style;
+  NameRoom names;
+  size_t bar_columns = 0;
+};
+
+Fit FirstThatFits(const std::vector<ProgressLine>& lines, const Widths& widths, size_t room) {
+  const auto names_in = [&](const Style& style) { return FitNames(lines, style, Taken(style, widths), room); };
+  const Style* style = std::begin(kStyles);
+  while (style + 1 != std::end(kStyles) && !names_in(*style).fits) ++style;
+
+  const size_t taken = Taken(*style, widths);
+  const size_t others = taken > 0 ? taken + style->gap : 0;
+  NameRoom names = names_in(*style);
+  if (!names.fits) names.columns = room > others ? room - others : 0;
+  const size_t used = names.columns > 0 ? others + names.columns : taken;
+  return {*style, names, std::min(kMostBar, style->least_bar + room - std::min(room, used))};
+}
+
 // The host without its domain and port.
 std::string HostLabel(const std::string& name) {
   const bool socket_path = name.find('/') != std::string::npos;
@@ -160,37 +179,18 @@ std::string Join(const Row& row, const Style& style, const Widths& widths) {
 
 std::vector<std::string> LayOut(const std::vector<ProgressLine>& lines, size_t width) {
   const size_t room = std::max<size_t>(width, 2) - 1;
-  const bool known =
-      std::any_of(lines.begin(), lines.end(), [](const ProgressLine& line) { return line.total_bytes > 0; });
   std::vector<Row> rows;
   for (const ProgressLine& line : lines) rows.push_back(Cells(line));
-  const Widths most = RoomFor(lines, rows);
-
-  const Style* style = std::begin(kStyles);
-  NameRoom names;
-  size_t taken = 0;
-  for (;; ++style) {
-    taken = Taken(*style, most, known);
-    names = FitNames(lines, *style, taken, room);
-    if (names.fits) break;
-    if (style + 1 == std::end(kStyles)) {
-      const size_t others = taken > 0 ? taken + style->gap : 0;
-      names.columns = room > others ? room - others : 0;
-      break;
-    }
-  }
-  const size_t spare = room - std::min(room, taken + (names.columns > 0 ? names.columns + style->gap : 0));
-  const size_t bar = std::min(kMostBar, style->least_bar + spare);
-
+  const Fit fit = FirstThatFits(lines, RoomFor(lines, rows), room);
   for (size_t i = 0; i < lines.size(); ++i) {
-    rows[i][kName] = Cut(names.whole ? lines[i].name : lines[i].short_name, names.columns);
-    if (Shows(*style, kBar) && lines[i].total_bytes > 0) {
-      rows[i][kBar] = DrawBar(lines[i].done_bytes, lines[i].total_bytes, bar);
+    rows[i][kName] = Cut(fit.names.whole ? lines[i].name : lines[i].short_name, fit.names.columns);
+    if (Shows(fit.style, kBar) && lines[i].total_bytes > 0) {
+      rows[i][kBar] = DrawBar(lines[i].done_bytes, lines[i].total_bytes, fit.bar_columns);
     }
   }
   const Widths widths = WidestCells(rows);
   std::vector<std::string> texts;
-  for (const Row& row : rows) texts.push_back(Join(row, *style, widths).substr(0, room));
+  for (const Row& row : rows) texts.push_back(Join(row, fit.style, widths).substr(0, room));
   return texts;
 }
 
