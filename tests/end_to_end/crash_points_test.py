@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -23,7 +24,13 @@ class CrashPoints(EndToEndTest):
 
         The server that is returned runs: the one that survived, or another one in its place.
         """
-        crash = ["env", f"LD_PRELOAD={binary('CRASH_POINT')}", f"WEIGHTSTREAM_CRASH_STEP={step}"]
+        crash = [
+            "env",
+            f"LD_PRELOAD={binary('CRASH_POINT')}",
+            f"WEIGHTSTREAM_CRASH_STEP={step}",
+            # AddressSanitizer's library wants to be the first, and intercepts none of the calls that crash_point does.
+            f"ASAN_OPTIONS={os.environ.get('ASAN_OPTIONS', '')}:verify_asan_link_order=0",
+        ]
         # Version 1 of two is removed once the third is current: that is a step of the commit, too. Without spare arenas
         # nothing is done in the background, so that the steps are the same each time.
         server = self.start_server(
@@ -45,8 +52,8 @@ class CrashPoints(EndToEndTest):
     def check(self, on_disk: bool) -> None:
         data_dir = self.data_dir(on_disk=on_disk)
         server = self.start_server(data_dir=data_dir)
-        if server.sanitized():
-            self.skipTest("a sanitizer's library must be the first, where crash_point would have to be")
+        if server.sanitizer() == "libtsan":
+            self.skipTest("ThreadSanitizer's library must be the first, where crash_point would have to be")
         address = server.address
         for version in (1, 2):
             source = write_filled(self.folder / "source.safetensors", version, WORDS)

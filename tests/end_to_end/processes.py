@@ -171,10 +171,14 @@ class Server(Process):
         """
         return [line for line in sockets_at(self.port, (_TIME_WAIT, _LISTEN)) if line.split()[9] != "0"]
 
+    def sanitizer(self) -> str:
+        """The sanitizer's library that it was built with, "libasan" or "libtsan"; empty without one."""
+        maps = Path(f"/proc/{self.pid}/maps").read_text()
+        return next((library for library in ("libasan", "libtsan") if library in maps), "")
+
     def sanitized(self) -> bool:
         """Whether it was built with a sanitizer, which takes memory of its own."""
-        maps = Path(f"/proc/{self.pid}/maps").read_text()
-        return "libasan" in maps or "libtsan" in maps
+        return self.sanitizer() != ""
 
     def await_quiet(self, seconds: float = 30) -> None:
         """Waits until nobody is connected."""
