@@ -93,8 +93,8 @@ struct PushResult {
 // than 256 servers) are returned as such; what happened on servers is in the result. The source's bytes are no longer
 // in use when it returns; should gRPC not let go of them, the error is INTERNAL and says so. `cancelled`, if given, is
 // asked several times a second from the calling thread; once it says true the push ends, and the result's status is
-// CANCELLED. Updates that are cut short by a failure of ours or a cancellation are left to be resumed; those that
-// another server's failure made useless are aborted.
+// CANCELLED. Updates that are cut short by a lost connection or a cancellation are left to be resumed; one that its
+// server refused, or that another server's failure made useless, is aborted.
 absl::StatusOr<PushResult> Push(const WeightSource& source, const std::vector<std::string>& servers,
                                 const PushOptions& options, PushProgressCallback progress = nullptr,
                                 std::function<bool()> cancelled = nullptr);

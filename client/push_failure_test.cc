@@ -115,11 +115,12 @@ TEST(PushFailureTest, ResumeSendsOnlyMissingRanges) {
   const TestModel model(kModelBytes);
   std::atomic<bool> fail = true;
   FakeServer server(
-      FailChunks(absl::InvalidArgumentError("stop here"), [&fail](int number) { return fail.load() && number >= 40; }));
+      FailChunks(absl::UnavailableError("stop here"), [&fail](int number) { return fail.load() && number >= 40; }));
   PushOptions options = TestOptions();
   // So that no other stream's last chunk can land after the failure, and once more in the resume.
   options.connections = 1;
-  EXPECT_TRUE(absl::IsInvalidArgument(PushTo(server.address(), model, options).status));
+  options.max_attempts = 1;
+  EXPECT_TRUE(absl::IsUnavailable(PushTo(server.address(), model, options).status));
   const uint64_t landed = server.landed_bytes();
   ASSERT_GT(landed, 0u);
   fail.store(false);
@@ -140,10 +141,11 @@ TEST(PushFailureTest, AnotherSourceIsNotResumed) {
   const TestModel other(kModelBytes, /*seed=*/2);
   std::atomic<bool> fail = true;
   FakeServer server(
-      FailChunks(absl::InvalidArgumentError("stop here"), [&fail](int number) { return fail.load() && number >= 40; }));
-  EXPECT_FALSE(PushTo(server.address(), model).status.ok());
-  fail.store(false);
+      FailChunks(absl::UnavailableError("stop here"), [&fail](int number) { return fail.load() && number >= 40; }));
   PushOptions options = TestOptions();
+  options.max_attempts = 1;
+  EXPECT_FALSE(PushTo(server.address(), model, options).status.ok());
+  fail.store(false);
   options.version = 0;
   const auto result = Push(*other.Source("other"), {server.address()}, options);
   ASSERT_TRUE(result->status.ok()) << result->status;

@@ -36,7 +36,7 @@ void ServerSession::Join() {
 
 void ServerSession::Run(bool ask_versions) {
   const absl::Status status = Perform(ask_versions);
-  if (!status.ok()) AbortIfAsked();
+  if (!status.ok()) AbortIfUseless(status);
   Finish(status);
 }
 
@@ -141,12 +141,15 @@ absl::StatusOr<CommitEnd> ServerSession::CommitNow(const std::string& update_id)
   return end;
 }
 
-void ServerSession::AbortIfAsked() {
+void ServerSession::AbortIfUseless(const absl::Status& status) {
+  if (update_id_.empty()) return;
   v1::AbortUpdateRequest request;
   {
     absl::MutexLock lock(&mutex_);
-    if (!abort_update_ || update_id_.empty()) return;
-    request.set_reason(std::string(stop_.cause().message()));
+    // What the server itself refused it would hold for nobody, on a medium that may be full.
+    const bool refused = !stop_asked_ && RemedyFor(CallKind::kPush, status) == Remedy::kGiveUp;
+    if (!abort_update_ && !refused) return;
+    request.set_reason(std::string(abort_update_ ? stop_.cause().message() : status.message()));
   }
   request.set_model(context_.options.model);
   request.set_update_id(update_id_);

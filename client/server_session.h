@@ -77,7 +77,7 @@ class ServerSession {
   // An error, with which the update is aborted, if what was sent may not be one version.
   absl::Status CheckSource() ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<CommitEnd> CommitNow(const std::string& update_id);
-  void AbortIfAsked();
+  void AbortIfUseless(const absl::Status& status);
   void Finish(const absl::Status& status);
 
   void Enter(Stage stage, PushPhase phase) ABSL_LOCKS_EXCLUDED(mutex_);

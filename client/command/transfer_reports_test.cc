@@ -70,7 +70,7 @@ VerifyResult Compared(uint64_t tensors) {
 TEST(VerifyReportTest, EqualBytesAreDone) {
   const Report report = ReportVerify("a:1", "llama", Compared(2));
   EXPECT_TRUE(report.status.ok());
-  EXPECT_EQ(report.text, "a:1: version 3, 2 tensors, 1.0 KiB: every byte is equal\n");
+  EXPECT_EQ(report.text, "a:1: version 3, 2 tensors, 1.0 KiB: every checksum is equal\n");
   EXPECT_EQ(report.json["equal"], true);
 }
 

@@ -29,7 +29,7 @@ const CommandSpec& Spec() {
                 ModelFlag(true, "The model's name on the server."),
                 VersionFlag(false, "The version to compare with. Default: the current one."), StallSecondsFlag(),
                 ConnectSecondsFlag(), JsonFlag()},
-      .done = "every byte is equal",
+      .done = "every checksum is equal",
       .failed = "something differs (with --json: \"equal\" is false), or the comparison failed (\"equal\" is absent)",
   };
   return spec;

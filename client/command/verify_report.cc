@@ -23,7 +23,7 @@ Report ReportVerify(const std::string& server, const std::string& model, const V
                                                      result.differing_tensors == 1 ? " tensor" : " tensors"));
   } else {
     report.text = absl::StrCat(server, ": version ", result.version, ", ", result.tensors, " tensors, ",
-                               FormatBytes(result.total_bytes), ": every byte is equal\n");
+                               FormatBytes(result.total_bytes), ": every checksum is equal\n");
   }
   report.json = {{"server", server},
                  {"model", model},

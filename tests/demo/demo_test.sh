@@ -30,7 +30,7 @@ expect() {
 output=$("$here/demo.sh" "$WEIGHTSTREAM_SERVER" "$WEIGHTSTREAM" 2>&1) || fail "the demo failed:"$'\n'"$output"
 echo "$output"
 first_output=$output
-expect "$output" 'weightstream push' 'every byte is equal' 'the same, bit for bit' \
+expect "$output" 'weightstream push' 'every checksum is equal' 'the same, bit for bit' \
   'every byte was the same' 'version 1 is current' \
   'weightstream status' 'nothing of it is left'
 
