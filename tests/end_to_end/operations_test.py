@@ -393,7 +393,8 @@ class Shutdown(OperationsTest):
         large = random_tensor(np.random.default_rng(0), "large", "U8", (32 * MIB,))
         source = write_safetensors(self.folder / "large.safetensors", [large])
         proxy = self.start_proxy(server, 8 * MIB)
-        command = self.start_command("push", source, f"--to={proxy.address}", "--model=model")
+        # Small chunks, so that some are whole though the proxy looks far away, and several streams share what may pass.
+        command = self.start_command("push", source, f"--to={proxy.address}", "--model=model", "--bucket-mib=0.25")
         self.await_landed(server, "model")
         server.signal(signal.SIGTERM)
         wait_until(lambda: "shutting_down" in server.log(), "the server begins to shut down")

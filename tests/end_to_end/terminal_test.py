@@ -122,7 +122,7 @@ class TerminalTest(EndToEndTest):
 
     def push_command(self, proxy: Proxy, source: Path) -> list[str]:
         # In messages so small, and over one connection, that several land before it stands still.
-        flags = (f"--to={proxy.address}", "--model=model", "--connections=1", "--bucket-mib=1")
+        flags = (f"--to={proxy.address}", "--model=model", "--connections=1", "--bucket-mib=0.25")
         return [binary("WEIGHTSTREAM"), "push", str(source), *flags]
 
     def test_a_standard_terminal_shows_a_bar_and_is_left_with_the_report(self) -> None:
