@@ -121,8 +121,8 @@ class FullMedium(EndToEndTest):
         with self.open_version(data_dir, "kept") as file:
             self.assert_holds(file, self.kept)
 
-    def small_medium(self, size_mib: int) -> tuple[Path, Sequence[str]]:
-        """A folder, and what to start a server with so that it sees a small tmpfs there."""
+    def start_on_small_medium(self, size_mib: int, *flags: str) -> tuple[Server, Path]:
+        """A server with its data folder on a small tmpfs of its own, and that tmpfs as it is seen from here."""
         place = self.folder / "small"
         place.mkdir()
         script = f'mount -t tmpfs -o size={size_mib}m none "$0" && exec "$@"'
@@ -130,12 +130,9 @@ class FullMedium(EndToEndTest):
         tried = subprocess.run([*wrapper, "true"], capture_output=True, text=True, timeout=START_SECONDS)
         if tried.returncode != 0:
             self.skipTest(f"this machine lets no one mount a tmpfs: {tried.stderr.strip()}")
-        return place, wrapper
-
-    @staticmethod
-    def inside(server: Server, place: Path) -> Path:
-        """The small medium: the mount is the server's own, and seen from here it lies below the server's root."""
-        return Path(f"/proc/{server.pid}/root{place}")
+        server = self.start_server(*flags, data_dir=place / "data", wrapper=wrapper)
+        # The mount is the server's own: seen from here it lies below the server's root.
+        return server, Path(f"/proc/{server.pid}/root{place}")
 
     @staticmethod
     def fill(filler: Path) -> int:
@@ -152,7 +149,7 @@ class FullMedium(EndToEndTest):
                         raise
         return taken
 
-    def resume_and_commit(self, server: Server, wire: Wire, place: Path, refusals: int) -> None:
+    def resume_and_commit(self, wire: Wire, inside: Path, refusals: int) -> None:
         """With space again, the same update goes on from what had landed."""
         resumed = wire.begin("model", 1, [self.tensor])
         self.assertTrue(resumed.resumed)
@@ -160,15 +157,12 @@ class FullMedium(EndToEndTest):
         missing = [(part.begin, part.end) for tensor in resumed.missing for part in tensor.ranges]
         self.assertEqual(self.push_in_chunks(wire, resumed.update_id, missing), 0)
         wire.commit("model", resumed.update_id)
-        with self.open_version(self.inside(server, place) / "data", "model") as file:
+        with self.open_version(inside / "data", "model") as file:
             self.assert_holds(file, [self.tensor])
 
     def check_small_medium(self, device: str) -> None:
-        place, wrapper = self.small_medium(160)
         # Without work ahead, which would take the space before the filler does.
-        options = [f"--device={device}", "--spare-arenas=false"]
-        server = self.start_server(*options, data_dir=place / "data", wrapper=wrapper)
-        inside = self.inside(server, place)
+        server, inside = self.start_on_small_medium(160, f"--device={device}", "--spare-arenas=false")
         with Wire(server.address) as wire:
             wire.push_all("kept", 1, self.kept)
             update = wire.begin("model", 1, [self.tensor])
@@ -180,13 +174,11 @@ class FullMedium(EndToEndTest):
             self.assertLess(refusals, 96, "the part that fits must land")
             self.check_server_goes_on(server, wire, inside / "data")
             filler.unlink()
-            self.resume_and_commit(server, wire, place, refusals)
+            self.resume_and_commit(wire, inside, refusals)
 
     def check_full_beside_work_ahead(self, device: str) -> None:
         """The server takes space ahead while the filler takes what is left: who gets how much is left to chance."""
-        place, wrapper = self.small_medium(160)
-        server = self.start_server(f"--device={device}", data_dir=place / "data", wrapper=wrapper)
-        inside = self.inside(server, place)
+        server, inside = self.start_on_small_medium(160, f"--device={device}")
         with Wire(server.address) as wire:
             wire.push_all("kept", 1, self.kept)
             update = wire.begin("model", 1, [self.tensor])
@@ -196,7 +188,7 @@ class FullMedium(EndToEndTest):
             print(f"{device}: the filler took {taken / MIB:.1f} MiB; {refusals} of 96 chunks were refused")
             self.check_server_goes_on(server, wire, inside / "data")
             filler.unlink()
-            self.resume_and_commit(server, wire, place, refusals)
+            self.resume_and_commit(wire, inside, refusals)
             self.check_server_goes_on(server, wire, inside / "data")
 
     def test_a_full_tmpfs_in_mid_push(self) -> None:
@@ -242,11 +234,8 @@ class FullMedium(EndToEndTest):
         return command, proxy
 
     def check_push_into_full_medium(self, device: str, passing_bytes: int, least_landed: int) -> None:
-        place, wrapper = self.small_medium(160)
         # Without work ahead, which would take the space before the filler does.
-        options = [f"--device={device}", "--spare-arenas=false"]
-        server = self.start_server(*options, data_dir=place / "data", wrapper=wrapper)
-        inside = self.inside(server, place)
+        server, inside = self.start_on_small_medium(160, f"--device={device}", "--spare-arenas=false")
         with Wire(server.address) as wire:
             wire.push_all("kept", 1, self.kept)
             free_before = os.statvfs(inside).f_bfree
@@ -257,7 +246,6 @@ class FullMedium(EndToEndTest):
             self.assertGreater(self.fill(inside / "filler"), 0)
             proxy.allow(None)
             outcome = command.outcome(PROMISED_SECONDS)
-            print(outcome.error)
             self.assertEqual(outcome.code, 1)
             self.assertIn("RESOURCE_EXHAUSTED", outcome.error)
             self.assertRegex(outcome.error, "space|full|room")
@@ -284,20 +272,18 @@ class FullMedium(EndToEndTest):
         self.check_push_into_full_medium("host-staged", 12 * MIB, MIB)
 
     def test_no_space_at_begin(self) -> None:
-        place, wrapper = self.small_medium(64)
-        server = self.start_server(data_dir=place / "data", wrapper=wrapper)
+        server, inside = self.start_on_small_medium(64)
         with Wire(server.address) as wire:
             wire.push_all("kept", 1, self.kept)
             source = write_safetensors(self.folder / "source.safetensors", [self.tensor])
             outcome = self.push(source, server.address, "model", code=1)
             self.assertIn("RESOURCE_EXHAUSTED", outcome.error)
             self.assertIn("are free", outcome.error)
-            self.check_server_goes_on(server, wire, self.inside(server, place) / "data")
-        self.assert_nothing_is_left(server, self.inside(server, place))
+            self.check_server_goes_on(server, wire, inside / "data")
+        self.assert_nothing_is_left(server, inside)
 
     def test_space_that_is_promised_to_one_update_is_not_promised_to_another(self) -> None:
-        place, wrapper = self.small_medium(160)
-        server = self.start_server(data_dir=place / "data", wrapper=wrapper)
+        server, _ = self.start_on_small_medium(160)
         with Wire(server.address) as wire:
             first = wire.begin("first", 1, [self.tensor])
             with self.assertRaises(grpc.RpcError) as caught:
