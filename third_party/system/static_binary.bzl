@@ -6,6 +6,13 @@ glibc stays shared, since it loads parts of itself at run time; so does ISA-L (l
 archive. The run path is $ORIGIN: in a folder of their own, the binary and libisal.so.2 go side by side.
 """
 
+# For target_compatible_with of static binaries: a sanitizer brings a shared library of its own.
+UNSANITIZED = select({
+    "//third_party/system:asan": ["//third_party/system:no_platform"],
+    "//third_party/system:tsan": ["//third_party/system:no_platform"],
+    "//conditions:default": [],
+})
+
 # Shared although everything else is not.
 _SHARED = ["isal", "pthread", "dl", "rt", "m", "c"]
 
