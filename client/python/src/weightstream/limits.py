@@ -1,0 +1,76 @@
+"""Every number that the client chooses, with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from weightstream.errors import InvalidArgumentError
+
+MIB = 1 << 20
+
+# One connection is bound by one thread of grpcio; two saturate a small machine.
+DEFAULT_CONNECTIONS = 2
+# Below this a second connection costs more in set-up than it carries.
+ONE_CONNECTION_BELOW_BYTES = 8 * MIB
+# Far above what any link needs; it catches a mistyped number.
+MOST_CONNECTIONS = 64
+
+# What a server is asked to take; a chunk may be smaller. In Python each message costs some tens of microseconds.
+LARGEST_CHUNK_BYTES = 4 * MIB
+# Over loopback on two cores, of 512 KiB to 4 MiB, the fastest: larger messages leave the caches on their way.
+CHUNK_BYTES = MIB
+# Below this a chunk of its own costs more than what it carries.
+SMALL_TENSOR_BYTES = 256 << 10
+# As the wire says of WeightChunk.followed_by.
+MOST_FOLLOWING_TENSORS = 4096
+MOST_FOLLOWING_NAME_BYTES = 48 << 10
+MOST_SOURCE_ID_BYTES = 256
+
+# Replies carry manifests and lists of missing ranges: some 100 bytes a tensor.
+MOST_REPLY_BYTES = 256 * MIB
+
+# A server farther away than this gets large chunks on several streams a connection: gRPC opens its window for the
+# message that is being received and little further, so that one stream stands still for a round trip after each.
+NEAR_ROUND_TRIP_SECONDS = 0.005
+# What a connection may get over a long way (a gigabit a second), two and a half times over: streams do not take turns
+# evenly.
+FAR_BYTES_PER_SECOND = 2.5 * 125e6
+LEAST_FAR_STREAMS = 2
+MOST_FAR_STREAMS = 16
+
+FIRST_BACKOFF_SECONDS = 0.1
+MOST_BACKOFF_SECONDS = 5.0
+# How often a server that answers may bring nothing new in a row.
+MOST_ATTEMPTS = 5
+# It answers but takes no data: once may be chance, waiting longer than twice is no help to anyone.
+MOST_STALLS = 2
+# How often the calling thread looks at stalls, progress and cancellation.
+SUPERVISION_SECONDS = 0.05
+# For the parting AbortUpdate, which must not hold up the report of the failure that led to it.
+ABORT_SECONDS = 5.0
+# grpcio's threads leave our iterators as soon as they have a message in hand.
+RELEASE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Every wait is bounded by one of these, all in seconds."""
+
+    connect: float = 30
+    """To reach a server, at first and after each loss, counted from its last sign of life."""
+    call: float = 30
+    """For a call that does not depend on the model's size."""
+    stall: float = 30
+    """Without a byte of progress while data are under way, the server counts as dead."""
+    per_gib: float = 20
+    """Added to `call` for each GiB of a commit, and to `stall` for each GiB of the largest tensor of a digest."""
+    keepalive_time: float = 10
+    """How often a silent connection is asked whether it lives."""
+    keepalive_timeout: float = 10
+    """How long it may take to answer."""
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            seconds = getattr(self, each.name)
+            if not (seconds > 0 or (each.name == "per_gib" and seconds == 0)):
+                raise InvalidArgumentError(f"Limits.{each.name} is {seconds}; give a number of seconds above 0")

@@ -1,0 +1,72 @@
+"""Chunks are the same on the wire as those of the generated class, and read in whatever order their fields come."""
+
+from __future__ import annotations
+
+import unittest
+
+import crc32c
+import weightstream
+from weightstream.spec import TensorSpec
+from weightstream.v1 import weightstream_pb2 as ws
+from weightstream.wire import decode_chunk, encode_chunk
+
+from tools import python_cases
+
+SPEC = TensorSpec("layer.weight", "BF16", (300, 7))
+
+
+class Encoded(unittest.TestCase):
+    def test_it_is_what_the_generated_class_writes(self) -> None:
+        for data in (b"", b"x", bytes(range(256)) * 700):
+            expected = ws.WeightChunk(
+                name=SPEC.name, dtype=SPEC.dtype, shape=SPEC.shape, offset=12, crc32c=crc32c.crc32c(data), update_id="u"
+            )
+            expected.data = data
+            found = ws.WeightChunk.FromString(encode_chunk(SPEC, 12, [memoryview(data)], "u"))
+            self.assertEqual(found, expected)
+
+    def test_pieces_lie_one_behind_the_other(self) -> None:
+        message = encode_chunk(SPEC, 0, [memoryview(b"abc"), memoryview(b""), memoryview(b"de")], "", ["x", "y"])
+        found = ws.WeightChunk.FromString(message)
+        self.assertEqual((found.data, found.crc32c, list(found.followed_by)), (b"abcde", 0xC450D697, ["x", "y"]))
+        self.assertEqual(found.crc32c, crc32c.crc32c(b"abcde"))
+
+    def test_data_come_last(self) -> None:
+        data = bytes(1000)
+        self.assertTrue(encode_chunk(SPEC, 1 << 40, [memoryview(data)], "u").endswith(data))
+
+
+class Decoded(unittest.TestCase):
+    def test_the_payload_stays_in_the_message(self) -> None:
+        data = bytes(range(256)) * 9
+        message = encode_chunk(SPEC, 5, [memoryview(data)], "u", ["next"])
+        chunk, payload = decode_chunk(message)
+        self.assertEqual((chunk.name, chunk.offset, chunk.data, payload), (SPEC.name, 5, b"", data))
+        self.assertIs(payload.obj, message)
+
+    def test_fields_in_another_order_are_read(self) -> None:
+        parts = [ws.WeightChunk(data=b"xyz"), ws.WeightChunk(name="late"), ws.WeightChunk(crc32c=7)]
+        chunk, payload = decode_chunk(b"".join(part.SerializeToString() for part in parts))
+        self.assertEqual((chunk.name, chunk.crc32c, payload), ("late", 7, b"xyz"))
+
+    def test_the_last_of_two_payloads_counts(self) -> None:
+        message = ws.WeightChunk(data=b"first").SerializeToString() + ws.WeightChunk(data=b"2nd").SerializeToString()
+        self.assertEqual(decode_chunk(message)[1], b"2nd")
+
+    def test_a_chunk_without_data_is_read(self) -> None:
+        chunk, payload = decode_chunk(ws.WeightChunk(name="empty").SerializeToString())
+        self.assertEqual((chunk.name, payload), ("empty", b""))
+
+    def test_what_is_no_chunk_is_an_error(self) -> None:
+        message = encode_chunk(SPEC, 5, [memoryview(bytes(300))], "u")
+        for cut in range(1, len(message)):
+            try:
+                chunk, payload = decode_chunk(message[:cut])
+            except weightstream.InternalError:
+                continue
+            self.assertEqual(payload, b"", f"{cut} bytes of a chunk gave {len(payload)} bytes of data")
+            self.assertFalse(chunk.data)
+
+
+if __name__ == "__main__":
+    python_cases.main()
