@@ -1,11 +1,12 @@
 # Thin fronts over Bazel. Each installs what it needs first, so that every one works on a fresh Debian 12 machine.
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo bench bench-peers asan tsan lint format clean
+.PHONY: help setup build test demo bench bench-peers fuzz asan tsan lint format clean
 
 BAZEL ?= bazel
 TARGETS ?= //...
 MODEL ?=
 ARGS ?=
+SECONDS ?= 60
 export BAZEL
 
 # GCC 12's ThreadSanitizer cannot start where the kernel randomises more than 28 bits of an address.
@@ -39,6 +40,11 @@ bench-peers: setup ## Measures the rate beside what users would pick instead; fe
 	@tests/bench/peers/install
 	$(BAZEL) build //server:weightstream-server //tests/bench:raw_tcp //tests/bench:library_push
 	/usr/bin/python3 -m tests.bench.peers.peers --sweep $(ARGS)
+
+fuzz: setup ## Fuzzes each target for a minute; SECONDS=600 for longer, ARGS="--targets server"
+	@tools/setup fuzz
+	$(BAZEL) build --config=fuzz //tests/fuzz:fuzzers
+	/usr/bin/python3 -m tests.fuzz.fuzz --seconds=$(SECONDS) $(ARGS)
 
 asan: setup ## Runs every test under AddressSanitizer and UndefinedBehaviorSanitizer
 	@tools/run_tests asan --config=asan $(TARGETS)

@@ -1,0 +1,121 @@
+// The parser of WeightChunk against the generated one, and the encoder against the generated serializer. The input is
+// kBorders bytes that say where the message is cut into slices, as parts of 255, and the message.
+#include <google/protobuf/stubs/logging.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "proto/chunk_codec.h"
+#include "tensor/spec.h"
+#include "tests/fuzz/fuzz_check.h"
+#include "tests/fuzz/fuzz_target.h"
+#include "weightstream/v1/weightstream.pb.h"
+
+namespace weightstream {
+namespace {
+
+constexpr size_t kBorders = 3;
+
+grpc::ByteBuffer CutIntoSlices(absl::string_view message, absl::string_view borders) {
+  std::vector<size_t> ends;
+  for (const char border : borders) ends.push_back(message.size() * static_cast<uint8_t>(border) / 255);
+  std::sort(ends.begin(), ends.end());
+  ends.push_back(message.size());
+  std::vector<grpc::Slice> slices;
+  size_t begin = 0;
+  for (const size_t end : ends) {
+    slices.emplace_back(message.data() + begin, end - begin);
+    begin = end;
+  }
+  return grpc::ByteBuffer(slices.data(), slices.size());
+}
+
+ChunkHeader HeaderOf(const v1::WeightChunk& chunk) {
+  ChunkHeader header;
+  header.name = chunk.name();
+  header.shape.assign(chunk.shape().begin(), chunk.shape().end());
+  header.dtype = chunk.dtype();
+  header.offset = chunk.offset();
+  if (chunk.has_crc32c()) header.crc32c = chunk.crc32c();
+  header.update_id = chunk.update_id();
+  header.followed_by.assign(chunk.followed_by().begin(), chunk.followed_by().end());
+  return header;
+}
+
+std::string DataOf(const ReceivedChunk& chunk) {
+  std::string data;
+  for (const absl::string_view piece : chunk.pieces()) {
+    Require(!piece.empty(), "no piece is empty");
+    absl::StrAppend(&data, piece);
+  }
+  return data;
+}
+
+std::string BytesOf(const grpc::ByteBuffer& buffer) {
+  std::vector<grpc::Slice> slices;
+  Require(buffer.Dump(&slices).ok(), "an encoded chunk can be read");
+  std::string bytes;
+  for (const grpc::Slice& slice : slices) bytes.append(reinterpret_cast<const char*>(slice.begin()), slice.size());
+  return bytes;
+}
+
+// What chunk_codec.h says that it refuses and protobuf takes, as far as so short an input can hold it.
+bool DeliberatelyRefused(const v1::WeightChunk& generated, const absl::Status& status) {
+  return static_cast<size_t>(generated.shape_size()) > kMaxTensorRank || absl::StrContains(status.message(), "2^29-1");
+}
+
+void CheckEncoder(v1::WeightChunk generated) {
+  generated.DiscardUnknownFields();
+  int released = 0;
+  {
+    const grpc::ByteBuffer encoded = EncodeChunk(HeaderOf(generated), generated.data(), [&released] { ++released; });
+    Require(BytesOf(encoded) == generated.SerializeAsString(), "the encoder writes what the generated one writes");
+    Require(released == (generated.data().empty() ? 1 : 0), "borrowed bytes are kept as long as the buffer");
+  }
+  Require(released == 1, "borrowed bytes are given back once");
+}
+
+// `chunk` may hold another one.
+bool CheckParser(grpc::ByteBuffer buffer, bool accepted, const v1::WeightChunk& generated, ReceivedChunk& chunk) {
+  const absl::Status status = chunk.Parse(buffer);
+  if (!status.ok()) {
+    RequireClearError(status);
+    Require(!accepted || DeliberatelyRefused(generated, status), "what protobuf takes is taken", status.ToString());
+    Require(chunk.header() == ChunkHeader() && chunk.pieces().empty() && chunk.data_bytes() == 0,
+            "what is refused leaves no chunk");
+    return false;
+  }
+  Require(accepted, "what protobuf refuses is refused");
+  Require(chunk.header() == HeaderOf(generated), "every field is what protobuf reads");
+  Require(chunk.data_bytes() == generated.data().size(), "the data's length is what protobuf reads");
+  Require(DataOf(chunk) == generated.data(), "the data are what protobuf reads");
+  Require(chunk.header().followed_by.size() <= kMaxFollowingTensors, "limits hold");
+  return true;
+}
+
+}  // namespace
+}  // namespace weightstream
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using namespace weightstream;
+  // Protobuf logs each text that is not UTF-8.
+  static const auto silence = google::protobuf::SetLogHandler(nullptr);
+  static_cast<void>(silence);
+  const absl::string_view input(reinterpret_cast<const char*>(data), size);
+  const absl::string_view borders = input.substr(0, kBorders);
+  const absl::string_view message = input.substr(borders.size());
+
+  v1::WeightChunk generated;
+  const bool accepted = generated.ParseFromArray(message.data(), static_cast<int>(message.size()));
+  ReceivedChunk chunk;
+  const bool taken = CheckParser(CutIntoSlices(message, {}), accepted, generated, chunk);
+  // Again, cut and into an object that has held a chunk: nothing of that may show, and slices make no difference.
+  Require(CheckParser(CutIntoSlices(message, borders), accepted, generated, chunk) == taken,
+          "slices make no difference");
+  if (taken) CheckEncoder(generated);
+  return 0;
+}

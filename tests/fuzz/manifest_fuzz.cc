@@ -1,0 +1,135 @@
+// What a sender says about tensors. The input's first byte chooses: a BeginUpdateRequest, whose manifest is converted,
+// validated and laid out as a file, or a TensorRanges, as in PullRequest. The rest is the message.
+#include <google/protobuf/stubs/logging.h>
+
+#include <algorithm>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/numeric/int128.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/optional.h"
+#include "proto/convert.h"
+#include "tensor/safetensors_layout.h"
+#include "tensor/spec.h"
+#include "tests/fuzz/fuzz_check.h"
+#include "tests/fuzz/fuzz_target.h"
+#include "weightstream/v1/weightstream.pb.h"
+
+namespace weightstream {
+namespace {
+
+const absl::uint128 kMaxUint64 = absl::Uint128Max() >> 64;
+constexpr uint64_t kMaxFileBytes = ~uint64_t{0} >> 1;
+
+// The rules of spec.h once more, in the plainest form.
+absl::optional<uint64_t> ReferenceBytes(const TensorSpec& spec) {
+  absl::uint128 elements = 1;
+  for (const uint64_t dimension : spec.shape) {
+    if (dimension != 0) elements *= dimension;
+    if (elements > kMaxUint64) return absl::nullopt;
+  }
+  const absl::uint128 bits = elements * static_cast<uint64_t>(DTypeBits(spec.dtype));
+  if (std::count(spec.shape.begin(), spec.shape.end(), 0) > 0) return 0;
+  if (bits % 8 != 0 || bits / 8 > kMaxUint64) return absl::nullopt;
+  return absl::Uint128Low64(bits / 8);
+}
+
+absl::optional<uint64_t> ReferenceTotal(const std::vector<TensorSpec>& tensors) {
+  std::set<std::string> names;
+  absl::uint128 total = 0;
+  for (const TensorSpec& spec : tensors) {
+    const bool named = !spec.name.empty() && spec.name.size() <= kMaxTensorNameBytes && spec.name != "__metadata__" &&
+                       spec.name.find('\0') == std::string::npos;
+    const absl::optional<uint64_t> bytes = ReferenceBytes(spec);
+    if (!named || !bytes.has_value() || !names.insert(spec.name).second) return absl::nullopt;
+    total += *bytes;
+  }
+  if (total > kMaxFileBytes) return absl::nullopt;
+  return absl::Uint128Low64(total);
+}
+
+void CheckLayout(const SafetensorsLayout& layout, size_t tensors, uint64_t total_bytes) {
+  Require(layout.tensors.size() == tensors, "every tensor is laid out");
+  Require(layout.data_bytes == total_bytes, "the data section is the sum of the tensors");
+  Require(layout.data_start % kSafetensorsDataAlignment == 0, "the data section starts on a page");
+  uint64_t position = 0;
+  for (const PlacedTensor& tensor : layout.tensors) {
+    Require(tensor.range.begin == position, "tensors follow each other without a hole", tensor.spec.name);
+    Require(tensor.range.size() == TensorByteSize(tensor.spec).value(), "a tensor has its bytes", tensor.spec.name);
+    Require(position % static_cast<uint64_t>(DTypeAlignment(tensor.spec.dtype)) == 0, "every tensor is aligned",
+            tensor.spec.name);
+    position = tensor.range.end;
+  }
+}
+
+void CheckManifest(const v1::BeginUpdateRequest& request) {
+  const absl::StatusOr<std::vector<TensorSpec>> specs = FromProto(request.tensors());
+  if (!specs.ok()) return RequireClearError(specs.status());
+  for (int i = 0; i < request.tensors_size(); ++i) {
+    v1::TensorSpec sent = request.tensors(i);
+    sent.DiscardUnknownFields();
+    Require(ToProto((*specs)[static_cast<size_t>(i)]).SerializeAsString() == sent.SerializeAsString(),
+            "what was converted converts back");
+  }
+
+  const absl::optional<uint64_t> expected = ReferenceTotal(*specs);
+  const absl::StatusOr<uint64_t> total = ValidateManifest(*specs);
+  Require(total.ok() == expected.has_value(), "a manifest is judged by its rules", total.status().ToString());
+  const Metadata metadata = FromProto(request.metadata());
+  const absl::StatusOr<SafetensorsLayout> layout = LayOutSafetensors(*specs, metadata);
+  Require(layout.ok() == total.ok(), "what is valid can be laid out", layout.status().ToString());
+  if (!total.ok()) {
+    RequireClearError(total.status());
+    RequireClearError(layout.status());
+    return;
+  }
+  Require(*total == *expected, "the sum is right");
+  CheckLayout(*layout, specs->size(), *total);
+
+  const std::string header = EncodeSafetensorsHeader(*layout);
+  Require(header.size() == layout->data_start, "the header is as long as it was said to be");
+  const absl::StatusOr<SafetensorsLayout> parsed = ParseSafetensors("file", header, layout->file_bytes());
+  Require(parsed.ok() && *parsed == *layout, "what we write we read", parsed.status().ToString());
+  const std::vector<TensorSpec> reversed(specs->rbegin(), specs->rend());
+  Require(LayOutSafetensors(reversed, metadata).value() == *layout, "the order of the manifest does not matter");
+}
+
+void CheckRanges(const v1::TensorRanges& message) {
+  uint64_t end = 0;
+  bool ascending = true;
+  for (const v1::ByteRange& range : message.ranges()) {
+    ascending = ascending && range.begin() >= end && range.end() >= range.begin();
+    end = range.end();
+  }
+  const absl::StatusOr<std::vector<ByteRange>> ranges = FromProto(message);
+  Require(ranges.ok() == ascending, "ranges are taken if they ascend", ranges.status().ToString());
+  if (!ranges.ok()) return RequireClearError(ranges.status());
+  v1::TensorRanges sent = message;
+  sent.DiscardUnknownFields();
+  Require(ToProto(message.name(), *ranges).SerializeAsString() == sent.SerializeAsString(),
+          "ranges that were converted convert back");
+}
+
+}  // namespace
+}  // namespace weightstream
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using namespace weightstream;
+  // Protobuf logs each text that is not UTF-8.
+  static const auto silence = google::protobuf::SetLogHandler(nullptr);
+  static_cast<void>(silence);
+  if (size == 0) return 0;
+  const int bytes = static_cast<int>(size - 1);
+  v1::BeginUpdateRequest request;
+  v1::TensorRanges ranges;
+  if (data[0] % 2 == 0) {
+    if (request.ParseFromArray(data + 1, bytes)) CheckManifest(request);
+  } else {
+    if (ranges.ParseFromArray(data + 1, bytes)) CheckRanges(ranges);
+  }
+  return 0;
+}
