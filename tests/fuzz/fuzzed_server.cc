@@ -33,7 +33,6 @@ Limits FuzzLimits() {
   limits.manifest_tensors = 100;
   // What a call waits for here it waits for in vain.
   limits.operation_wait = absl::Seconds(10);
-  limits.threads = 32;
   return limits;
 }
 
