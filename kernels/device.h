@@ -14,6 +14,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -66,6 +67,9 @@ class PinnedMemory {
   virtual uint64_t bytes() const = 0;
 };
 
+// What a GPU sums as a piece: see digest_segment.h.
+inline constexpr uint64_t kDigestBlockMultiple = 64 << 10;
+
 // A place that holds targets, and the way into them. Outlives its targets and pinned memory. Thread-safe.
 class Device {
  public:
@@ -93,6 +97,11 @@ class Device {
 
   // Copies bytes of the target back into host memory, after every copy into that range has completed.
   virtual absl::Status ReadTarget(Target& target, ByteRange range, char* destination) = 0;
+
+  // The CRC32C of each block of `block_bytes` bytes of the range (the last may be shorter), computed where the bytes
+  // lie and from what is there now; after every copy into that range has completed. Requires block_bytes a multiple of
+  // kDigestBlockMultiple.
+  virtual absl::StatusOr<std::vector<uint32_t>> DigestTarget(Target& target, ByteRange range, uint64_t block_bytes) = 0;
 
   // OK, or why this device can no longer be used (sticky).
   virtual absl::Status Health() const = 0;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/time/clock.h"
+#include "kernels/checksum.h"
 #include "kernels/device.h"
 #include "kernels/device_testing.h"
 #include "kernels/staging.h"
@@ -24,6 +25,11 @@ constexpr uint64_t kMiB = 1 << 20;
 
 class DeviceContractTest : public testing::TestWithParam<DeviceBackend> {
  protected:
+  void SetUp() override {
+    if (!GetParam().missing.empty()) GTEST_SKIP() << GetParam().missing;
+    device_ = GetParam().make();
+  }
+
   bool has_files() const { return !GetParam().folder.empty(); }
 
   // A target of so many bytes, in a file of its own where the backend has files.
@@ -65,7 +71,7 @@ class DeviceContractTest : public testing::TestWithParam<DeviceBackend> {
   }
 
   std::vector<std::unique_ptr<TargetFile>> files_;
-  std::unique_ptr<Device> device_ = GetParam().make();
+  std::unique_ptr<Device> device_;
 };
 
 // Ranges of random sizes that cover [0, bytes), in random order.
@@ -146,6 +152,34 @@ TEST_P(DeviceContractTest, ReadTargetReadsExactlyTheRange) {
   std::string part(102, '#');
   ASSERT_EQ(device_->ReadTarget(*target, {4001, 4101}, part.data() + 1), absl::OkStatus());
   EXPECT_TRUE(part == "#" + bytes.substr(4001, 100) + "#");
+}
+
+TEST_P(DeviceContractTest, DigestsAreTheChecksumsOfTheBlocksWhereTheyLie) {
+  constexpr uint64_t kBlock = 3 * kDigestBlockMultiple;
+  const std::string bytes = RandomBytes(4 * kBlock + 12'345, 13);
+  std::unique_ptr<PinnedMemory> staged = MakePinned(bytes);
+  std::unique_ptr<Target> target = MakePreparedTarget(bytes.size());
+  ASSERT_EQ(Copy({staged->data(), bytes.size()}, *target, 0), absl::OkStatus());
+  const uint64_t all = bytes.size();
+  for (const ByteRange& range : std::vector<ByteRange>{{0, all},
+                                                       {0, kBlock},
+                                                       {1, kBlock + 1},
+                                                       {4'097, all - 1},
+                                                       {kBlock - 3, kBlock + 2},
+                                                       {all - 1, all},
+                                                       {7, 7}}) {
+    std::vector<uint32_t> expected;
+    for (uint64_t at = range.begin; at < range.end; at += kBlock) {
+      expected.push_back(
+          ExtendCrc32c(0, absl::string_view(bytes).substr(at, std::min<uint64_t>(kBlock, range.end - at))));
+    }
+    const auto digests = device_->DigestTarget(*target, range, kBlock);
+    ASSERT_TRUE(digests.ok()) << digests.status();
+    EXPECT_EQ(*digests, expected) << range.begin << " to " << range.end;
+  }
+  EXPECT_EQ(device_->DigestTarget(*target, {0, all + 1}, kBlock).status().code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(device_->DigestTarget(*target, {0, all}, 0).status().code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(device_->DigestTarget(*target, {0, all}, 1'000).status().code(), absl::StatusCode::kInternal);
 }
 
 TEST_P(DeviceContractTest, TargetsAndCopiesMayBeEmpty) {

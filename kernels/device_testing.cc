@@ -10,6 +10,9 @@
 #include <random>
 #include <system_error>
 
+#include "kernels/cuda/cuda_device.h"
+#include "kernels/cuda/fake_runtime.h"
+#include "kernels/cuda/system_runtime.h"
 #include "kernels/host_device.h"
 
 namespace weightstream {
@@ -37,6 +40,21 @@ class TemporaryFolder {
   std::string path_;
 };
 
+absl::StatusOr<std::unique_ptr<Device>> OpenCuda(CudaRuntime* runtime) {
+  auto device = CudaDevice::Open(runtime, CudaDeviceOptions());
+  if (!device.ok()) return device.status();
+  return std::unique_ptr<Device>(*std::move(device));
+}
+
+std::unique_ptr<Device> OverFakeCuda(absl::Duration latency) {
+  // Lives as long as the process: the device must not outlive it. The reference keeps it reachable for leak checkers.
+  static std::vector<std::unique_ptr<FakeCudaRuntime>>& runtimes = *new std::vector<std::unique_ptr<FakeCudaRuntime>>;
+  FakeCudaOptions options;
+  options.latency = latency;
+  runtimes.push_back(std::make_unique<FakeCudaRuntime>(options));
+  return OpenCuda(runtimes.back().get()).value();
+}
+
 }  // namespace
 
 std::vector<DeviceBackend> DeviceBackends() {
@@ -48,6 +66,10 @@ std::vector<DeviceBackend> DeviceBackends() {
       {"SlowDeviceLike",
        [] { return NewHostDevice({.device_like = true, .copy_latency = absl::Microseconds(500), .shuffle_seed = 7}); },
        SharedMemoryFolder()},
+      {"CudaOverFakeRuntime", [] { return OverFakeCuda(absl::ZeroDuration()); }, ""},
+      {"CudaOverSlowFakeRuntime", [] { return OverFakeCuda(absl::Microseconds(200)); }, ""},
+      {"Cuda", [] { return OpenCuda(SystemCudaRuntime()).value(); }, "",
+       std::string(OpenCuda(SystemCudaRuntime()).status().message())},
   };
 }
 

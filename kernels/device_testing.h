@@ -23,11 +23,13 @@ struct DeviceBackend {
   std::function<std::unique_ptr<Device>()> make;
   // Where the files of targets go; empty for a backend without files.
   std::string folder;
+  // Why it cannot be tested on this machine; empty where it can. Each of its cases is then skipped, by name.
+  std::string missing = {};
 };
 
 inline void PrintTo(const DeviceBackend& backend, std::ostream* out) { *out << backend.name; }
 
-// All that run on this machine. Another backend is one more entry.
+// All of them, those that are missing on this machine too. Another backend is one more entry.
 std::vector<DeviceBackend> DeviceBackends();
 
 // A folder of its own on tmpfs, or in the test's temporary folder where there is no /dev/shm. Removed at exit.

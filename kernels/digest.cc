@@ -4,10 +4,14 @@
 #include <array>
 #include <cstring>
 
+#include "absl/strings/str_cat.h"
 #include "kernels/checksum.h"
+#include "kernels/device.h"
 
 namespace weightstream {
 namespace {
+
+static_assert(kDigestBlockMultiple == kDigestSegmentBytes);
 
 constexpr DigestTable kTable = MakeDigestTable();
 
@@ -22,6 +26,12 @@ uint32_t TimesRow(uint32_t sum) {
 }
 
 }  // namespace
+
+absl::Status CheckDigestBlock(uint64_t block_bytes) {
+  if (block_bytes != 0 && block_bytes % kDigestSegmentBytes == 0) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat("digests of blocks of ", block_bytes, " bytes, which are no multiple of ",
+                                          kDigestSegmentBytes, "; this is a defect of the program"));
+}
 
 uint32_t SegmentRemainder(absl::string_view segment) {
   return ExtendCrc32c(0, segment) ^ InversionPart(segment.size());

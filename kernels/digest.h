@@ -5,11 +5,15 @@
 
 #include <cstdint>
 
+#include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "kernels/digest_segment.h"
 
 namespace weightstream {
+
+// INTERNAL, for a mistake of the program above, unless it is a multiple of kDigestSegmentBytes, and not 0.
+absl::Status CheckDigestBlock(uint64_t block_bytes);
 
 // What the kernel computes of one segment: the remainder of its bits divided by CRC32C's generator, with nothing
 // inverted. By way of the processor's own CRC32C.

@@ -119,6 +119,13 @@ absl::Status FaultyDevice::ReadTarget(Target& target, ByteRange range, char* des
   return device_->ReadTarget(static_cast<FaultyTarget&>(target).inner(), range, destination);
 }
 
+absl::StatusOr<std::vector<uint32_t>> FaultyDevice::DigestTarget(Target& target, ByteRange range,
+                                                                 uint64_t block_bytes) {
+  absl::Status fault = faults_->Decide(DeviceCall::Kind::kDigestTarget, range);
+  if (!fault.ok()) return fault;
+  return device_->DigestTarget(static_cast<FaultyTarget&>(target).inner(), range, block_bytes);
+}
+
 absl::Status FaultyDevice::Health() const {
   absl::Status fault = faults_->Decide(DeviceCall::Kind::kHealth, {});
   return fault.ok() ? device_->Health() : fault;

@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -20,7 +21,16 @@ namespace weightstream {
 
 // One call that a rule decides on.
 struct DeviceCall {
-  enum class Kind { kCreateTarget, kAllocatePinned, kPrepare, kCopyToTarget, kReadTarget, kSync, kHealth };
+  enum class Kind {
+    kCreateTarget,
+    kAllocatePinned,
+    kPrepare,
+    kCopyToTarget,
+    kReadTarget,
+    kDigestTarget,
+    kSync,
+    kHealth
+  };
 
   Kind kind;
   // How many calls of this kind came before, on this device and all of its targets, since the rule was set.
@@ -57,6 +67,7 @@ class FaultyDevice : public Device {
   absl::StatusOr<std::unique_ptr<PinnedMemory>> AllocatePinned(uint64_t bytes) override;
   void CopyToTarget(absl::string_view staged, Target& target, uint64_t offset, CopyDone done) override;
   absl::Status ReadTarget(Target& target, ByteRange range, char* destination) override;
+  absl::StatusOr<std::vector<uint32_t>> DigestTarget(Target& target, ByteRange range, uint64_t block_bytes) override;
   absl::Status Health() const override;
 
  private:

@@ -18,6 +18,10 @@ const absl::Status kFault = absl::DataLossError("injected");
 
 class FaultyDeviceTest : public testing::TestWithParam<DeviceBackend> {
  protected:
+  void SetUp() override {
+    if (!GetParam().missing.empty()) GTEST_SKIP() << GetParam().missing;
+  }
+
   void FailFirst(DeviceCall::Kind kind) { device_.SetRule(FailCalls(kind, 0, 1, kFault)); }
 
   absl::StatusOr<std::unique_ptr<Target>> CreateTarget(uint64_t bytes) {
@@ -37,7 +41,7 @@ class FaultyDeviceTest : public testing::TestWithParam<DeviceBackend> {
   }
 
   std::unique_ptr<TargetFile> file_;
-  FaultyDevice device_{GetParam().make()};
+  FaultyDevice device_{GetParam().missing.empty() ? GetParam().make() : nullptr};
 };
 
 TEST_P(FaultyDeviceTest, CreateTargetFailsOnce) {
@@ -73,6 +77,13 @@ TEST_P(FaultyDeviceTest, ReadTargetFailsOnce) {
   FailFirst(DeviceCall::Kind::kReadTarget);
   EXPECT_EQ(device_.ReadTarget(*target, {0, 10}, bytes.data()), kFault);
   EXPECT_EQ(device_.ReadTarget(*target, {0, 10}, bytes.data()), absl::OkStatus());
+}
+
+TEST_P(FaultyDeviceTest, DigestTargetFailsOnce) {
+  std::unique_ptr<Target> target = MakePreparedTarget(10);
+  FailFirst(DeviceCall::Kind::kDigestTarget);
+  EXPECT_EQ(device_.DigestTarget(*target, {0, 10}, kDigestBlockMultiple).status(), kFault);
+  EXPECT_EQ(device_.DigestTarget(*target, {0, 10}, kDigestBlockMultiple).status(), absl::OkStatus());
 }
 
 TEST_P(FaultyDeviceTest, HealthFailsForGood) {

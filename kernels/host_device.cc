@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "kernels/copy_queue.h"
@@ -52,6 +53,12 @@ class HostDevice : public Device {
   absl::Status ReadTarget(Target& target, ByteRange range, char* destination) override {
     HostTarget* host_target = AsHostTarget(target);
     return host_target == nullptr ? ForeignTargetError() : host_target->Read(range, destination);
+  }
+
+  absl::StatusOr<std::vector<uint32_t>> DigestTarget(Target& target, ByteRange range, uint64_t block_bytes) override {
+    HostTarget* host_target = AsHostTarget(target);
+    if (host_target == nullptr) return ForeignTargetError();
+    return host_target->Digest(range, block_bytes);
   }
 
   absl::Status Health() const override { return absl::OkStatus(); }

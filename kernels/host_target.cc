@@ -11,12 +11,16 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/checksum.h"
+#include "kernels/digest.h"
 #include "kernels/file_error.h"
 
 namespace weightstream {
 namespace {
 
 constexpr uint64_t kStartAlignment = 4096;
+// Read, and summed while it is in the cache.
+constexpr uint64_t kDigestReadBytes = 256 << 10;
 // The mapping is rounded up to pages, which must not pass what off_t can say.
 constexpr uint64_t kMaxFileBytes = static_cast<uint64_t>(std::numeric_limits<off_t>::max()) - (uint64_t{1} << 30);
 
@@ -171,6 +175,23 @@ absl::Status HostTarget::Read(ByteRange range, char* destination) const {
   // Through the file, not the mapping: a load from a hole would have to allocate it, and could raise SIGBUS on a full
   // medium. The page cache is the same, so what was copied is seen.
   return ReadFileRange(fd_, InFile(range), destination, spec_.path);
+}
+
+absl::StatusOr<std::vector<uint32_t>> HostTarget::Digest(ByteRange range, uint64_t block_bytes) const {
+  if (absl::Status status = CheckInside(range, "digest"); !status.ok()) return status;
+  if (absl::Status status = CheckDigestBlock(block_bytes); !status.ok()) return status;
+  std::vector<uint32_t> digests;
+  std::string piece(std::min(kDigestReadBytes, range.size()), '\0');
+  for (uint64_t block = range.begin; block < range.end; block += block_bytes) {
+    const uint64_t end = block + std::min(block_bytes, range.end - block);
+    digests.push_back(0);
+    for (uint64_t at = block; at < end; at += piece.size()) {
+      const ByteRange part{at, at + std::min<uint64_t>(piece.size(), end - at)};
+      if (absl::Status status = Read(part, piece.data()); !status.ok()) return status;
+      digests.back() = ExtendCrc32c(digests.back(), absl::string_view(piece.data(), part.size()));
+    }
+  }
+  return digests;
 }
 
 }  // namespace weightstream

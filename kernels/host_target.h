@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -38,6 +39,9 @@ class HostTarget : public Target {
 
   // Copies out of the target. Bytes that were never written are zero.
   absl::Status Read(ByteRange range, char* destination) const;
+
+  // See Device::DigestTarget.
+  absl::StatusOr<std::vector<uint32_t>> Digest(ByteRange range, uint64_t block_bytes) const;
 
  private:
   // Extents in file coordinates, [first, end).

@@ -369,6 +369,9 @@ class HeldDevice final : public Device {
   absl::Status ReadTarget(Target& target, ByteRange range, char* destination) override {
     return device_.ReadTarget(target, range, destination);
   }
+  absl::StatusOr<std::vector<uint32_t>> DigestTarget(Target& target, ByteRange range, uint64_t block_bytes) override {
+    return device_.DigestTarget(target, range, block_bytes);
+  }
   absl::Status Health() const override { return absl::OkStatus(); }
 
   size_t held() const { return held_.size(); }

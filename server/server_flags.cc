@@ -3,7 +3,11 @@
 #include <string>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "kernels/cuda/cuda_device.h"
+#include "kernels/cuda/system_runtime.h"
 #include "kernels/host_device.h"
 #include "server/log.h"
 
@@ -61,8 +65,8 @@ std::vector<FlagSpec> Flags() {
            "/dev/shm/weightstream."),
       Text("device", "DEVICE",
            "Where weights end: host (files in --data-dir), or host-staged (the same through the staging ring, as a GPU "
-           "would; for "
-           "tests). Default host."),
+           "would; for tests). cuda:N opens that GPU, says what is wrong with it, and ends: versions in device memory "
+           "are yet to come. Default host."),
       Decimal("bucket-mib", kMostMessageMib - 1,
               "Most payload MiB that one chunk may carry; senders obey it. A stream takes up to twice as much memory. "
               "Default 4."),
@@ -117,6 +121,19 @@ Limits LimitsFrom(const CommandLine& line) {
   return limits;
 }
 
+// The device opens, and is not used yet: the store keeps versions as files (docs/decisions/0005).
+absl::StatusOr<std::unique_ptr<Device>> OpenCuda(int index) {
+  CudaDeviceOptions options;
+  options.index = index;
+  absl::StatusOr<std::unique_ptr<CudaDevice>> device = CudaDevice::Open(SystemCudaRuntime(), options);
+  if (!device.ok()) {
+    return absl::Status(device.status().code(), absl::StrCat("--device: ", device.status().message()));
+  }
+  return absl::UnimplementedError(absl::StrCat("--device: ", (*device)->name(), " (", (*device)->model(),
+                                               ") is there, and this release does not keep versions in device memory "
+                                               "yet; use --device=host"));
+}
+
 }  // namespace
 
 const CommandSpec& ServerCommand() {
@@ -155,11 +172,12 @@ absl::StatusOr<std::unique_ptr<Device>> DeviceFrom(const CommandLine& line) {
     options.device_like = true;
     return NewHostDevice(options);
   }
-  if (absl::StartsWith(device, "cuda")) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("--device=", device, ": this binary was built without CUDA; use --device=host"));
+  int index = 0;
+  if (absl::StartsWith(device, "cuda:") && absl::SimpleAtoi(absl::StripPrefix(device, "cuda:"), &index) && index >= 0) {
+    return OpenCuda(index);
   }
-  return absl::InvalidArgumentError(absl::StrCat("--device=", device, " is neither host nor host-staged"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("--device=", device, " is none of host, host-staged and cuda:N (N a device's number)"));
 }
 
 absl::Status StartLoggingFrom(const CommandLine& line) {
