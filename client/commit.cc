@@ -1,9 +1,11 @@
 #include "client/commit.h"
 
+#include <algorithm>
 #include <atomic>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "client/defaults.h"
 #include "client/digest_comparison.h"
 #include "client/failure_rules.h"
 
@@ -23,6 +25,17 @@ CommitEnd TransferAgain(absl::Status cause) {
   return end;
 }
 
+// Best effort: where it is lost, what is begun next finds the update in its way and says so.
+void Abort(const PushContext& context, ControlClient& control, const std::string& update_id,
+           const absl::Status& cause) {
+  v1::AbortUpdateRequest request;
+  request.set_model(context.options.model);
+  request.set_update_id(update_id);
+  request.set_reason(std::string(cause.message()));
+  const absl::Status ignored = control.AbortUpdate(request, std::min(kAbortLimit, context.options.limits.call));
+  static_cast<void>(ignored);
+}
+
 }  // namespace
 
 absl::StatusOr<CommitEnd> CommitOnServer(const PushContext& context, ControlClient& control, uint64_t version,
@@ -31,6 +44,10 @@ absl::StatusOr<CommitEnd> CommitOnServer(const PushContext& context, ControlClie
   v1::CommitUpdateRequest request;
   request.set_model(context.options.model);
   request.set_update_id(update_id);
+  request.set_version(version);
+  if (const absl::optional<uint32_t> crc32c = context.manifest_checksum.Get(); crc32c.has_value()) {
+    request.set_manifest_crc32c(*crc32c);
+  }
   absl::StatusOr<v1::CommitUpdateResponse> reply = CallUntilAnswered<v1::CommitUpdateResponse>(
       control, CallKind::kCommit, budget, [&] { return control.CommitUpdate(request, context.total_bytes); },
       [&] { counters.retries.fetch_add(1); });
@@ -47,6 +64,9 @@ absl::StatusOr<CommitEnd> CommitOnServer(const PushContext& context, ControlClie
       return asked;
     }
     case Remedy::kBeginAgain:
+      return TransferAgain(reply.status());
+    case Remedy::kStartOver:
+      Abort(context, control, update_id, reply.status());
       return TransferAgain(reply.status());
     case Remedy::kRetry:
       // The budget is used up.

@@ -14,8 +14,9 @@ namespace weightstream {
 // Every wait in the client is bounded by one of these.
 struct TimeLimits {
   // To reach a server at first, and again after each loss of all connections: retried with backoff until then, counted
-  // from the server's last sign of life.
-  absl::Duration connect = absl::Seconds(30);
+  // from the server's last sign of life. Some seconds less than the 30 within which the death of a server is to be
+  // known, for the last attempt to end in, and the report.
+  absl::Duration connect = absl::Seconds(25);
   // For a call that does not depend on the model's size: all but a commit, and those that carry or read payload.
   absl::Duration call = absl::Seconds(30);
   // Without a byte of progress while data are under way, the server counts as dead.

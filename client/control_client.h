@@ -15,9 +15,9 @@
 #include "absl/time/time.h"
 #include "client/connection.h"
 #include "client/failure_rules.h"
-#include "client/monotonic_clock.h"
 #include "client/retry_budget.h"
 #include "client/stop_signal.h"
+#include "tensor/monotonic_clock.h"
 #include "weightstream/v1/weightstream.grpc.pb.h"
 
 namespace weightstream {

@@ -21,6 +21,7 @@ constexpr Remedy kGiveUp = Remedy::kGiveUp;
 constexpr Remedy kRetry = Remedy::kRetry;
 constexpr Remedy kBeginAgain = Remedy::kBeginAgain;
 constexpr Remedy kAsk = Remedy::kAskWhetherCommitted;
+constexpr Remedy kStartOver = Remedy::kStartOver;
 
 // Codes that are not here end the call for good: INVALID_ARGUMENT, PERMISSION_DENIED, UNAUTHENTICATED, ABORTED
 // (superseded by a newer update), UNIMPLEMENTED; and, where they are the server's own words, RESOURCE_EXHAUSTED
@@ -29,8 +30,9 @@ constexpr Rule kRules[] = {
     {absl::StatusCode::kUnavailable, kRetry, kRetry, kRetry, kRetry},
     {absl::StatusCode::kDeadlineExceeded, kRetry, kRetry, kRetry, kRetry},
     {absl::StatusCode::kCancelled, kRetry, kRetry, kRetry, kRetry},
-    // Damaged on the way: the range stays missing, and a resend heals it.
-    {absl::StatusCode::kDataLoss, kGiveUp, kRetry, kGiveUp, kRetry},
+    // Damaged on the way: the range stays missing, and a resend heals it. A commit that is told so learns that what
+    // began its update was damaged.
+    {absl::StatusCode::kDataLoss, kGiveUp, kRetry, kStartOver, kRetry},
     // An update that the server does not know: it was restarted.
     {absl::StatusCode::kNotFound, kGiveUp, kBeginAgain, kAsk, kGiveUp},
     {absl::StatusCode::kAlreadyExists, kGiveUp, kGiveUp, kAsk, kGiveUp},

@@ -24,6 +24,8 @@ enum class Remedy {
   kBeginAgain,
   // The commit may have taken effect: look.
   kAskWhetherCommitted,
+  // The server has another update in mind than we have: abort it, and begin again from nothing.
+  kStartOver,
 };
 
 // `failure` is an error of a call that we did not cancel ourselves.

@@ -15,6 +15,7 @@ constexpr Remedy kGiveUp = Remedy::kGiveUp;
 constexpr Remedy kRetry = Remedy::kRetry;
 constexpr Remedy kBeginAgain = Remedy::kBeginAgain;
 constexpr Remedy kAsk = Remedy::kAskWhetherCommitted;
+constexpr Remedy kStartOver = Remedy::kStartOver;
 
 constexpr Case kCases[] = {
     {absl::StatusCode::kCancelled, "x", kRetry, kRetry, kRetry, kRetry},
@@ -37,7 +38,7 @@ constexpr Case kCases[] = {
     {absl::StatusCode::kInternal, "x", kGiveUp, kGiveUp, kGiveUp, kGiveUp},
     {absl::StatusCode::kInternal, "Received RST_STREAM with error code 2", kRetry, kRetry, kRetry, kRetry},
     {absl::StatusCode::kUnavailable, "x", kRetry, kRetry, kRetry, kRetry},
-    {absl::StatusCode::kDataLoss, "x", kGiveUp, kRetry, kGiveUp, kRetry},
+    {absl::StatusCode::kDataLoss, "x", kGiveUp, kRetry, kStartOver, kRetry},
 };
 
 TEST(FailureRulesTest, EveryCodeHasItsRemedyForEveryCall) {

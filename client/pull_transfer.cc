@@ -62,6 +62,11 @@ absl::Status PullTransfer::Open() {
   if (!specs.ok()) return Annotate(absl::InternalError(specs.status().message()), "the server's manifest");
   absl::StatusOr<SafetensorsLayout> layout = LayOutSafetensors(*specs, FromProto(manifest->metadata()));
   if (!layout.ok()) return Annotate(absl::InternalError(layout.status().message()), "the server's manifest");
+  if (manifest->has_manifest_crc32c() &&
+      manifest->manifest_crc32c() != ExtendCrc32c(0, EncodeSafetensorsHeader(*layout))) {
+    return absl::DataLossError(absl::StrCat("the manifest of version ", version_, " of \"", options_.model,
+                                            "\" does not match its checksum: it was damaged on the way; pull again"));
+  }
 
   for (const PlacedTensor& tensor : layout->tensors) {
     specs_.push_back(tensor.spec);
@@ -126,6 +131,7 @@ v1::PullRequest PullTransfer::RequestMissing() const {
 absl::Status PullTransfer::Receive(grpc::ByteBuffer& message) {
   const absl::Status parsed = chunk_.Parse(message);
   if (!parsed.ok()) return Annotate(absl::InternalError(parsed.message()), "the server sent a malformed chunk");
+  if (absl::Status intact = chunk_.CheckIntact(); !intact.ok()) return intact;
   const ChunkHeader& header = chunk_.header();
   const absl::optional<uint32_t> tensor = index_->Find(header.name);
   if (!tensor.has_value()) return BadChunk(header.name, "that its manifest does not hold");

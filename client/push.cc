@@ -6,9 +6,9 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "client/defaults.h"
-#include "client/monotonic_clock.h"
 #include "client/push_context.h"
 #include "client/push_job.h"
+#include "tensor/monotonic_clock.h"
 
 namespace weightstream {
 namespace {
@@ -98,6 +98,7 @@ absl::StatusOr<PushResult> Push(const WeightSource& source, const std::vector<st
   const PushContext context{source,
                             options,
                             ManifestIndex(source.tensors()),
+                            ManifestChecksum(source),
                             *total_bytes,
                             ChooseConnections(options, *total_bytes),
                             ChooseBucketLimit(options),

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <string>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "client/fake_server.h"
@@ -40,6 +41,20 @@ TEST_F(PushCommitTest, ALostReplyIsAskedForAgain) {
   EXPECT_TRUE(outcome.status.ok()) << outcome.status;
   EXPECT_EQ(outcome.path, "/fake/m/1");
   EXPECT_EQ(server.commits(), 1);
+  model_.ExpectHeldBy(server);
+}
+
+TEST_F(PushCommitTest, AnUpdateThatIsNotWhatWasMeantIsAbortedAndBegunAgain) {
+  FakeServer::Hooks hooks;
+  hooks.before_commit = [this](const Context&) {
+    return calls_++ == 0 ? absl::DataLossError("another manifest") : absl::OkStatus();
+  };
+  FakeServer server(hooks);
+  const ServerOutcome outcome = PushTo(server);
+  EXPECT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(server.aborts(), std::vector<std::string>{"another manifest"});
+  EXPECT_EQ(server.begins(), 2);
+  EXPECT_EQ(outcome.sent_bytes, 2 * model_.total_bytes());
   model_.ExpectHeldBy(server);
 }
 

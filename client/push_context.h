@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "client/borrow_counter.h"
+#include "client/manifest_checksum.h"
 #include "client/manifest_index.h"
 #include "client/push.h"
 #include "client/wakeup.h"
@@ -21,6 +22,7 @@ struct PushContext {
   const WeightSource& source;
   const PushOptions& options;
   const ManifestIndex index;
+  const ManifestChecksum manifest_checksum;
   const uint64_t total_bytes;
   // To each server.
   const int connections;

@@ -7,8 +7,8 @@
 #include "client/begin_reply.h"
 #include "client/defaults.h"
 #include "client/failure_rules.h"
-#include "client/monotonic_clock.h"
 #include "client/version_choice.h"
+#include "tensor/monotonic_clock.h"
 
 namespace weightstream {
 namespace {
@@ -33,6 +33,8 @@ PushJob::PushJob(const PushContext& context, const std::vector<std::string>& ser
 PushResult PushJob::Run() {
   if (context_.options.version != 0) GiveVersion(context_.options.version);
   for (const std::unique_ptr<ServerSession>& session : sessions_) session->Start(/*ask_versions=*/version_ == 0);
+  // While they connect, rather than when the commit wants it.
+  context_.manifest_checksum.Get();
   while (!AllDone()) {
     SuperviseOnce();
     context_.wakeup.WaitFor(kSupervisionInterval);

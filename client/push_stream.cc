@@ -26,6 +26,7 @@ class ChunkWriter {
  public:
   ChunkWriter(const PushContext& context, const std::string& update_id) : context_(context) {
     header_.update_id = update_id;
+    header_.has_header_crc32c = true;
   }
 
   grpc::ByteBuffer Next(const PlannedChunk& chunk) {

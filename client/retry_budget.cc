@@ -5,7 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/defaults.h"
 #include "client/failure_rules.h"
-#include "client/monotonic_clock.h"
+#include "tensor/monotonic_clock.h"
 
 namespace weightstream {
 

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "client/defaults.h"
-#include "client/monotonic_clock.h"
+#include "tensor/monotonic_clock.h"
 
 namespace weightstream {
 namespace {

@@ -1,7 +1,7 @@
 #include "client/stall_watch.h"
 
 #include "absl/strings/str_cat.h"
-#include "client/monotonic_clock.h"
+#include "tensor/monotonic_clock.h"
 
 namespace weightstream {
 

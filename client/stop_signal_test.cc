@@ -5,8 +5,8 @@
 #include <thread>
 #include <vector>
 
-#include "client/monotonic_clock.h"
 #include "client/stall_watch.h"
+#include "tensor/monotonic_clock.h"
 
 namespace weightstream {
 namespace {

@@ -4,9 +4,9 @@
 #include <thread>
 
 #include "client/defaults.h"
-#include "client/monotonic_clock.h"
 #include "client/start_thread.h"
 #include "client/wakeup.h"
+#include "tensor/monotonic_clock.h"
 
 namespace weightstream {
 

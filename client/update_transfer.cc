@@ -6,8 +6,8 @@
 #include "absl/strings/str_cat.h"
 #include "client/begin_reply.h"
 #include "client/failure_rules.h"
-#include "client/monotonic_clock.h"
 #include "client/pace.h"
+#include "tensor/monotonic_clock.h"
 
 namespace weightstream {
 namespace {

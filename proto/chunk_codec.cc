@@ -2,11 +2,13 @@
 
 #include <grpc/slice.h>
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
 #include "absl/numeric/bits.h"
 #include "absl/strings/str_cat.h"
+#include "kernels/checksum.h"
 #include "proto/wire_cursor.h"
 #include "tensor/spec.h"
 #include "tensor/text.h"
@@ -23,6 +25,7 @@ enum ChunkField : uint32_t {
   kCrc32c = 5,
   kUpdateId = 6,
   kFollowedBy = 7,
+  kHeaderCrc32c = 99,
   kData = 100,
 };
 
@@ -42,6 +45,8 @@ const char* FieldName(uint32_t number) {
       return "update_id";
     case kFollowedBy:
       return "followed_by";
+    case kHeaderCrc32c:
+      return "header_crc32c";
     case kData:
       return "data";
     default:
@@ -112,6 +117,7 @@ size_t PackedShapeBytes(const ChunkHeader& header) {
 }
 
 constexpr uint32_t kDataTag = MakeTag(kData, kLengthDelimited);
+constexpr uint32_t kHeaderCrc32cTag = MakeTag(kHeaderCrc32c, kFixed32);
 
 // Everything before the data's first byte.
 size_t PrefixBytes(const ChunkHeader& header, size_t packed_shape_bytes, size_t data_bytes) {
@@ -120,12 +126,14 @@ size_t PrefixBytes(const ChunkHeader& header, size_t packed_shape_bytes, size_t 
   if (header.offset != 0) bytes += 1 + VarintBytes(header.offset);
   if (header.crc32c.has_value()) bytes += 1 + sizeof(uint32_t);
   for (const std::string& name : header.followed_by) bytes += TextEntryBytes(name);
+  if (header.has_header_crc32c) bytes += VarintBytes(kHeaderCrc32cTag) + sizeof(uint32_t);
   if (data_bytes != 0) bytes += VarintBytes(kDataTag) + VarintBytes(data_bytes);
   return bytes;
 }
 
 // In the order of the field numbers, as the generated serializer writes them.
-uint8_t* PutPrefix(const ChunkHeader& header, size_t packed_shape_bytes, size_t data_bytes, uint8_t* out) {
+void PutPrefix(const ChunkHeader& header, size_t packed_shape_bytes, size_t data_bytes, uint8_t* const begin) {
+  uint8_t* out = begin;
   out = PutTextField(kName, header.name, out);
   if (!header.shape.empty()) {
     out = PutVarint(MakeTag(kShape, kLengthDelimited), out);
@@ -143,9 +151,14 @@ uint8_t* PutPrefix(const ChunkHeader& header, size_t packed_shape_bytes, size_t 
   }
   out = PutTextField(kUpdateId, header.update_id, out);
   for (const std::string& name : header.followed_by) out = PutTextEntry(kFollowedBy, name, out);
-  if (data_bytes == 0) return out;
+  if (header.has_header_crc32c) {
+    const absl::string_view covered(reinterpret_cast<const char*>(begin), static_cast<size_t>(out - begin));
+    out = PutVarint(kHeaderCrc32cTag, out);
+    out = PutFixed32(ExtendCrc32c(0, covered), out);
+  }
+  if (data_bytes == 0) return;
   out = PutVarint(kDataTag, out);
-  return PutVarint(data_bytes, out);
+  PutVarint(data_bytes, out);
 }
 
 grpc::Slice PrefixSlice(const ChunkHeader& header, size_t data_bytes) {
@@ -180,6 +193,8 @@ void ReceivedChunk::Clear() {
   header_.crc32c.reset();
   header_.update_id.clear();
   header_.followed_by.clear();
+  header_.has_header_crc32c = false;
+  intact_ = true;
   following_name_bytes_ = 0;
   pieces_.clear();
   slices_.clear();
@@ -204,7 +219,7 @@ absl::Status ReceivedChunk::Parse(grpc::ByteBuffer& message) {
   while (!cursor.AtEnd()) {
     const uint64_t field_position = cursor.position();
     uint32_t tag = 0;
-    if (!cursor.ReadTag(&tag) || !ReadField(tag, cursor)) {
+    if (!cursor.ReadTag(&tag) || !ReadField(tag, field_position, cursor)) {
       Clear();
       return Malformed(cursor.error(), field_position, tag);
     }
@@ -212,7 +227,34 @@ absl::Status ReceivedChunk::Parse(grpc::ByteBuffer& message) {
   return absl::OkStatus();
 }
 
-bool ReceivedChunk::ReadField(uint32_t tag, WireCursor& cursor) {
+absl::Status ReceivedChunk::CheckIntact() const {
+  if (intact_) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat("a chunk that names tensor '", Printable(header_.name), "', offset ",
+                                          header_.offset,
+                                          ", does not match its header_crc32c: it was damaged on the way; send it "
+                                          "again"));
+}
+
+uint32_t ReceivedChunk::Crc32cOfFirst(uint64_t bytes) const {
+  uint32_t crc = 0;
+  for (const grpc::Slice& slice : slices_) {
+    const size_t length = std::min<uint64_t>(bytes, slice.size());
+    crc = ExtendCrc32c(crc, absl::string_view(reinterpret_cast<const char*>(slice.begin()), length));
+    bytes -= length;
+    if (bytes == 0) break;
+  }
+  return crc;
+}
+
+bool ReceivedChunk::ReadHeaderCrc32c(uint64_t field_position, WireCursor& cursor) {
+  uint32_t expected = 0;
+  if (!cursor.ReadFixed32(&expected)) return false;
+  header_.has_header_crc32c = true;
+  intact_ = Crc32cOfFirst(field_position) == expected;
+  return true;
+}
+
+bool ReceivedChunk::ReadField(uint32_t tag, uint64_t field_position, WireCursor& cursor) {
   // A known number with another wire type is an unknown field, as in the generated parser.
   switch (tag) {
     case MakeTag(kName, kLengthDelimited):
@@ -231,6 +273,8 @@ bool ReceivedChunk::ReadField(uint32_t tag, WireCursor& cursor) {
       return ReadText(cursor, &header_.update_id);
     case MakeTag(kFollowedBy, kLengthDelimited):
       return ReadFollowing(cursor);
+    case kHeaderCrc32cTag:
+      return ReadHeaderCrc32c(field_position, cursor);
     case kDataTag:
       return ReadData(cursor);
     default:

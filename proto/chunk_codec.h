@@ -53,6 +53,8 @@ struct ChunkHeader {
   absl::optional<uint32_t> crc32c;
   std::string update_id;
   std::vector<std::string> followed_by;
+  // Whether the message has a header_crc32c, which EncodeChunk computes and Parse checks.
+  bool has_header_crc32c = false;
 
   friend bool operator==(const ChunkHeader&, const ChunkHeader&) = default;
 };
@@ -74,19 +76,26 @@ class ReceivedChunk {
   void Clear();
 
   const ChunkHeader& header() const { return header_; }
+  // DATA_LOSS if the message has a header_crc32c that does not match: the header is then not to be believed.
+  absl::Status CheckIntact() const;
   // The data, in order; views into slices that live until the next Parse, Clear or destruction. No empty pieces.
   absl::Span<const absl::string_view> pieces() const { return pieces_; }
   uint64_t data_bytes() const { return data_bytes_; }
 
  private:
   // Reads the value of the field whose tag was read.
-  bool ReadField(uint32_t tag, WireCursor& cursor);
+  bool ReadField(uint32_t tag, uint64_t field_position, WireCursor& cursor);
+  bool ReadHeaderCrc32c(uint64_t field_position, WireCursor& cursor);
   bool ReadPackedShape(WireCursor& cursor);
   bool ReadShapeEntry(WireCursor& cursor);
   bool ReadFollowing(WireCursor& cursor);
   bool ReadData(WireCursor& cursor);
+  // Of the message's first bytes.
+  uint32_t Crc32cOfFirst(uint64_t bytes) const;
 
   ChunkHeader header_;
+  // Whether header_crc32c matches, if there is one.
+  bool intact_ = true;
   std::vector<grpc::Slice> slices_;
   std::vector<absl::string_view> pieces_;
   uint64_t data_bytes_ = 0;

@@ -4,6 +4,7 @@
 #include <iterator>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/checksum.h"
 
 namespace weightstream {
 namespace {
@@ -44,6 +45,8 @@ v1::WeightChunk RandomChunk(Random& random) {
   if (present & 128) {
     for (size_t i = Below(random, 5); i > 0; --i) chunk.add_followed_by(RandomText(random, 8));
   }
+  // Of what was set so far.
+  if (present & 256) chunk.set_header_crc32c(ExtendCrc32c(0, chunk.SerializeAsString()));
   if (present & 64) chunk.set_data(RandomBytes(random, Below(random, Below(random, 8) == 0 ? 20000 : 200)));
   return chunk;
 }
@@ -57,6 +60,7 @@ ChunkHeader HeaderOf(const v1::WeightChunk& chunk) {
   if (chunk.has_crc32c()) header.crc32c = chunk.crc32c();
   header.update_id = chunk.update_id();
   header.followed_by.assign(chunk.followed_by().begin(), chunk.followed_by().end());
+  header.has_header_crc32c = chunk.has_header_crc32c();
   return header;
 }
 
@@ -104,6 +108,7 @@ void ExpectSameChunk(const ReceivedChunk& received, const v1::WeightChunk& gener
   EXPECT_TRUE(received.header().crc32c == expected.crc32c);
   EXPECT_EQ(received.header().update_id, expected.update_id);
   EXPECT_EQ(received.header().followed_by, expected.followed_by);
+  EXPECT_EQ(received.header().has_header_crc32c, expected.has_header_crc32c);
   EXPECT_EQ(received.data_bytes(), generated.data().size());
   EXPECT_TRUE(DataOf(received) == generated.data()) << "data differ";
 }

@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <iterator>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "kernels/checksum.h"
 #include "proto/chunk_codec.h"
 #include "proto/chunk_codec_testing.h"
 #include "tensor/spec.h"
@@ -389,6 +391,62 @@ TEST(ChunkParseTest, CapacityIsKeptFromChunkToChunk) {
   ASSERT_TRUE(chunk.Parse(second).ok());
   EXPECT_EQ(chunk.pieces().data(), pieces);
   ExpectSameChunk(chunk, generated);
+}
+
+// The chunk with a header_crc32c that matches.
+std::string Sealed(v1::WeightChunk chunk) {
+  const std::string data = chunk.data();
+  chunk.clear_data();
+  chunk.set_header_crc32c(ExtendCrc32c(0, chunk.SerializeAsString()));
+  chunk.set_data(data);
+  return chunk.SerializeAsString();
+}
+
+TEST(ChunkParseTest, AHeaderThatMatchesItsChecksumIsIntactHoweverItIsSliced) {
+  const std::string message = Sealed(FullChunk());
+  Random random(7);
+  for (int i = 0; i < 200; ++i) {
+    grpc::ByteBuffer buffer = RandomlySliced(message, random);
+    ReceivedChunk chunk;
+    ASSERT_TRUE(chunk.Parse(buffer).ok());
+    EXPECT_TRUE(chunk.header().has_header_crc32c);
+    EXPECT_TRUE(chunk.CheckIntact().ok());
+  }
+}
+
+TEST(ChunkParseTest, ABitThatFlipsInTheHeaderIsNeverBelieved) {
+  const SilentProtobuf silent;
+  const std::string message = Sealed(FullChunk());
+  ChunkHeader sent = HeaderOf(FullChunk());
+  int damaged = 0;
+  for (size_t bit = 0; bit < 8 * message.size(); ++bit) {
+    std::string flipped = message;
+    flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ (1 << bit % 8));
+    grpc::ByteBuffer buffer = Sliced(flipped, {});
+    ReceivedChunk chunk;
+    if (!chunk.Parse(buffer).ok()) continue;
+    if (!chunk.CheckIntact().ok()) {
+      EXPECT_EQ(chunk.CheckIntact().code(), absl::StatusCode::kDataLoss);
+      ++damaged;
+      continue;
+    }
+    // Where the flip hid the checksum itself, or hit the data, which have a checksum of their own.
+    sent.has_header_crc32c = chunk.header().has_header_crc32c;
+    EXPECT_TRUE(chunk.header() == sent) << "bit " << bit;
+  }
+  EXPECT_GT(damaged, 200);
+}
+
+TEST(ChunkParseTest, AnIntactChunkIsNotBlamedForTheOneBeforeIt) {
+  std::string damaged = Sealed(FullChunk());
+  damaged[2] ^= 1;
+  ReceivedChunk chunk;
+  for (const auto& [message, intact] : {std::pair(damaged, false), std::pair(Sealed(FullChunk()), true),
+                                        std::pair(FullChunk().SerializeAsString(), true)}) {
+    grpc::ByteBuffer buffer = Sliced(message, {});
+    ASSERT_TRUE(chunk.Parse(buffer).ok());
+    EXPECT_EQ(chunk.CheckIntact().ok(), intact);
+  }
 }
 
 }  // namespace

@@ -31,6 +31,18 @@ void FreeRemoved(const std::string& model, const std::string& folder) {
   if (!freed.ok()) LogWarning("cannot_free", {{"model", model}, {"error", std::string(freed.message())}});
 }
 
+absl::Status CheckExpected(const UpdateRecord& update, const CommitExpectation& expected) {
+  const bool same_version = expected.version.value_or(update.identity.version) == update.identity.version;
+  const bool same_manifest = expected.manifest_crc32c.value_or(update.manifest_crc32c) == update.manifest_crc32c;
+  if (same_version && same_manifest) return absl::OkStatus();
+  return absl::DataLossError(
+      absl::StrCat("update '", update.identity.id, "' of model '", update.identity.model, "' brings version ",
+                   update.identity.version, " with manifest ", absl::Hex(update.manifest_crc32c, absl::kZeroPad8),
+                   ", its commit means version ", expected.version.value_or(update.identity.version), " with manifest ",
+                   absl::Hex(expected.manifest_crc32c.value_or(update.manifest_crc32c), absl::kZeroPad8),
+                   ": one of the two calls was damaged on the way; abort the update and begin again"));
+}
+
 std::string Describe(uint64_t bytes) { return absl::StrCat(bytes, " bytes"); }
 
 }  // namespace
@@ -187,7 +199,7 @@ absl::StatusOr<std::shared_ptr<Update>> Model::Create(const std::string& update_
                                   ExtendCrc32c(0, header), bucket, *std::move(target));
 }
 
-absl::StatusOr<VersionRecord> Model::Commit(const std::string& update_id) {
+absl::StatusOr<VersionRecord> Model::Commit(const std::string& update_id, const CommitExpectation& expected) {
   Operation operation(*this, "commit");
   if (!operation.status().ok()) return operation.status();
   std::shared_ptr<Update> update;
@@ -196,6 +208,7 @@ absl::StatusOr<VersionRecord> Model::Commit(const std::string& update_id) {
     if (update_ != nullptr && update_->identity().id == update_id) update = update_;
     for (const UpdateRecord& past : history_) {
       if (past.identity.id != update_id || past.state != UpdateState::kCommitted) continue;
+      if (absl::Status checked = CheckExpected(past, expected); !checked.ok()) return checked;
       for (const VersionRecord& held : versions_) {
         if (held.version == past.identity.version) return held;
       }
@@ -204,6 +217,7 @@ absl::StatusOr<VersionRecord> Model::Commit(const std::string& update_id) {
     }
   }
   if (update == nullptr) return FindUpdate(update_id).status();
+  if (absl::Status checked = CheckExpected(update->Record(), expected); !checked.ok()) return checked;
   if (absl::Status started = update->StartCommit(); !started.ok()) return started;
   {
     absl::MutexLock lock(&mutex_);

@@ -15,6 +15,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "absl/types/optional.h"
 #include "server/arena_supply.h"
 #include "server/limits.h"
 #include "server/model_store.h"
@@ -38,6 +39,12 @@ struct BeginParams {
   Metadata metadata;
   uint64_t bucket_limit_bytes = 0;
   std::string source_id;
+};
+
+// What a commit's sender says of the version that it means; what it leaves out is not checked.
+struct CommitExpectation {
+  absl::optional<uint64_t> version;
+  absl::optional<uint32_t> manifest_crc32c;
 };
 
 struct BegunUpdate {
@@ -71,8 +78,9 @@ class Model {
   // Begins, resumes or supersedes; see BeginUpdate in the .proto. `update_id` is used if a new update begins.
   absl::StatusOr<BegunUpdate> Begin(const std::string& update_id, BeginParams params) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Commits. Repeated for the same update it returns the same.
-  absl::StatusOr<VersionRecord> Commit(const std::string& update_id) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Commits. Repeated for the same update it returns the same. DATA_LOSS if the update is not what its sender expects.
+  absl::StatusOr<VersionRecord> Commit(const std::string& update_id, const CommitExpectation& expected = {})
+      ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Aborts the update if it is in flight; OK if it was aborted before.
   absl::Status Abort(const std::string& update_id, absl::string_view reason) ABSL_LOCKS_EXCLUDED(mutex_);

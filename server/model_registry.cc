@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "server/log.h"
+#include "tensor/monotonic_clock.h"
 
 namespace weightstream {
 namespace {
@@ -109,7 +110,7 @@ uint64_t ModelRegistry::PromisedBytes() const {
 }
 
 void ModelRegistry::AbortIdle() {
-  const absl::Time limit = absl::Now() - limits_.idle_update;
+  const absl::Duration limit = MonotonicNow() - limits_.idle_update;
   for (const std::shared_ptr<Model>& model : All()) {
     const std::shared_ptr<Update> update = model->update_in_flight();
     if (update == nullptr || update->state() != UpdateState::kReceiving || update->last_activity() > limit) continue;

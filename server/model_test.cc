@@ -248,6 +248,22 @@ TEST_F(ModelTest, CommitMakesCurrentAndRepeatsItsAnswer) {
   EXPECT_THAT(Names(), ElementsAre("7", "current"));
 }
 
+TEST_F(ModelTest, ACommitThatMeansAnotherVersionOrManifestChangesNothing) {
+  const auto begun = Begin(Params(1));
+  ASSERT_TRUE(begun.ok());
+  FillUpdate(*begun->update, 1);
+  const uint32_t crc = begun->update->manifest_crc32c();
+  ExpectError(model().Commit("u1", {2, crc}).status(), StatusCode::kDataLoss, {"'u1'", "version 1", "means version 2"});
+  ExpectError(model().Commit("u1", {1, crc ^ 1}).status(), StatusCode::kDataLoss,
+              {"damaged on the way", "begin again"});
+  EXPECT_NE(model().update_in_flight(), nullptr) << "the commit may have been what was damaged";
+  EXPECT_THAT(made_current_, IsEmpty());
+  ASSERT_TRUE(model().Commit("u1", {1, crc}).ok());
+  // Repeated after a lost reply, it is asked the same.
+  ExpectError(model().Commit("u1", {2, crc}).status(), StatusCode::kDataLoss, {"means version 2"});
+  EXPECT_TRUE(model().Commit("u1", {1, crc}).ok());
+}
+
 TEST_F(ModelTest, ACommitIsRememberedUntilItsVersionIsRemoved) {
   limits_.keep_versions = 1;
   ASSERT_TRUE(Push(1).ok());

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/status.h"
+#include "tensor/monotonic_clock.h"
 
 namespace weightstream {
 
@@ -19,14 +20,14 @@ OpenCalls::Call::~Call() {
 }
 
 void OpenCalls::Call::AwaitPeer() {
-  const absl::Time deadline = absl::Now() + calls_.patience_;
+  const absl::Duration deadline = MonotonicNow() + calls_.patience_;
   absl::MutexLock lock(&calls_.mutex_);
   calls_.open_[token_].deadline = deadline;
 }
 
 void OpenCalls::Call::PeerAnswered() {
   absl::MutexLock lock(&calls_.mutex_);
-  calls_.open_[token_].deadline = absl::InfiniteFuture();
+  calls_.open_[token_].deadline = absl::InfiniteDuration();
 }
 
 absl::Status OpenCalls::Call::EndStatus() const {
@@ -52,7 +53,7 @@ absl::StatusOr<std::unique_ptr<OpenCalls::Call>> OpenCalls::Enter(grpc::ServerCo
 }
 
 void OpenCalls::CutSilent() {
-  const absl::Time now = absl::Now();
+  const absl::Duration now = MonotonicNow();
   absl::MutexLock lock(&mutex_);
   for (auto& [token, state] : open_) {
     if (state.deadline > now || !state.cut.ok()) continue;

@@ -75,7 +75,8 @@ class OpenCalls {
   struct State {
     grpc::ServerContext* context = nullptr;
     std::string method;
-    absl::Time deadline = absl::InfiniteFuture();
+    // As MonotonicNow() tells.
+    absl::Duration deadline = absl::InfiniteDuration();
     absl::Status cut;
   };
 

@@ -51,6 +51,8 @@ absl::Status CheckUpdateId(const ChunkHeader& header, absl::optional<Feed>& feed
 
 absl::Status TakeChunk(const CallEnvironment& environment, grpc::ServerContext* context, const ReceivedChunk& chunk,
                        absl::optional<Feed>& feed) {
+  // Before anything that it says is believed.
+  if (absl::Status intact = chunk.CheckIntact(); !intact.ok()) return intact;
   if (absl::Status checked = CheckUpdateId(chunk.header(), feed); !checked.ok()) return checked;
   if (!feed.has_value()) {
     absl::StatusOr<std::shared_ptr<Update>> update = environment.registry->FindUpdate(chunk.header().update_id);

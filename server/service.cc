@@ -13,6 +13,7 @@
 #include "server/model_state.h"
 #include "server/push_stream.h"
 #include "server/version_stream.h"
+#include "tensor/monotonic_clock.h"
 #include "weightstream/v1/weightstream.grpc.pb.h"
 
 namespace weightstream {
@@ -141,8 +142,11 @@ absl::Status WeightStreamService::CommitUpdate(grpc::ServerContext* context, con
                                                v1::CommitUpdateResponse* response) {
   absl::StatusOr<std::shared_ptr<Model>> model = registry_.Find(request.model());
   if (!model.ok()) return model.status();
-  const absl::Time start = absl::Now();
-  absl::StatusOr<VersionRecord> record = (*model)->Commit(request.update_id());
+  const absl::Duration start = MonotonicNow();
+  CommitExpectation expected;
+  if (request.has_version()) expected.version = request.version();
+  if (request.has_manifest_crc32c()) expected.manifest_crc32c = request.manifest_crc32c();
+  absl::StatusOr<VersionRecord> record = (*model)->Commit(request.update_id(), expected);
   if (!record.ok()) {
     LogWarning("commit_refused", {{"peer", context->peer()},
                                   {"model", request.model()},
@@ -158,7 +162,7 @@ absl::Status WeightStreamService::CommitUpdate(grpc::ServerContext* context, con
                                {"version", absl::StrCat(record->version)},
                                {"update", request.update_id()},
                                {"total_bytes", absl::StrCat(record->total_bytes)},
-                               {"commit_seconds", absl::StrCat(absl::ToDoubleSeconds(absl::Now() - start))}});
+                               {"commit_seconds", absl::StrCat(absl::ToDoubleSeconds(MonotonicNow() - start))}});
   return absl::OkStatus();
 }
 
@@ -218,19 +222,19 @@ absl::Status WeightStreamService::WatchModel(grpc::ServerContext* context, const
                                       : std::max(kLeastWatchInterval, absl::Milliseconds(request.interval_ms()));
   std::string last;
   uint64_t last_change = 0;
-  absl::Time last_sent = absl::InfinitePast();
+  absl::Duration last_sent = -absl::InfiniteDuration();
   while (!context->IsCancelled()) {
     if (stopping_.load(std::memory_order_acquire))
       return absl::UnavailableError("the server is shutting down; watch again later");
     const ModelSnapshot snapshot = SnapshotOf(request.model());
     // A change of state goes out at once, progress at most once per interval.
-    if (snapshot.change != last_change || absl::Now() - last_sent >= interval) {
+    if (snapshot.change != last_change || MonotonicNow() - last_sent >= interval) {
       const v1::Model state = ToProto(snapshot);
       std::string now = state.SerializeAsString();
       if (now != last) {
         if (!(*call)->Write(*writer, state)) return (*call)->EndStatus();
         last = std::move(now);
-        last_sent = absl::Now();
+        last_sent = MonotonicNow();
       }
       last_change = snapshot.change;
     }

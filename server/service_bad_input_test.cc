@@ -4,6 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "kernels/checksum.h"
 #include "server/test_server.h"
 #include "tensor/test_files.h"
 
@@ -107,6 +108,19 @@ TEST_F(BadInputTest, ChunkWithAWrongChecksum) {
   EXPECT_EQ(client_->GetModel("m")->updates(0).landed_bytes(), 0u);
   chunk.clear_crc32c();
   ExpectError(PushOne(chunk), StatusCode::kInvalidArgument, {"'weight'", "no crc32c"});
+}
+
+TEST_F(BadInputTest, ChunkWhoseOffsetWasDamagedOnTheWay) {
+  v1::WeightChunk chunk = GoodChunk();
+  const std::string data = chunk.data();
+  chunk.clear_data();
+  chunk.set_header_crc32c(ExtendCrc32c(0, chunk.SerializeAsString()));
+  chunk.set_data(data);
+  v1::WeightChunk damaged = chunk;
+  damaged.set_offset(chunk.offset() ^ 0x400);
+  ExpectError(PushOne(damaged), StatusCode::kDataLoss, {"'weight'", "header_crc32c", "send it again"});
+  EXPECT_EQ(client_->GetModel("m")->updates(0).landed_bytes(), 0u);
+  EXPECT_TRUE(PushOne(chunk).ok());
 }
 
 TEST_F(BadInputTest, ChunkThatIsNoMessage) {

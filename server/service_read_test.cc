@@ -61,8 +61,13 @@ TEST_F(ServiceReadTest, PullKeepsTheBucketLimitAndDescribesEachChunk) {
       const auto tensor = std::find_if(tensors.begin(), tensors.end(),
                                        [&](const TestTensor& tensor) { return tensor.spec.name == chunk.name(); });
       ASSERT_NE(tensor, tensors.end());
-      // The same message that a sender would have sent.
-      EXPECT_EQ(chunk.SerializeAsString(), ChunkOf(*tensor, chunk.offset(), chunk.data().size()).SerializeAsString());
+      // The same message that a sender would have sent, with a checksum of what describes the data.
+      v1::WeightChunk sent = ChunkOf(*tensor, chunk.offset(), chunk.data().size());
+      sent.clear_data();
+      sent.set_header_crc32c(ExtendCrc32c(0, sent.SerializeAsString()));
+      sent.set_data(chunk.data());
+      EXPECT_EQ(chunk.SerializeAsString(), sent.SerializeAsString());
+      EXPECT_EQ(chunk.data(), ChunkOf(*tensor, chunk.offset(), chunk.data().size()).data());
       if (bucket == 1) break;
     }
   }

@@ -39,7 +39,7 @@ Update::Update(UpdateIdentity identity, SafetensorsLayout layout, uint32_t manif
       begin_time_(absl::Now()),
       target_(std::move(target)),
       ranges_(layout_.tensors),
-      last_activity_nanos_(absl::GetCurrentTimeNanos()) {
+      last_activity_nanos_(absl::ToInt64Nanoseconds(MonotonicNow())) {
   tensors_by_name_.reserve(layout_.tensors.size());
   for (uint32_t i = 0; i < layout_.tensors.size(); ++i) tensors_by_name_[layout_.tensors[i].spec.name] = i;
 }

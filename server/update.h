@@ -20,6 +20,7 @@
 #include "kernels/device.h"
 #include "server/range_tracker.h"
 #include "server/update_state.h"
+#include "tensor/monotonic_clock.h"
 #include "tensor/safetensors_layout.h"
 
 namespace weightstream {
@@ -91,8 +92,11 @@ class Update {
   void CutStreams(absl::Duration patience) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Notes that the sender is alive.
-  void Touch() { last_activity_nanos_.store(absl::GetCurrentTimeNanos(), std::memory_order_relaxed); }
-  absl::Time last_activity() const { return absl::FromUnixNanos(last_activity_nanos_.load(std::memory_order_relaxed)); }
+  void Touch() { last_activity_nanos_.store(absl::ToInt64Nanoseconds(MonotonicNow()), std::memory_order_relaxed); }
+  // As MonotonicNow() tells: a clock that is set is no idleness.
+  absl::Duration last_activity() const {
+    return absl::Nanoseconds(last_activity_nanos_.load(std::memory_order_relaxed));
+  }
 
   UpdateRecord Record() const ABSL_LOCKS_EXCLUDED(mutex_);
 

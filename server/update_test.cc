@@ -136,7 +136,7 @@ TEST(UpdateTest, CutStreamsWaitsNoLongerThanItsPatience) {
 
 TEST(UpdateTest, TouchMovesTheLastActivity) {
   const auto update = MemoryUpdate({});
-  const absl::Time before = update->last_activity();
+  const absl::Duration before = update->last_activity();
   EXPECT_TRUE(WaitFor([&] {
     update->Touch();
     return update->last_activity() > before;

@@ -24,6 +24,7 @@ constexpr int kOpenAttempts = 5;
 
 struct FoundVersion {
   uint64_t version = 0;
+  uint32_t manifest_crc32c = 0;
   // Shared with the slices that gRPC still has to send.
   std::shared_ptr<const OpenVersion> open;
 };
@@ -39,7 +40,8 @@ absl::StatusOr<FoundVersion> OpenModelVersion(const CallEnvironment& environment
     // The version may have made room for a newer one since it was found: then there is another to be found.
     if (absl::IsNotFound(open.status()) && attempt < kOpenAttempts) continue;
     if (!open.ok()) return open.status();
-    return FoundVersion{record->version, std::make_shared<const OpenVersion>(*std::move(open))};
+    return FoundVersion{record->version, record->manifest_crc32c,
+                        std::make_shared<const OpenVersion>(*std::move(open))};
   }
 }
 
@@ -105,6 +107,7 @@ absl::Status ServePull(const CallEnvironment& environment, grpc::ServerContext* 
     header.name = spec.name;
     header.dtype = std::string(DTypeName(spec.dtype));
     header.shape.assign(spec.shape.begin(), spec.shape.end());
+    header.has_header_crc32c = true;
     for (const ByteRange& range : part.ranges) {
       uint64_t at = range.begin;
       do {
@@ -163,6 +166,7 @@ absl::Status ServeManifest(const CallEnvironment& environment, const v1::GetMani
   response->set_total_bytes(found->open->layout.data_bytes);
   for (const PlacedTensor& tensor : found->open->layout.tensors) *response->add_tensors() = ToProto(tensor.spec);
   ToProto(found->open->layout.metadata, response->mutable_metadata());
+  response->set_manifest_crc32c(found->manifest_crc32c);
   return absl::OkStatus();
 }
 

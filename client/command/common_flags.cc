@@ -50,7 +50,7 @@ FlagSpec ConnectSecondsFlag() {
   return {.name = "connect-seconds",
           .kind = FlagKind::kNumber,
           .value = "N",
-          .help = "How long to try to reach a server, at first and after a loss. Default 30.",
+          .help = "How long to try to reach a server, at first and after a loss. Default 25.",
           .least = 1,
           .most = kMostSeconds};
 }

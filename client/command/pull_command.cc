@@ -1,6 +1,5 @@
 // weightstream pull: reads a committed version back into a file.
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "client/command/command.h"
 #include "client/command/common_flags.h"
 #include "client/command/formatting.h"
@@ -8,6 +7,7 @@
 #include "client/command/report.h"
 #include "client/command/signals.h"
 #include "client/read.h"
+#include "tensor/monotonic_clock.h"
 
 namespace weightstream::command {
 namespace {
@@ -42,12 +42,12 @@ const CommandSpec& Spec() {
 int Run(const CommandLine& line) {
   const std::string server = line.Text("from");
   const ReadOptions options = ReadOptionsFrom(line);
-  const absl::Time begin = absl::Now();
+  const absl::Duration begin = MonotonicNow();
   ProgressPrinter printer(stderr, {server}, ProgressPrinter::OptionsFor(stderr));
   const absl::StatusOr<PullResult> result =
       Pull(server, options, line.Text("out"), ShowOn(printer, server, "pulling"), Interrupted);
   printer.Finish();
-  const absl::Duration elapsed = absl::Now() - begin;
+  const absl::Duration elapsed = MonotonicNow() - begin;
   const double seconds = absl::ToDoubleSeconds(elapsed);
 
   Report report;

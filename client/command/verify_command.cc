@@ -1,7 +1,6 @@
 // weightstream verify: compares a checkpoint with what a server holds.
 #include <memory>
 
-#include "absl/time/clock.h"
 #include "client/command/command.h"
 #include "client/command/common_flags.h"
 #include "client/command/read_run.h"
@@ -10,6 +9,7 @@
 #include "client/command/verify_report.h"
 #include "client/read.h"
 #include "client/weight_source.h"
+#include "tensor/monotonic_clock.h"
 
 namespace weightstream::command {
 namespace {
@@ -46,7 +46,7 @@ int Run(const CommandLine& line) {
     report.status = source.status();
     return Finish(report, json);
   }
-  const absl::Time begin = absl::Now();
+  const absl::Duration begin = MonotonicNow();
   ProgressPrinter printer(stderr, {server}, ProgressPrinter::OptionsFor(stderr));
   const absl::StatusOr<VerifyResult> result =
       Verify(**source, server, options, ShowOn(printer, server, "verifying"), Interrupted);
@@ -56,7 +56,7 @@ int Run(const CommandLine& line) {
   } else {
     report.status = OrInterrupted(result.status(), "run the same command again");
   }
-  report.json["seconds"] = absl::ToDoubleSeconds(absl::Now() - begin);
+  report.json["seconds"] = absl::ToDoubleSeconds(MonotonicNow() - begin);
   return Finish(report, json);
 }
 

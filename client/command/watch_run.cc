@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
+#include "tensor/monotonic_clock.h"
 
 namespace weightstream::command {
 namespace {
@@ -41,14 +42,14 @@ WatchRun::WatchRun(WatchOptions options, std::function<bool(const WatchEvent&)> 
     : options_(std::move(options)), print_(std::move(print)), interrupted_(std::move(interrupted)) {}
 
 absl::Status WatchRun::Run() {
-  const absl::Time deadline = absl::Now() + options_.timeout;
+  const absl::Duration deadline = MonotonicNow() + options_.timeout;
   std::vector<std::thread> threads;
   for (const std::string& server : options_.servers) threads.emplace_back([this, &server] { WatchServer(server); });
   while (!Ended()) {
     if (interrupted_()) {
       absl::MutexLock lock(&mutex_);
       EndLocked(InterruptedOutcome());
-    } else if (absl::Now() >= deadline) {
+    } else if (MonotonicNow() >= deadline) {
       const absl::Status outcome = TimeoutOutcome();
       absl::MutexLock lock(&mutex_);
       EndLocked(outcome);
@@ -65,15 +66,15 @@ void WatchRun::WatchServer(const std::string& server) {
   ModelService service(server, options_.limits, [this] { return Ended(); });
   WatchedServer watched(server);
   // The last sign of life; at first the moment from which one is waited for.
-  absl::Time reached = absl::Now();
-  absl::Time told = absl::InfinitePast();
+  absl::Duration reached = MonotonicNow();
+  absl::Duration told = -absl::InfiniteDuration();
   while (!Ended()) {
-    const absl::Time before = reached;
+    const absl::Duration before = reached;
     const absl::Status status = Follow(service, watched, reached);
     if (Ended()) return;
     // A watch that was silent for an hour was no outage: that begins when the stream breaks.
-    if (reached != before) reached = absl::Now();
-    const bool given_up = IsFinal(status) || absl::Now() - reached >= options_.limits.connect;
+    if (reached != before) reached = MonotonicNow();
+    const bool given_up = IsFinal(status) || MonotonicNow() - reached >= options_.limits.connect;
     // Once an outage, and at its end.
     if (given_up || told != reached) Unreachable(server, status, given_up);
     told = reached;
@@ -82,10 +83,10 @@ void WatchRun::WatchServer(const std::string& server) {
   }
 }
 
-absl::Status WatchRun::Follow(ModelService& service, WatchedServer& watched, absl::Time& reached) {
+absl::Status WatchRun::Follow(ModelService& service, WatchedServer& watched, absl::Duration& reached) {
   if (!options_.model.empty()) {
     return service.Watch(options_.model, [&](const v1::Model& model) {
-      reached = absl::Now();
+      reached = MonotonicNow();
       Take(watched, service.server(), options_.model, model);
       return !Ended();
     });
@@ -94,7 +95,7 @@ absl::Status WatchRun::Follow(ModelService& service, WatchedServer& watched, abs
   while (true) {
     const absl::StatusOr<std::vector<v1::Model>> models = service.List();
     if (!models.ok()) return models.status();
-    reached = absl::Now();
+    reached = MonotonicNow();
     for (const v1::Model& model : *models) Take(watched, service.server(), model.name(), model);
     if (Ended()) return absl::OkStatus();
     Pause(kPollInterval);

@@ -42,7 +42,7 @@ class WatchRun {
 
  private:
   void WatchServer(const std::string& server);
-  absl::Status Follow(ModelService& service, WatchedServer& watched, absl::Time& reached);
+  absl::Status Follow(ModelService& service, WatchedServer& watched, absl::Duration& reached);
   void Take(WatchedServer& watched, const std::string& server, const std::string& name, const v1::Model& model)
       ABSL_LOCKS_EXCLUDED(mutex_);
   void Unreachable(const std::string& server, const absl::Status& status, bool given_up) ABSL_LOCKS_EXCLUDED(mutex_);

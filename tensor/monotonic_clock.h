@@ -1,6 +1,6 @@
 // Time that never jumps: for measuring waits. absl::Now() follows the wall clock, which an administrator may set.
-#ifndef WEIGHTSTREAM_CLIENT_MONOTONIC_CLOCK_H_
-#define WEIGHTSTREAM_CLIENT_MONOTONIC_CLOCK_H_
+#ifndef WEIGHTSTREAM_TENSOR_MONOTONIC_CLOCK_H_
+#define WEIGHTSTREAM_TENSOR_MONOTONIC_CLOCK_H_
 
 #include <chrono>
 
@@ -13,4 +13,4 @@ inline absl::Duration MonotonicNow() { return absl::FromChrono(std::chrono::stea
 
 }  // namespace weightstream
 
-#endif  // WEIGHTSTREAM_CLIENT_MONOTONIC_CLOCK_H_
+#endif  // WEIGHTSTREAM_TENSOR_MONOTONIC_CLOCK_H_
