@@ -1,6 +1,6 @@
 # Thin fronts over Bazel. Each installs what it needs first, so that every one works on a fresh Debian 12 machine.
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo bench bench-peers fuzz asan tsan lint format clean
+.PHONY: help setup build test demo bench bench-peers fuzz faults load asan tsan lint format clean
 
 BAZEL ?= bazel
 TARGETS ?= //...
@@ -12,6 +12,8 @@ export BAZEL
 # GCC 12's ThreadSanitizer cannot start where the kernel randomises more than 28 bits of an address.
 ASLR_BITS := $(shell cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null || echo 28)
 TSAN_OPTION := $(if $(filter-out 28,$(ASLR_BITS)),--run_under='/usr/bin/setarch -R')
+
+LOAD_UNDER := $(if $(filter-out 28,$(ASLR_BITS)),--run-under='/usr/bin/setarch -R')
 
 help: ## Shows this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | \
@@ -45,6 +47,15 @@ fuzz: setup ## Fuzzes each target for a minute; SECONDS=600 for longer, ARGS="--
 	@tools/setup fuzz
 	$(BAZEL) build --config=fuzz //tests/fuzz:fuzzers
 	/usr/bin/python3 -m tests.fuzz.fuzz --seconds=$(SECONDS) $(ARGS)
+
+faults: setup ## Breaks real processes on purpose, 500 schedules; ARGS="--help" says more
+	@tools/setup bench
+	$(BAZEL) build //server:weightstream-server //client:weightstream //tests/bench:slow_link //tests/faults:all
+	/usr/bin/python3 -m tests.faults.run $(ARGS)
+
+load: setup ## Loads one server with 64 clients for ten minutes; ARGS="--seconds=60", CONFIG=asan or tsan
+	$(BAZEL) build $(if $(CONFIG),--config=$(CONFIG)) //server:weightstream-server //tests/load:load_client
+	/usr/bin/python3 -m tests.load.load $(if $(filter tsan,$(CONFIG)),$(LOAD_UNDER)) $(ARGS)
 
 asan: setup ## Runs every test under AddressSanitizer and UndefinedBehaviorSanitizer
 	@tools/run_tests asan --config=asan $(TARGETS)

@@ -4,8 +4,12 @@
 //
 // Each direction delays, loses and paces like `tc qdisc add ... netem delay 25ms loss 0.1% rate 1gbit limit 100000`
 // does: a packet that is not lost waits for its turn on the line and arrives `delay` later; one that finds the queue
-// full is dropped. The devices exist already, each in its network namespace. Needs root. Prints "carrying" once it
-// does, and runs until it is ended by a signal.
+// full is dropped; --reorder holds some back, so that later ones overtake them. The devices exist already, each in its
+// network namespace: a name that `ip netns` knows, or a path. Needs root. Prints "carrying" once it does, and runs
+// until it is ended by a signal.
+//
+// With --control it takes new conditions from stdin, a line of "NAME=VALUE ..." with the names delay_ms, loss, mbit and
+// reorder at a time, answers each with "set" or "unknown", and ends when stdin does.
 #include <fcntl.h>
 #include <linux/if.h>
 #include <linux/if_tun.h>
@@ -17,28 +21,38 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
-#include <deque>
+#include <iostream>
+#include <map>
 #include <random>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 
 ABSL_FLAG(double, delay_ms, 25, "Milliseconds that a packet travels, one way.");
 ABSL_FLAG(double, loss, 0.001, "Part of the packets that is lost, each way.");
 ABSL_FLAG(double, mbit, 1000, "Megabits a second, each way.");
+ABSL_FLAG(double, reorder, 0, "Part of the packets that is held back for up to --reorder_ms, each way.");
+ABSL_FLAG(double, reorder_ms, 10, "The most milliseconds that a packet is held back for.");
 ABSL_FLAG(uint64_t, queue_packets, 100000, "Most packets under way, each way.");
+ABSL_FLAG(bool, control, false, "Take new conditions from stdin.");
 
 namespace {
 
@@ -47,8 +61,31 @@ constexpr size_t kMostPacketBytes = 65536;
 // Packets taken in one go, so that neither reading nor writing starves the other.
 constexpr int kBurst = 64;
 
+// What the line is like now; set by one thread, read by those of both directions.
+struct Conditions {
+  std::atomic<double> delay_ms{absl::GetFlag(FLAGS_delay_ms)};
+  std::atomic<double> loss{absl::GetFlag(FLAGS_loss)};
+  std::atomic<double> mbit{absl::GetFlag(FLAGS_mbit)};
+  std::atomic<double> reorder{absl::GetFlag(FLAGS_reorder)};
+
+  // One "NAME=VALUE"; false if there is no such name or no such value.
+  bool Set(absl::string_view word) {
+    const std::pair<absl::string_view, absl::string_view> parts = absl::StrSplit(word, absl::MaxSplits('=', 1));
+    double value = 0;
+    if (!absl::SimpleAtod(parts.second, &value) || value < 0) return false;
+    const std::pair<absl::string_view, std::atomic<double>*> all[] = {
+        {"delay_ms", &delay_ms}, {"loss", &loss}, {"mbit", &mbit}, {"reorder", &reorder}};
+    for (const auto& [name, member] : all) {
+      if (parts.first != name) continue;
+      member->store(value);
+      return true;
+    }
+    return false;
+  }
+};
+
 absl::StatusOr<int> OpenDevice(const std::string& space, const std::string& device) {
-  const std::string path = absl::StrCat("/var/run/netns/", space);
+  const std::string path = absl::StrContains(space, "/") ? space : absl::StrCat("/var/run/netns/", space);
   const int netns = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (netns < 0) return absl::ErrnoToStatus(errno, absl::StrCat("no network namespace ", space));
   // Only this thread moves, and only to open the device: packets flow wherever the descriptor is used.
@@ -66,15 +103,11 @@ absl::StatusOr<int> OpenDevice(const std::string& space, const std::string& devi
   return fd;
 }
 
-struct Packet {
-  absl::Time due;
-  std::string bytes;
-};
-
 // One direction, in a thread of its own.
 class Direction {
  public:
-  Direction(int from, int to, uint32_t seed) : from_(from), to_(to), random_(seed) {}
+  Direction(int from, int to, uint32_t seed, const Conditions& conditions)
+      : from_(from), to_(to), conditions_(conditions), random_(seed) {}
 
   void Carry() {
     // Packets are 12 microseconds apart at 1 Gbit/s; the kernel's default would wake us 50 late.
@@ -89,7 +122,7 @@ class Direction {
  private:
   void Wait() {
     pollfd entry = {from_, POLLIN, 0};
-    const absl::Duration until = under_way_.empty() ? absl::Seconds(1) : under_way_.front().due - absl::Now();
+    const absl::Duration until = under_way_.empty() ? absl::Seconds(1) : under_way_.begin()->first - absl::Now();
     const timespec limit = absl::ToTimespec(std::max(until, absl::ZeroDuration()));
     ::ppoll(&entry, 1, &limit, nullptr);
   }
@@ -103,33 +136,46 @@ class Direction {
   }
 
   void Admit(size_t bytes) {
-    if (under_way_.size() >= queue_packets_ || lost_(random_)) return;
+    if (under_way_.size() >= queue_packets_ || Chance(conditions_.loss)) return;
     const absl::Time now = absl::Now();
-    line_free_ = std::max(line_free_, now) + absl::Seconds(static_cast<double>(bytes) * 8 / (mbit_ * 1e6));
-    under_way_.push_back({line_free_ + delay_, std::string(buffer_.data(), bytes)});
+    line_free_ = std::max(line_free_, now) + absl::Seconds(static_cast<double>(bytes) * 8 / (conditions_.mbit * 1e6));
+    absl::Time due = line_free_ + absl::Milliseconds(conditions_.delay_ms.load());
+    if (Chance(conditions_.reorder)) due += reorder_most_ * std::uniform_real_distribution<>()(random_);
+    under_way_.emplace(due, std::string(buffer_.data(), bytes));
   }
+
+  bool Chance(double probability) { return std::uniform_real_distribution<>()(random_) < probability; }
 
   void DeliverDue() {
     const absl::Time now = absl::Now();
-    for (int i = 0; i < kBurst && !under_way_.empty() && under_way_.front().due <= now; ++i) {
-      const std::string& bytes = under_way_.front().bytes;
+    for (int i = 0; i < kBurst && !under_way_.empty() && under_way_.begin()->first <= now; ++i) {
+      const std::string& bytes = under_way_.begin()->second;
       // A device that takes no more drops the packet, as a network card does.
       static_cast<void>(::write(to_, bytes.data(), bytes.size()) == 0);
-      under_way_.pop_front();
+      under_way_.erase(under_way_.begin());
     }
   }
 
   const int from_, to_;
-  const absl::Duration delay_ = absl::Milliseconds(absl::GetFlag(FLAGS_delay_ms));
-  const double mbit_ = absl::GetFlag(FLAGS_mbit);
+  const Conditions& conditions_;
+  const absl::Duration reorder_most_ = absl::Milliseconds(absl::GetFlag(FLAGS_reorder_ms));
   const size_t queue_packets_ = absl::GetFlag(FLAGS_queue_packets);
   std::mt19937 random_;
-  std::bernoulli_distribution lost_{absl::GetFlag(FLAGS_loss)};
-  std::deque<Packet> under_way_;
+  // By when they are due; those that are due at once, in the order in which they came.
+  std::multimap<absl::Time, std::string> under_way_;
   // When the line has sent everything that it was given.
   absl::Time line_free_ = absl::InfinitePast();
   std::array<char, kMostPacketBytes> buffer_{};
 };
+
+void TakeConditions(Conditions& conditions) {
+  for (std::string line; std::getline(std::cin, line);) {
+    bool known = true;
+    for (const absl::string_view word : absl::StrSplit(line, ' ', absl::SkipEmpty())) known &= conditions.Set(word);
+    std::puts(known ? "set" : "unknown");
+    std::fflush(stdout);
+  }
+}
 
 int Fail(const absl::Status& status) {
   std::fprintf(stderr, "slow_link: %s\n", status.ToString().c_str());
@@ -148,9 +194,15 @@ int main(int argc, char** argv) {
   if (!a.ok()) return Fail(a.status());
   const absl::StatusOr<int> b = OpenDevice(arguments[3], arguments[4]);
   if (!b.ok()) return Fail(b.status());
-  Direction forth(*a, *b, 1), back(*b, *a, 2);
-  std::thread other([&back] { back.Carry(); });
+  Conditions conditions;
+  Direction forth(*a, *b, 1, conditions), back(*b, *a, 2, conditions);
+  std::thread back_thread([&back] { back.Carry(); });
+  std::thread forth_thread([&forth] { forth.Carry(); });
   std::puts("carrying");
   std::fflush(stdout);
-  forth.Carry();
+  if (absl::GetFlag(FLAGS_control)) {
+    TakeConditions(conditions);
+    std::_Exit(0);
+  }
+  forth_thread.join();
 }

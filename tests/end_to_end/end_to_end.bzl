@@ -3,12 +3,13 @@
 _SERVER = "//server:weightstream-server"
 _COMMAND = "//client:weightstream"
 
-def end_to_end_test(name, size = "medium", data = [], deps = [], env = {}, **kwargs):
+def end_to_end_test(name, size = "medium", srcs = None, data = [], deps = [], env = {}, **kwargs):
     """A py_test that finds the binaries in its environment.
 
     Args:
-      name: of the test; its source is name.py.
+      name: of the test.
       size: as of py_test.
+      srcs: name.py unless given.
       data: more than the binaries.
       deps: more than the harness and what runs its cases.
       env: more than where the binaries are.
@@ -17,7 +18,7 @@ def end_to_end_test(name, size = "medium", data = [], deps = [], env = {}, **kwa
     native.py_test(
         name = name,
         size = size,
-        srcs = [name + ".py"],
+        srcs = srcs or [name + ".py"],
         data = data + [_SERVER, _COMMAND],
         env = dict(
             env,

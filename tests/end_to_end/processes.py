@@ -204,9 +204,9 @@ class Outcome:
 class Command(Process):
     """A running `weightstream ... --json`."""
 
-    def __init__(self, arguments: Sequence[str | Path], folder: Path, number: int) -> None:
+    def __init__(self, arguments: Sequence[str | Path], folder: Path, number: int, wrapper: Sequence[str] = ()) -> None:
         self._stdout_path = folder / f"command-{number}.out"
-        command = [binary("WEIGHTSTREAM"), *map(str, arguments), "--json"]
+        command = [*wrapper, binary("WEIGHTSTREAM"), *map(str, arguments), "--json"]
         log = folder / f"command-{number}.log"
         super().__init__(f"weightstream {arguments[0]}", command, log, self._stdout_path)
 

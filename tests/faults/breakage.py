@@ -1,0 +1,237 @@
+"""How each kind of fault is made. Every function returns once its fault is over, or lasts until the push has ended."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tests.end_to_end.processes import Command
+from tests.end_to_end.waiting import DeadlineError, let_pass, wait_until
+from tests.faults.receiver import Receiver, jump_clock
+from tests.faults.schedule import KIB, Fault, Kind, seconds_of
+from tests.faults.stage import CLIENT_SECONDS, LONG_STOP, Stage
+from tests.faults.witness import BrokenInvariant
+
+# A push that stands still longer than this is not waited for by a fault.
+_TRIGGER_SECONDS = 60.0
+# The others must have everything this long after one has stopped: they share a line's end and two cores at most.
+_OTHERS_SECONDS = 30.0
+_COMMIT_METHOD = "weightstream.v1.WeightStream/CommitUpdate"
+
+
+@dataclass
+class Attempt:
+    """A push that is under way: the client's process, which a fault may kill and start again."""
+
+    stage: Stage
+    version: int
+    faults: tuple[Fault, ...]
+    start: Callable[[], Command]
+    # Of the client's process now.
+    command: Command = field(init=False)
+    # What had landed on each server when the client was killed: none of it may be sent again.
+    landed_at_kill: dict[int, int] = field(default_factory=dict)
+    log_positions: dict[int, int] = field(default_factory=dict)
+    killed_client: bool = False
+    second_sender: Command | None = None
+    passed_before: dict[int, int] = field(default_factory=dict)
+
+    def begin(self) -> None:
+        """Starts the client, for the first time or again."""
+        for receiver in self.stage.receivers:
+            self.log_positions[receiver.number] = receiver.log_position()
+            self.passed_before[receiver.number] = receiver.proxy.passed_bytes
+        self.command = self.start()
+
+    def passed(self, receiver: Receiver) -> int:
+        return receiver.proxy.passed_bytes - self.passed_before[receiver.number]
+
+    def others(self, receiver: Receiver) -> list[Receiver]:
+        """The servers that no fault of this push hits."""
+        hit = {fault.server for fault in self.faults} | {receiver.number}
+        return [other for other in self.stage.receivers if other.number not in hit]
+
+
+def _hold(attempt: Attempt, receiver: Receiver, least_seconds: float) -> None:
+    """Leaves it as it is for so long, and until those servers that nothing has happened to have everything."""
+    let_pass(least_seconds)
+    clients = {Kind.CLIENT_KILL, Kind.CLIENT_STOP, Kind.TWO_SENDERS, Kind.CORRUPTION}
+    if clients & {fault.kind for fault in attempt.faults}:
+        return
+    others = attempt.others(receiver)
+    try:
+        wait_until(
+            lambda: not attempt.command.running() or all(other.has_all_of(attempt.version) for other in others),
+            f"the servers beside {receiver.number} have everything",
+            _OTHERS_SECONDS,
+            poll=0.1,
+        )
+    except DeadlineError as error:
+        raise BrokenInvariant(f"invariant 6: {error}") from None
+
+
+def cut(attempt: Attempt, receiver: Receiver, fault: Fault) -> None:
+    for _ in range(1 + fault.seed % 3):
+        receiver.proxy.cut()
+        let_pass(0.2 * fault.strength)
+
+
+def blackhole(attempt: Attempt, receiver: Receiver, fault: Fault) -> None:
+    seconds = seconds_of(fault.strength, 0.2, 2.0)
+    if attempt.stage.network.lines:
+        line = attempt.stage.network.lines[receiver.number]
+        line.set("loss=1")
+        _hold(attempt, receiver, seconds)
+        line.set("loss=0")
+    else:
+        receiver.proxy.stop()
+        _hold(attempt, receiver, seconds)
+        receiver.proxy.go()
+
+
+def line_conditions(attempt: Attempt, receiver: Receiver, fault: Fault) -> None:
+    """Until the push has ended."""
+    rng = random.Random(fault.seed)
+    conditions = {
+        Kind.DELAY: f"delay_ms={seconds_of(fault.strength, 1, 25):.1f}",
+        Kind.REORDER: f"reorder={seconds_of(fault.strength, 0.05, 0.4):.2f} loss={rng.choice([0, 0.001, 0.01])}",
+        Kind.BANDWIDTH: f"mbit={seconds_of(fault.strength, 20, 80):.0f}",
+    }
+    if attempt.stage.network.lines:
+        attempt.stage.network.lines[receiver.number].set(conditions[fault.kind])
+    else:
+        receiver.proxy.stop()
+        let_pass(seconds_of(fault.strength, 0.1, 1.0))
+        receiver.proxy.go()
+
+
+def server_kill(attempt: Attempt, receiver: Receiver, fault: Fault) -> None:
+    with receiver.lock:
+        receiver.kill()
+        let_pass(seconds_of(fault.strength, 0.0, 1.0))
+        receiver.restart()
+
+
+def server_death(attempt: Attempt, receiver: Receiver, fault: Fault) -> None:
+    receiver.kill()
+
+
+def server_stop(attempt: Attempt, receiver: Receiver, fault: Fault) -> None:
+    long = fault.strength > LONG_STOP
+    receiver.signal(signal.SIGSTOP)
+    _hold(attempt, receiver, seconds_of(fault.strength, 21, 23) if long else seconds_of(fault.strength, 0.2, 2.5))
+    receiver.signal(signal.SIGCONT)
+
+
+def client_kill(attempt: Attempt, receiver: Receiver, fault: Fault) -> None:
+    attempt.command.kill()
+    attempt.killed_client = True
+    # Of a server that another fault has killed or stopped nothing is known now.
+    if {f.kind for f in attempt.faults} <= {Kind.CLIENT_KILL, Kind.CUT, Kind.CLIENT_CLOCK, Kind.SERVER_CLOCK}:
+        for each in attempt.stage.receivers:
+            attempt.landed_at_kill[each.number] = each.await_streams_end()
+    attempt.begin()
+
+
+def client_stop(attempt: Attempt, receiver: Receiver, fault: Fault) -> None:
+    attempt.command.signal(signal.SIGSTOP)
+    # The server's keepalive is one second, and as long again for the answer.
+    let_pass(seconds_of(fault.strength, 2.2, 3.5))
+    attempt.command.signal(signal.SIGCONT)
+
+
+def disk_full(attempt: Attempt, receiver: Receiver, fault: Fault) -> None:
+    """Until the push has ended: settle() makes room again."""
+    left = int(seconds_of(fault.strength, 0, 512 * KIB))
+    with receiver.filler.open("wb", buffering=0) as filler:
+        for part in (256 * KIB, 4 * KIB):
+            with contextlib.suppress(OSError):
+                while filler.write(bytes(part)):
+                    pass
+        filler.truncate(max(0, filler.tell() - left))
+
+
+def _jump_of(fault: Fault) -> float:
+    """Seconds, from some to a day, forth or back."""
+    return (1 if fault.seed % 2 else -1) * 10 ** seconds_of(fault.strength, 1, 4.9)
+
+
+def server_clock(attempt: Attempt, receiver: Receiver, fault: Fault) -> None:
+    receiver.jump(_jump_of(fault))
+
+
+def client_clock(attempt: Attempt, receiver: Receiver, fault: Fault) -> None:
+    jump_clock(attempt.stage.client_clock, _jump_of(fault))
+
+
+def commit_reply(attempt: Attempt, receiver: Receiver, fault: Fault) -> None:
+    """The call arrives and takes effect; what the server answers to it does not arrive."""
+    before = receiver.proxy.swallowed_replies
+    receiver.proxy.swallow_reply(_COMMIT_METHOD)
+    wait_until(
+        lambda: receiver.proxy.swallowed_replies > before or not attempt.command.running(),
+        "a commit is answered, or the push ends",
+        4 * CLIENT_SECONDS,
+        poll=0.002,
+    )
+    if fault.kind is Kind.COMMIT_REPLY_AND_KILL:
+        with receiver.lock:
+            receiver.kill()
+            receiver.proxy.cut()
+            receiver.restart()
+    receiver.proxy.cut()
+
+
+def two_senders(attempt: Attempt, receiver: Receiver, fault: Fault) -> None:
+    source = attempt.stage.write_source(attempt.version, sender=1)
+    attempt.second_sender = attempt.stage.start_push(source, attempt.version, ())
+
+
+def corruption(attempt: Attempt, receiver: Receiver, fault: Fault) -> None:
+    """Anywhere; or aimed at what describes the data, which is a small part of all that passes."""
+    rng = random.Random(fault.seed)
+    count = rng.randint(1, 8)
+    anywhere = int(2 ** seconds_of(fault.strength, 6, 18))
+    # After what names of tensors begin with; and in the offsets of chunks, whose tag follows BF16 and F16.
+    aim, within_bytes = rng.choice([(b"", anywhere), (b"layer.", 64), (b"16 ", 3)])
+    receiver.proxy.flip_bits(rng, count, within_bytes, aim)
+
+
+_HOW: dict[Kind, Callable[[Attempt, Receiver, Fault], None]] = {
+    Kind.CUT: cut,
+    Kind.BLACKHOLE: blackhole,
+    Kind.DELAY: line_conditions,
+    Kind.REORDER: line_conditions,
+    Kind.BANDWIDTH: line_conditions,
+    Kind.SERVER_KILL: server_kill,
+    Kind.SERVER_STOP: server_stop,
+    Kind.CLIENT_KILL: client_kill,
+    Kind.CLIENT_STOP: client_stop,
+    Kind.DISK_FULL: disk_full,
+    Kind.SERVER_CLOCK: server_clock,
+    Kind.CLIENT_CLOCK: client_clock,
+    Kind.COMMIT_REPLY: commit_reply,
+    Kind.COMMIT_REPLY_AND_KILL: commit_reply,
+    Kind.TWO_SENDERS: two_senders,
+    Kind.CORRUPTION: corruption,
+    Kind.SERVER_DEATH: server_death,
+}
+
+# These must lie in wait before what they break begins.
+_FROM_THE_START = {Kind.COMMIT_REPLY, Kind.COMMIT_REPLY_AND_KILL}
+
+
+def break_it(attempt: Attempt, fault: Fault) -> bool:
+    """Waits for the fault's moment and makes it; False if the push had ended before."""
+    receiver = attempt.stage.receivers[fault.server]
+    deadline = time.monotonic() + _TRIGGER_SECONDS
+    while fault.kind not in _FROM_THE_START and attempt.passed(receiver) < fault.after_bytes:
+        if not attempt.command.running() or time.monotonic() > deadline:
+            return False
+        let_pass(0.002)
+    _HOW[fault.kind](attempt, receiver, fault)
+    return True

@@ -1,0 +1,230 @@
+"""Plays a schedule: pushes, breaks things, and checks what must hold whatever was broken."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+
+from tests.end_to_end.processes import Command, Outcome
+from tests.end_to_end.safetensors_file import SafetensorsFile
+from tests.faults.breakage import Attempt, break_it
+from tests.faults.schedule import MAY_FAIL, Fault, Kind, Push, Schedule
+from tests.faults.stage import Stage
+from tests.faults.witness import MODEL, BrokenInvariant, Known, check_folder
+
+# A push takes as long as its client waits for a server at most, and some more for what was broken on top.
+_PUSH_SECONDS = 150.0
+
+
+@dataclass
+class Tally:
+    """What happened, added up over schedules."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: Tally) -> None:
+        self.counts += other.counts
+        self.faults += other.faults
+
+
+def play(schedule: Schedule) -> Tally:
+    """BrokenInvariant, or another AssertionError, for what does not hold; the message says what was seen."""
+    tally = Tally()
+    with Stage(schedule) as stage:
+        try:
+            for push in schedule.pushes:
+                _play_push(stage, push, tally)
+                if push.pulled:
+                    _play_pull(stage, push, tally)
+            _end(stage, tally)
+        except BaseException as error:
+            for receiver in stage.receivers:
+                error.add_note(f"---- server {receiver.number}:\n{receiver.log_tail()}")
+            raise
+    tally.counts["schedules"] += 1
+    return tally
+
+
+# ---- A push -------------------------------------------------------------------------------------------------------
+
+
+class _Breaker(threading.Thread):
+    """Makes one fault at its moment; its error is the schedule's."""
+
+    def __init__(self, attempt: Attempt, fault: Fault) -> None:
+        super().__init__(daemon=True)
+        self._attempt = attempt
+        self._fault = fault
+        self.made = False
+        self.error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.made = break_it(self._attempt, self._fault)
+        except BaseException as error:
+            self.error = error
+
+
+def _play_push(stage: Stage, push: Push, tally: Tally) -> None:
+    source = stage.write_source(push.version)
+    known = stage.library.candidates[push.version][-1]
+    kinds = [(fault.kind, fault.strength) for fault in push.faults]
+
+    def start() -> Command:
+        return stage.start_push(source, push.version, kinds)
+
+    attempt = Attempt(stage, push.version, push.faults, start)
+    attempt.begin()
+    breakers = [_Breaker(attempt, fault) for fault in push.faults]
+    for breaker in breakers:
+        breaker.join(2 * _PUSH_SECONDS)
+    outcome = attempt.command.outcome(_PUSH_SECONDS)
+    second = attempt.second_sender.outcome(_PUSH_SECONDS) if attempt.second_sender else None
+    for breaker, fault in zip(breakers, push.faults, strict=True):
+        if breaker.error:
+            raise breaker.error
+        tally.faults[fault.kind.value] += breaker.made
+    stage.calm()
+    _judge(stage, push, attempt, known, outcome, second)
+    _check_resends(stage, push, attempt, outcome, tally)
+    for receiver in stage.receivers:
+        receiver.check_alive()
+    _count(outcome, attempt, tally)
+    source.unlink()
+
+
+def _current_of(stage: Stage, number: int) -> Known | None:
+    receiver = stage.receivers[number]
+    version = receiver.current()
+    if version == 0:
+        return None
+    with SafetensorsFile(receiver.data_dir / MODEL / str(version) / "model.safetensors") as file:
+        return stage.library.check(version, file)
+
+
+def _judge(stage: Stage, push: Push, attempt: Attempt, known: Known, outcome: Outcome, second: Outcome | None) -> None:
+    """A push that says it is done is done everywhere; one that failed says why, and was allowed to."""
+    currents = [_current_of(stage, number) for number in range(len(stage.receivers))]
+    if outcome.code == 0 and any(current is not known for current in currents):
+        raise BrokenInvariant(f"invariant 2: the push of {push.version} ended well, and is not current everywhere")
+    if second is not None and second.code == 0:
+        theirs = stage.library.candidates[push.version][-1]
+        if any(current is not theirs for current in currents):
+            raise BrokenInvariant("invariant 2: the second sender's push ended well, and is not current everywhere")
+    for receiver in stage.receivers:
+        if receiver.current() not in (push.version, *range(push.version)):
+            raise BrokenInvariant(f"server {receiver.number} has version {receiver.current()}, not yet sent")
+    if outcome.code == 0:
+        return
+    if outcome.code != 1 or not outcome.error:
+        raise BrokenInvariant(f"invariant 7: a push ended with {outcome.code} and no cause: {outcome.stdout}")
+    # Killed after its commit, before it could say so: the one that was started again is told.
+    told = attempt.killed_client and "ALREADY_EXISTS" in outcome.error
+    if told and any(current is known for current in currents):
+        return
+    if not {fault.kind for fault in push.faults} & MAY_FAIL:
+        raise BrokenInvariant(f"the push of {push.version} was to heal, and failed: {outcome.error}")
+    _check_death(stage, push, outcome)
+
+
+def _check_death(stage: Stage, push: Push, outcome: Outcome) -> None:
+    dead = [fault.server for fault in push.faults if fault.kind is Kind.SERVER_DEATH]
+    if not dead:
+        return
+    address = stage.receivers[dead[0]].address
+    if address not in outcome.error or not any(code in outcome.error for code in ("UNAVAILABLE", "DEADLINE_EXCEEDED")):
+        raise BrokenInvariant(f"invariant 7: {address} is dead, and the cause that is named: {outcome.error}")
+
+
+def _check_resends(stage: Stage, push: Push, attempt: Attempt, outcome: Outcome, tally: Tally) -> None:
+    """Invariant 4: what has landed is not sent again, by this client or the one after it."""
+    servers = outcome.json.get("servers", [])
+    for receiver in stage.receivers:
+        begins = receiver.begins_since(attempt.log_positions[receiver.number])
+        least: dict[str, int] = {}
+        for begin in begins:
+            if begin.missing_bytes > least.get(begin.update, begin.missing_bytes):
+                raise BrokenInvariant(f"invariant 4: update {begin.update} misses bytes that it had: {begins}")
+            least[begin.update] = begin.missing_bytes
+        tally.counts["resumed updates"] += sum(begin.resumed for begin in begins)
+        if attempt.second_sender or not servers:
+            continue
+        sent = servers[receiver.number]["sent_bytes"]
+        # Each round sends each byte that its Begin was told to be missing once, at most.
+        if sent > sum(begin.missing_bytes for begin in begins):
+            raise BrokenInvariant(f"invariant 4: {sent} bytes sent to server {receiver.number}, by {begins}")
+        landed = attempt.landed_at_kill.get(receiver.number, 0)
+        if landed and begins and not _lost_update(push):
+            if servers[receiver.number]["resumed_bytes"] < landed:
+                raise BrokenInvariant(f"invariant 4: {landed} bytes had landed, and were not resumed: {servers}")
+            tally.counts["bytes not sent again after a client was killed"] += landed
+
+
+def _lost_update(push: Push) -> bool:
+    """Whether a server may have been restarted, and with it have lost the update."""
+    return any(fault.kind in (Kind.SERVER_KILL, Kind.COMMIT_REPLY_AND_KILL) for fault in push.faults)
+
+
+def _count(outcome: Outcome, attempt: Attempt, tally: Tally) -> None:
+    tally.counts["pushes"] += 1
+    tally.counts["pushes done" if outcome.code == 0 else "pushes that failed and said why"] += 1
+    for server in outcome.json.get("servers", []):
+        tally.counts["retries"] += server["retries"]
+        tally.counts["bytes sent"] += server["sent_bytes"]
+
+
+# ---- A pull, and the end ------------------------------------------------------------------------------------------
+
+
+def _play_pull(stage: Stage, push: Push, tally: Tally) -> None:
+    """Reads the current version back; what arrives is what was sent, or the command fails and says why."""
+    fault = push.pull_fault
+    receiver = stage.receivers[fault.server if fault else 0]
+    version = receiver.current()
+    if version == 0:
+        return
+    out = stage.folder / f"pulled-{push.version}"
+    faults = (fault,) if fault else ()
+    attempt = Attempt(stage, version, faults, lambda: stage.start_pull(receiver, out))
+    attempt.begin()
+    breakers = []
+    if fault:
+        # Few bytes go towards the server in a pull: the fault begins at once.
+        breakers.append(_Breaker(attempt, Fault(fault.kind, fault.server, 0, fault.strength, fault.seed)))
+    for breaker in breakers:
+        breaker.join(_PUSH_SECONDS)
+        if breaker.error:
+            raise breaker.error
+        tally.faults[f"{fault.kind.value}, in a pull" if fault else ""] += breaker.made
+    outcome = attempt.command.outcome(_PUSH_SECONDS)
+    stage.calm()
+    tally.counts["pulls"] += 1
+    if outcome.code == 0:
+        with SafetensorsFile(out / "model.safetensors") as file:
+            stage.library.check(version, file)
+        return
+    if not outcome.error:
+        raise BrokenInvariant(f"invariant 7: a pull ended with {outcome.code} and no cause: {outcome.stdout}")
+    if not fault or fault.kind not in MAY_FAIL:
+        raise BrokenInvariant(f"a pull was to heal, and failed: {json.dumps(outcome.json)}")
+    tally.counts["pulls that failed and said why"] += 1
+
+
+def _end(stage: Stage, tally: Tally) -> None:
+    """Stops the servers; what they leave is what was committed, and readers saw nothing else."""
+    for receiver in stage.receivers:
+        receiver.end()
+    for receiver, follower in zip(stage.receivers, stage.followers, strict=True):
+        seen = follower.stop()
+        held = check_folder(receiver.data_dir, stage.library)
+        if held[-1:] != [stage.schedule.pushes[-1].version]:
+            raise BrokenInvariant(f"server {receiver.number} holds {held} in the end")
+        if len(held) > stage.schedule.keep_versions:
+            raise BrokenInvariant(f"invariant 3: server {receiver.number} keeps {held}")
+        tally.counts["versions that readers saw"] += len(seen)
+        tally.counts["bits flipped"] += receiver.proxy.flipped_bits
+        tally.counts["commit replies lost"] += receiver.proxy.swallowed_replies > 0

@@ -1,0 +1,194 @@
+"""A server that is killed, stopped, filled up and started again at the same address, behind a proxy at the client."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import struct
+import subprocess
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.end_to_end.processes import Server, binary
+from tests.end_to_end.waiting import wait_until
+from tests.faults.faulty_proxy import FaultyProxy
+from tests.faults.namespaces import Network
+from tests.faults.witness import MODEL, BrokenInvariant
+
+# Beside the arenas, which are shared memory: gRPC's and malloc's own, and the staging ring. Far above what a model of
+# some MiB takes, far below what a leak of each push would come to.
+MOST_ANONYMOUS_BYTES = 256 << 20
+_STATUS_SECONDS = 30
+_BEGIN = re.compile(r" (update_begun|update_resumed) .*? update=(\S+) .*?missing_bytes=(\d+)")
+
+
+def clock_wrapper(offset_file: Path) -> list[str]:
+    """What to put before a command whose clock is to jump when the file is written."""
+    offset_file.write_bytes(struct.pack("<q", 0))
+    return [
+        "env",
+        f"LD_PRELOAD={binary('JUMPING_CLOCK_LIBRARY')}",
+        f"JUMPING_CLOCK={offset_file}",
+        f"ASAN_OPTIONS={os.environ.get('ASAN_OPTIONS', '')}:verify_asan_link_order=0",
+    ]
+
+
+def jump_clock(offset_file: Path, seconds: float) -> None:
+    """In place: the process has the file mapped."""
+    with offset_file.open("r+b") as file:
+        file.write(struct.pack("<q", int(seconds * 1e9)))
+
+
+@dataclass(frozen=True)
+class Begin:
+    """A BeginUpdate, as the server logged it."""
+
+    update: str
+    resumed: bool
+    missing_bytes: int
+
+
+class Receiver:
+    """One server and its proxy. Its lock is held while it is killed or started, since faults come on top of others."""
+
+    def __init__(
+        self, network: Network, number: int, data_dir: Path, folder: Path, flags: Sequence[str], clock: bool
+    ) -> None:
+        self.number = number
+        self.data_dir = data_dir
+        self.lock = threading.RLock()
+        self._killed = False
+        self._network = network
+        self._log = folder / f"server-{number}.log"
+        self._offset_file = folder / f"server-{number}.clock"
+        self._wrapper = clock_wrapper(self._offset_file) if clock else []
+        self._flags = list(flags)
+        self.filler = data_dir.parent / f"filler-{number}"
+        self._listen = f"{network.address_of(number)}:0"
+        self.server = self._start()
+        self._listen = self.server.address
+        self.proxy = network.at_client(lambda: FaultyProxy(self.server.address))
+
+    @property
+    def address(self) -> str:
+        """Where the client finds it."""
+        return self.proxy.address
+
+    def _start(self) -> Server:
+        return self._network.at_server(
+            self.number,
+            lambda: Server(self.data_dir, self._log, [f"--listen={self._listen}", *self._flags], self._wrapper),
+        )
+
+    def kill(self) -> None:
+        with self.lock:
+            self._expect_running()
+            self.server.kill()
+            self._killed = True
+
+    def restart(self) -> None:
+        """Starts it again if it was killed. BrokenInvariant if it ended by itself."""
+        with self.lock:
+            if self._killed:
+                self.server = self._start()
+                self._killed = False
+            self._expect_running()
+
+    def signal(self, number: int) -> None:
+        with self.lock:
+            if self.server.running():
+                self.server.signal(number)
+
+    def jump(self, seconds: float) -> None:
+        jump_clock(self._offset_file, seconds)
+
+    def _expect_running(self) -> None:
+        if not self.server.running():
+            raise BrokenInvariant(f"invariant 5: server {self.number} ended by itself: {self.server.log()[-2000:]}")
+
+    def check_alive(self) -> None:
+        """It runs, and has taken no memory that grows with what it received."""
+        with self.lock:
+            self._expect_running()
+            anonymous = self.server.memory().anonymous
+            if anonymous > MOST_ANONYMOUS_BYTES and not self.server.sanitized():
+                raise BrokenInvariant(f"invariant 3: server {self.number} has {anonymous} bytes of memory of its own")
+
+    def settle(self) -> None:
+        """It runs, its line is calm, its disk has room."""
+        self.filler.unlink(missing_ok=True)
+        self.signal(signal.SIGCONT)
+        self.restart()
+        self.proxy.behave()
+
+    # ---- What it says ----------------------------------------------------------------------------------------------
+
+    def log_position(self) -> int:
+        return self._log.stat().st_size
+
+    def begins_since(self, position: int) -> list[Begin]:
+        text = self._log.read_bytes()[position:].decode(errors="replace")
+        found = _BEGIN.findall(text)
+        return [Begin(update, name == "update_resumed", int(missing)) for name, update, missing in found]
+
+    def status(self) -> Any:
+        """The model as it is now, past the proxy; None where nothing answers or the model is not known."""
+        words = [binary("WEIGHTSTREAM"), "status", f"--to={self.server.address}", f"--model={MODEL}"]
+        done = self._network.at_server(
+            self.number,
+            lambda: subprocess.run(
+                [*words, "--json"], capture_output=True, text=True, timeout=_STATUS_SECONDS, check=False
+            ),
+        )
+        assert done.returncode in (0, 1), done.stderr
+        if done.returncode != 0:
+            return None
+        models = json.loads(done.stdout.splitlines()[-1])["servers"][0]["models"]
+        return models[0] if models else None
+
+    def has_all_of(self, version: int) -> bool:
+        """Whether the version is current, or all of its bytes have landed."""
+        if self.current() >= version:
+            return True
+        model = self.status()
+        updates = model["updates"] if model else []
+        return any(u["version"] == version and u["landed_bytes"] == u["total_bytes"] for u in updates)
+
+    def current(self) -> int:
+        """Where the link points; 0 before the first version."""
+        try:
+            return int(str((self.data_dir / MODEL / "current").readlink()))
+        except FileNotFoundError:
+            return 0
+
+    def await_streams_end(self) -> int:
+        """Waits until no stream feeds the update in flight; returns how much of it has landed, 0 if there is none."""
+
+        def landed() -> tuple[int] | None:
+            model = self.status()
+            receiving = [u for u in model["updates"] if u["state"] == "receiving"] if model else []
+            if any(u["open_streams"] for u in receiving):
+                return None
+            return (sum(u["landed_bytes"] for u in receiving),)
+
+        ended = wait_until(landed, f"the streams of a killed client end at server {self.number}", 30, poll=0.05)
+        return ended[0] if ended else 0
+
+    def end(self) -> None:
+        """SIGTERM; it must end well."""
+        with self.lock:
+            self._expect_running()
+            self.server.stop()
+
+    def close(self) -> None:
+        self.proxy.close()
+        with self.lock:
+            self.server.kill()
+
+    def log_tail(self, lines: int = 30) -> str:
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-lines:])
