@@ -9,6 +9,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "kernels/checksum.h"
 #include "proto/chunk_codec.h"
 #include "tensor/spec.h"
 #include "tests/fuzz/fuzz_check.h"
@@ -43,6 +44,7 @@ ChunkHeader HeaderOf(const v1::WeightChunk& chunk) {
   if (chunk.has_crc32c()) header.crc32c = chunk.crc32c();
   header.update_id = chunk.update_id();
   header.followed_by.assign(chunk.followed_by().begin(), chunk.followed_by().end());
+  header.has_header_crc32c = chunk.has_header_crc32c();
   return header;
 }
 
@@ -68,8 +70,18 @@ bool DeliberatelyRefused(const v1::WeightChunk& generated, const absl::Status& s
   return static_cast<size_t>(generated.shape_size()) > kMaxTensorRank || absl::StrContains(status.message(), "2^29-1");
 }
 
+// With the checksum that belongs to its header, if it has one.
+void SetRightHeaderCrc32c(v1::WeightChunk& chunk) {
+  if (!chunk.has_header_crc32c()) return;
+  v1::WeightChunk covered = chunk;
+  covered.clear_header_crc32c();
+  covered.clear_data();
+  chunk.set_header_crc32c(ExtendCrc32c(0, covered.SerializeAsString()));
+}
+
 void CheckEncoder(v1::WeightChunk generated) {
   generated.DiscardUnknownFields();
+  SetRightHeaderCrc32c(generated);
   int released = 0;
   {
     const grpc::ByteBuffer encoded = EncodeChunk(HeaderOf(generated), generated.data(), [&released] { ++released; });
