@@ -49,7 +49,6 @@ fuzz: setup ## Fuzzes each target for a minute; SECONDS=600 for longer, ARGS="--
 	/usr/bin/python3 -m tests.fuzz.fuzz --seconds=$(SECONDS) $(ARGS)
 
 faults: setup ## Breaks real processes on purpose, 500 schedules; ARGS="--help" says more
-	@tools/setup bench
 	$(BAZEL) build //server:weightstream-server //client:weightstream //tests/bench:slow_link //tests/faults:all
 	/usr/bin/python3 -m tests.faults.run $(ARGS)
 
