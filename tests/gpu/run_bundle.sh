@@ -1,0 +1,46 @@
+#!/bin/bash
+# Runs what lies beside it, one after the other, and ends with a table. Exits 1 if anything failed; what cannot run on
+# this machine is skipped, with the reason.
+set -uo pipefail
+cd "$(dirname "$0")" || exit 1
+
+# What a program exits with that has nothing to run on.
+readonly skipped=77
+table=()
+code=0
+
+# Runs a program; its last line, or the reason, goes into the table.
+run() {
+  local name=$1
+  shift
+  echo "== $name"
+  local log result=0
+  log=$("$@" 2>&1) || result=$?
+  echo "$log"
+  local skips
+  skips=$(grep -c '^\[  SKIPPED \].*ms)$' <<<"$log")
+  case "$result" in
+    0) table+=("$name|passed|$skips cases skipped") ;;
+    "$skipped") table+=("$name|skipped|$(tail -n 1 <<<"$log")") ;;
+    *)
+      table+=("$name|FAILED ($result)|$(tail -n 1 <<<"$log")")
+      code=1
+      ;;
+  esac
+}
+
+readonly facts=name,driver_version,memory.total,pcie.link.gen.max,pcie.link.width.max
+nvidia-smi --query-gpu="$facts" --format=csv 2>/dev/null ||
+  echo "no nvidia-smi here"
+uname -srm
+run "server" ./weightstream-server-static --help
+run "client" ./weightstream-static --version
+run "device contract" ./device_contract
+run "kernels and their twins" ./cuda_kernels
+run "benchmark" ./gpu_benchmark
+
+echo
+printf '%s\n' "${table[@]}" | while IFS='|' read -r name result note; do
+  printf '%-26s %-12s %s\n' "$name" "$result" "$note"
+done
+exit "$code"
