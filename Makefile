@@ -1,6 +1,6 @@
 # Thin fronts over Bazel. Each installs what it needs first, so that every one works on a fresh Debian 12 machine.
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo bench bench-peers fuzz faults load asan tsan lint format clean
+.PHONY: help setup build test demo python bench bench-peers fuzz faults load asan tsan lint format clean
 
 BAZEL ?= bazel
 TARGETS ?= //...
@@ -55,6 +55,11 @@ faults: setup ## Breaks real processes on purpose, 500 schedules; ARGS="--help" 
 load: setup ## Loads one server with 64 clients for ten minutes; ARGS="--seconds=60", CONFIG=asan or tsan
 	$(BAZEL) build $(if $(CONFIG),--config=$(CONFIG)) //server:weightstream-server //tests/load:load_client
 	/usr/bin/python3 -m tests.load.load $(if $(filter tsan,$(CONFIG)),$(LOAD_UNDER)) $(ARGS)
+
+python: setup ## Tests the Python package as installed, with PyTorch, and its example; fetches 3 GB the first time
+	@tools/setup python
+	$(BAZEL) build //server:weightstream-server //client:weightstream
+	client/python/check bazel-bin/server/weightstream-server bazel-bin/client/weightstream
 
 asan: setup ## Runs every test under AddressSanitizer and UndefinedBehaviorSanitizer
 	@tools/run_tests asan --config=asan $(TARGETS)

@@ -14,6 +14,9 @@ _SERVICE = "weightstream.v1.WeightStream"
 _STREAMED_ANSWERS = {"Pull": ws.WeightChunk, "DigestModel": ws.TensorDigest, "WatchModel": ws.Model}
 _CALL_SECONDS = 60
 
+# A chunk fills gRPC's default limit of 4 MiB, and its header passes it.
+_UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+
 # Given how often the method was called before, the request (of Push: the stream of chunks), what passes it on, and the
 # call, it returns the answer.
 Hook = Callable[[int, Any, Callable[[Any], Any], grpc.ServicerContext], Any]
@@ -23,11 +26,11 @@ class Interposer:
     """Listens on `address`. `hooks` are by method; `calls` counts what came."""
 
     def __init__(self, target: str, hooks: dict[str, Hook]) -> None:
-        self._channel = grpc.insecure_channel(target)
+        self._channel = grpc.insecure_channel(target, options=_UNLIMITED)
         self._stub = WeightStreamStub(self._channel)
         self.hooks = hooks
         self.calls: dict[str, int] = {}
-        self._server = grpc.server(futures.ThreadPoolExecutor(16), options=[("grpc.so_reuseport", 0)])
+        self._server = grpc.server(futures.ThreadPoolExecutor(16), options=[("grpc.so_reuseport", 0), *_UNLIMITED])
         methods = ws.DESCRIPTOR.services_by_name["WeightStream"].methods
         self._server.add_generic_rpc_handlers(
             [grpc.method_handlers_generic_handler(_SERVICE, {m.name: self._handler(m) for m in methods})]

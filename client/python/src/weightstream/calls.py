@@ -52,7 +52,7 @@ class Control:
         self.endpoint = endpoint
         self.channel = endpoint.open_channel()
         self.closed = threading.Event()
-        self._stub: Any = WeightStreamStub(self.channel)
+        self._stub: Any = WeightStreamStub(self.channel)  # type: ignore[no-untyped-call, unused-ignore]
 
     def close(self) -> None:
         """Ends what is under way."""

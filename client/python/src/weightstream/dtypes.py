@@ -73,7 +73,8 @@ def numpy_dtype(dtype: str) -> np.dtype[Any]:
         raise InvalidArgumentError(
             f"NumPy has no type for {dtype}; install ml_dtypes, or use torch() or the tensor's `data`"
         ) from None
-    return np.dtype(getattr(ml_dtypes, name))
+    found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+    return found
 
 
 def torch_dtype(torch: ModuleType, dtype: str) -> Any:

@@ -15,9 +15,9 @@ ONE_CONNECTION_BELOW_BYTES = 8 * MIB
 # Far above what any link needs; it catches a mistyped number.
 MOST_CONNECTIONS = 64
 
-# What a server is asked to take; a chunk may be smaller. In Python each message costs some tens of microseconds.
+# What a server is asked to take, and used on a long way.
 LARGEST_CHUNK_BYTES = 4 * MIB
-# Over loopback on two cores, of 512 KiB to 4 MiB, the fastest: larger messages leave the caches on their way.
+# As in client/defaults.h: larger messages leave the caches before they are copied out.
 CHUNK_BYTES = MIB
 # Below this a chunk of its own costs more than what it carries.
 SMALL_TENSOR_BYTES = 256 << 10

@@ -42,7 +42,7 @@ class _Part:
 
 
 def _memory(specs: Iterable[TensorSpec]) -> dict[str, _Part]:
-    return {spec.name: _Part(spec, memoryview(np.empty(spec.nbytes, np.uint8))) for spec in specs}
+    return {spec.name: _Part(spec, np.empty(spec.nbytes, np.uint8).data) for spec in specs}
 
 
 def _caller_memory(specs: Iterable[TensorSpec], into: Mapping[str, Any]) -> dict[str, _Part]:

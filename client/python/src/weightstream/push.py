@@ -246,7 +246,7 @@ class Push:
         """Whether something new has landed since the last time."""
         landed = self._source.total_bytes - min(reply.missing_bytes, self._source.total_bytes)
         first, same = not self._update_id, reply.update_id == self._update_id
-        progressed = same and reply.missing_bytes < self._least_missing
+        progressed: bool = same and reply.missing_bytes < self._least_missing
         if first:
             self._resumed = landed if reply.resumed else 0
         elif not same:

@@ -117,4 +117,5 @@ class RetryBudget:
 
     def _backoff(self) -> float:
         doublings = max(0, min(self._fruitless + self._unanswered - 1, 20))
-        return min(MOST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2**doublings) * random.uniform(0.5, 1)
+        whole = min(MOST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * float(1 << doublings))
+        return whole * random.uniform(0.5, 1)

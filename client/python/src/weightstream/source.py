@@ -7,6 +7,7 @@ transposed view) is copied when its turn comes, a few tensors at a time, never t
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 import sys
 import threading
@@ -43,7 +44,7 @@ class _Entry:
 
 
 def _bytes_of(array: np.ndarray[Any, Any]) -> memoryview:
-    return memoryview(array.reshape(-1).view(np.uint8)) if array.size else memoryview(b"")
+    return array.reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
 
 
 def _numpy_entry(name: str, array: np.ndarray[Any, Any]) -> _Entry:
@@ -73,7 +74,7 @@ def _torch_entry(torch: Any, name: str, tensor: Any) -> _Entry:
         flat = tensor.resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
         if flat.is_complex():
             flat = torch.view_as_real(flat).reshape(-1)
-        return memoryview(flat.view(torch.uint8).numpy())
+        return _bytes_of(flat.view(torch.uint8).numpy())
 
     borrowed = tensor.device.type == "cpu" and tensor.is_contiguous() and not tensor.is_conj() and not tensor.is_neg()
     return _Entry(spec, read, borrowed)
@@ -82,7 +83,7 @@ def _torch_entry(torch: Any, name: str, tensor: Any) -> _Entry:
 def _dlpack_entry(name: str, value: Any) -> _Entry:
     if not dlpack.on_host(value):
         try:
-            import torch
+            torch: Any = importlib.import_module("torch")
         except ImportError:
             raise InvalidArgumentError(
                 f'tensor "{name}" is not in host memory, and reading it from its device takes PyTorch; copy it first'
