@@ -23,9 +23,9 @@ Hook = Callable[[int, Any, Callable[[Any], Any], grpc.ServicerContext], Any]
 
 
 class Interposer:
-    """Listens on `address`. `hooks` are by method; `calls` counts what came."""
+    """Listens on `address`, over TLS with `credentials`. `hooks` are by method; `calls` counts what came."""
 
-    def __init__(self, target: str, hooks: dict[str, Hook]) -> None:
+    def __init__(self, target: str, hooks: dict[str, Hook], credentials: grpc.ServerCredentials | None = None) -> None:
         self._channel = grpc.insecure_channel(target, options=_UNLIMITED)
         self._stub = WeightStreamStub(self._channel)
         self.hooks = hooks
@@ -35,7 +35,9 @@ class Interposer:
         self._server.add_generic_rpc_handlers(
             [grpc.method_handlers_generic_handler(_SERVICE, {m.name: self._handler(m) for m in methods})]
         )
-        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        here = "127.0.0.1:0"
+        port = self._server.add_secure_port(here, credentials) if credentials else self._server.add_insecure_port(here)
+        self.address = f"127.0.0.1:{port}"
         self._server.start()
 
     def _handler(self, method: Any) -> Any:
