@@ -102,10 +102,11 @@ TEST(CudaFaultsTest, AnErrorAtAnyCallIsReportedWithItsDeviceAndLeavesNothingBehi
         FakeCudaRuntime runtime;
         runtime.SetRule(FailOnce(call, at, error));
         const std::vector<absl::Status> errors = Scenario(runtime).Run();
-        // How often a thread sets its device, and asks its events, depends on how things go: an error there that did
-        // not come to pass is none.
+        // How often these are called depends on how fast things go: all but the first may not come this time.
+        const bool chance =
+            at > 0 && (call == "EventQuery" || call == "SetDevice" || call == "EventCreate" || call == "EventDestroy");
         const bool came = runtime.calls()[call] > at;
-        EXPECT_TRUE(came || call == "EventQuery" || call == "SetDevice");
+        EXPECT_TRUE(came || chance);
         // The last times that a device is set are for giving back.
         const bool silent = IsSilent(call) || (call == "SetDevice" && at > 0);
         EXPECT_TRUE(!came || silent || !errors.empty());
