@@ -1,0 +1,56 @@
+"""docs/operations.md speaks of the programs as they are: their flags, their log's events, their errors' words."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import unittest
+from pathlib import Path
+
+from tests.end_to_end.processes import binary
+from tools import python_cases
+
+# Words of gRPC and of the system's own, which no binary of ours has as they are.
+FOREIGN = {"failed to connect to all addresses"}
+
+
+def rows_of(text: str, heading: str) -> list[list[str]]:
+    """The cells of the table under a heading, without its two first lines."""
+    section = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+class OperationsDoc(unittest.TestCase):
+    def setUp(self) -> None:
+        self.text = Path(os.environ["OPERATIONS"]).read_text()
+        self.server = Path(binary("WEIGHTSTREAM_SERVER")).read_bytes()
+        self.programs = self.server + Path(binary("WEIGHTSTREAM")).read_bytes()
+
+    def test_every_flag_in_it_is_one_of_the_programs(self) -> None:
+        known = set()
+        commands = [[binary("WEIGHTSTREAM"), command] for command in ("push", "pull", "status", "watch", "rollback")]
+        for command in [[binary("WEIGHTSTREAM_SERVER")], *commands]:
+            text = subprocess.run([*command, "--help"], check=True, capture_output=True, text=True).stdout
+            known |= set(re.findall(r"^  --([a-z-]+)", text, re.MULTILINE))
+        named = set(re.findall(r"--([a-z]+(?:-[a-z]+)*)", self.text))
+        self.assertGreater(len(named), 15)
+        self.assertLessEqual(named, known)
+
+    def test_every_event_in_it_is_one_that_the_server_logs(self) -> None:
+        rows = rows_of(self.text, "Logs")
+        events = {event for row in rows for event in re.findall(r"`([a-z]+(?:_[a-z]+)*)`", row[0])}
+        events -= {"missing_bytes"}
+        self.assertGreater(len(events), 15)
+        self.assertEqual({event for event in events if event.encode() not in self.server}, set())
+
+    def test_every_error_in_it_is_one_that_the_programs_make(self) -> None:
+        rows = rows_of(self.text, "Errors")
+        words = {words for row in rows for words in re.findall(r"`([^`]+)`", row[1])} - FOREIGN
+        self.assertGreater(len(words), 20)
+        self.assertEqual({text for text in words if text.encode() not in self.programs}, set())
+
+
+if __name__ == "__main__":
+    python_cases.main()
