@@ -57,10 +57,11 @@ class EndToEndTest(unittest.TestCase):
         self.folder = Path(tempfile.mkdtemp(dir=os.environ.get("TEST_TMPDIR")))
         self.addCleanup(shutil.rmtree, self.folder)
         self.shared_memory = Path(tempfile.mkdtemp(prefix=_SHM_PREFIX, dir=SHM))
-        self.addCleanup(shutil.rmtree, self.shared_memory)
         owner = (self.shared_memory / "owner").open("w")
         fcntl.flock(owner, fcntl.LOCK_SH)
+        # The lock last: without it another test beside this one would sweep what is being removed.
         self.addCleanup(owner.close)
+        self.addCleanup(shutil.rmtree, self.shared_memory)
         self._servers: list[Server] = []
         self._commands: list[Command] = []
         self._data_dirs: set[Path] = set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from typing import Any
@@ -30,6 +31,7 @@ class Interposer:
         self._stub = WeightStreamStub(self._channel)
         self.hooks = hooks
         self.calls: dict[str, int] = {}
+        self._lock = threading.Lock()
         self._server = grpc.server(futures.ThreadPoolExecutor(16), options=[("grpc.so_reuseport", 0), *_UNLIMITED])
         methods = ws.DESCRIPTOR.services_by_name["WeightStream"].methods
         self._server.add_generic_rpc_handlers(
@@ -52,8 +54,9 @@ class Interposer:
         return grpc.unary_unary_rpc_method_handler(self._unary(name), **coders)
 
     def _answer(self, name: str, request: Any, context: grpc.ServicerContext) -> Any:
-        before = self.calls.get(name, 0)
-        self.calls[name] = before + 1
+        with self._lock:
+            before = self.calls.get(name, 0)
+            self.calls[name] = before + 1
 
         def pass_on(what: Any) -> Any:
             return getattr(self._stub, name)(what, timeout=_CALL_SECONDS)

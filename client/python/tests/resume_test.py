@@ -179,7 +179,7 @@ class Damaged(ResumeTest):
         def damage(before: int, chunks: Iterator[Any], pass_on: Callable[[Any], Any], context: Any) -> Any:
             def damaged() -> Iterator[Any]:
                 for number, chunk in enumerate(chunks):
-                    if (before, number) == (0, 1):
+                    if (before, number) == (0, 0):
                         chunk.data = bytes([chunk.data[0] ^ 1]) + chunk.data[1:]
                     yield chunk
 
