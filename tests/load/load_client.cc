@@ -97,7 +97,7 @@ class Client {
     const ServerOutcome& outcome = result->servers.front();
     // Retries would hide what this is to find.
     if (outcome.retries > 0) return absl::InternalError(absl::StrCat(outcome.retries, " retries in an update"));
-    seconds_.push_back(absl::ToDoubleSeconds(outcome.send_time + outcome.commit_time));
+    seconds_.push_back(absl::ToDoubleSeconds(outcome.begin_time + outcome.send_time + outcome.commit_time));
     run_.updates.fetch_add(1);
     return absl::OkStatus();
   }
