@@ -224,6 +224,8 @@ absl::Status ReceivedChunk::Parse(grpc::ByteBuffer& message) {
       return Malformed(cursor.error(), field_position, tag);
     }
   }
+  // Once for all of them: a message of nothing but checksums must not cost the square of its length.
+  if (header_.has_header_crc32c) intact_ = Crc32cOfFirst(header_crc32c_position_) == header_crc32c_;
   return absl::OkStatus();
 }
 
@@ -250,7 +252,8 @@ bool ReceivedChunk::ReadHeaderCrc32c(uint64_t field_position, WireCursor& cursor
   uint32_t expected = 0;
   if (!cursor.ReadFixed32(&expected)) return false;
   header_.has_header_crc32c = true;
-  intact_ = Crc32cOfFirst(field_position) == expected;
+  header_crc32c_ = expected;
+  header_crc32c_position_ = field_position;
   return true;
 }
 

@@ -94,7 +94,10 @@ class ReceivedChunk {
   uint32_t Crc32cOfFirst(uint64_t bytes) const;
 
   ChunkHeader header_;
-  // Whether header_crc32c matches, if there is one.
+  // The last header_crc32c, and where in the message its field starts.
+  uint32_t header_crc32c_ = 0;
+  uint64_t header_crc32c_position_ = 0;
+  // Whether it matches, if there is one.
   bool intact_ = true;
   std::vector<grpc::Slice> slices_;
   std::vector<absl::string_view> pieces_;

@@ -437,6 +437,34 @@ TEST(ChunkParseTest, ABitThatFlipsInTheHeaderIsNeverBelieved) {
   EXPECT_GT(damaged, 200);
 }
 
+TEST(ChunkParseTest, OfSeveralHeaderChecksumsTheLastCounts) {
+  for (const bool intact : {true, false}) {
+    v1::WeightChunk chunk;
+    chunk.set_header_crc32c(7);
+    std::string message = chunk.SerializeAsString();
+    const uint32_t right = ExtendCrc32c(0, message);
+    chunk.set_header_crc32c(intact ? right : right + 1);
+    message += chunk.SerializeAsString();
+    grpc::ByteBuffer buffer = Sliced(message, {3, 8});
+    ReceivedChunk received;
+    ASSERT_TRUE(received.Parse(buffer).ok());
+    EXPECT_EQ(received.CheckIntact().ok(), intact);
+  }
+}
+
+// If each were computed, these would take many minutes, and the test its time limit.
+TEST(ChunkParseTest, MillionsOfHeaderChecksumsAreNotEachComputed) {
+  v1::WeightChunk chunk;
+  chunk.set_header_crc32c(7);
+  const std::string field = chunk.SerializeAsString();
+  std::string message;
+  while (message.size() < (16 << 20)) message += field;
+  grpc::ByteBuffer buffer = Sliced(message, {});
+  ReceivedChunk received;
+  ASSERT_TRUE(received.Parse(buffer).ok());
+  EXPECT_FALSE(received.CheckIntact().ok());
+}
+
 TEST(ChunkParseTest, AnIntactChunkIsNotBlamedForTheOneBeforeIt) {
   std::string damaged = Sealed(FullChunk());
   damaged[2] ^= 1;

@@ -1,6 +1,8 @@
 // The parser of WeightChunk against the generated one, and the encoder against the generated serializer. The input is
 // kBorders bytes that say where the message is cut into slices, as parts of 255, and the message.
+#include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/stubs/logging.h>
+#include <google/protobuf/wire_format_lite.h>
 
 #include <algorithm>
 #include <string>
@@ -9,6 +11,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/optional.h"
 #include "kernels/checksum.h"
 #include "proto/chunk_codec.h"
 #include "tensor/spec.h"
@@ -46,6 +49,23 @@ ChunkHeader HeaderOf(const v1::WeightChunk& chunk) {
   header.followed_by.assign(chunk.followed_by().begin(), chunk.followed_by().end());
   header.has_header_crc32c = chunk.has_header_crc32c();
   return header;
+}
+
+// Whether the last header_crc32c of a well-formed message is that of the bytes before it.
+bool ReferenceIntact(absl::string_view message, const v1::WeightChunk& generated) {
+  using google::protobuf::internal::WireFormatLite;
+  google::protobuf::io::CodedInputStream input(reinterpret_cast<const uint8_t*>(message.data()),
+                                               static_cast<int>(message.size()));
+  const uint32_t checksum_tag = WireFormatLite::MakeTag(99, WireFormatLite::WIRETYPE_FIXED32);
+  absl::optional<size_t> last;
+  while (true) {
+    const auto position = static_cast<size_t>(input.CurrentPosition());
+    const uint32_t tag = input.ReadTag();
+    if (tag == 0) break;
+    if (tag == checksum_tag) last = position;
+    Require(WireFormatLite::SkipField(&input, tag), "what protobuf took it can walk through");
+  }
+  return !last.has_value() || generated.header_crc32c() == ExtendCrc32c(0, message.substr(0, *last));
 }
 
 std::string DataOf(const ReceivedChunk& chunk) {
@@ -92,7 +112,8 @@ void CheckEncoder(v1::WeightChunk generated) {
 }
 
 // `chunk` may hold another one.
-bool CheckParser(grpc::ByteBuffer buffer, bool accepted, const v1::WeightChunk& generated, ReceivedChunk& chunk) {
+bool CheckParser(absl::string_view message, grpc::ByteBuffer buffer, bool accepted, const v1::WeightChunk& generated,
+                 ReceivedChunk& chunk) {
   const absl::Status status = chunk.Parse(buffer);
   if (!status.ok()) {
     RequireClearError(status);
@@ -105,6 +126,10 @@ bool CheckParser(grpc::ByteBuffer buffer, bool accepted, const v1::WeightChunk& 
   Require(chunk.header() == HeaderOf(generated), "every field is what protobuf reads");
   Require(chunk.data_bytes() == generated.data().size(), "the data's length is what protobuf reads");
   Require(DataOf(chunk) == generated.data(), "the data are what protobuf reads");
+  const absl::Status intact = chunk.CheckIntact();
+  Require(intact.ok() == ReferenceIntact(message, generated), "a header is believed if its checksum is right",
+          intact.ToString());
+  Require(intact.ok() || absl::IsDataLoss(intact), "a damaged header is DATA_LOSS", intact.ToString());
   Require(chunk.header().followed_by.size() <= kMaxFollowingTensors, "limits hold");
   return true;
 }
@@ -124,9 +149,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   v1::WeightChunk generated;
   const bool accepted = generated.ParseFromArray(message.data(), static_cast<int>(message.size()));
   ReceivedChunk chunk;
-  const bool taken = CheckParser(CutIntoSlices(message, {}), accepted, generated, chunk);
+  const bool taken = CheckParser(message, CutIntoSlices(message, {}), accepted, generated, chunk);
   // Again, cut and into an object that has held a chunk: nothing of that may show, and slices make no difference.
-  Require(CheckParser(CutIntoSlices(message, borders), accepted, generated, chunk) == taken,
+  Require(CheckParser(message, CutIntoSlices(message, borders), accepted, generated, chunk) == taken,
           "slices make no difference");
   if (taken) CheckEncoder(generated);
   return 0;

@@ -69,6 +69,12 @@ void WriteChunks(const fs::path& root) {
   chunk.add_followed_by("layers.0.bias");
   chunk.add_followed_by("layers.1.bias");
   folder.Add(absl::StrCat("\x01\x02\xff", chunk.SerializeAsString()));
+  v1::WeightChunk sealed = PlainChunk();
+  sealed.clear_data();
+  sealed.set_header_crc32c(ExtendCrc32c(0, sealed.SerializeAsString()));
+  sealed.set_data(PlainChunk().data());
+  folder.Add(absl::StrCat("\x40\x80\xc0", sealed.SerializeAsString()));
+  folder.Add(absl::StrCat("\x40\x80\xc0", sealed.SerializeAsString(), sealed.SerializeAsString()));
   // Fields that come again and in another order, as a sender by hand may have them.
   folder.Add(absl::StrCat("abc", PlainChunk().SerializeAsString(), chunk.SerializeAsString()));
   folder.Add(absl::StrCat("abc", v1::WeightChunk().SerializeAsString()));
