@@ -48,7 +48,12 @@ _RULES = {
 }
 
 # OpenSSL's and gRPC's words for a handshake that failed, which the next one will too: the cause is a setting.
-_HANDSHAKE_WORDS = ("SSL_ERROR_SSL", "CERTIFICATE_VERIFY_FAILED", "Peer name", "is not in peer certificate")
+_HANDSHAKE_WORDS = (
+    "SSL_ERROR_SSL",
+    "CERTIFICATE_VERIFY_FAILED",
+    "is not in peer certificate",
+    "verification check failed",
+)
 
 
 def remedy_for(kind: CallKind, error: WeightStreamError) -> Remedy:
