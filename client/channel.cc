@@ -1,13 +1,15 @@
 #include "client/channel.h"
 
 #include <grpcpp/create_channel.h>
-#include <grpcpp/security/credentials.h>
 #include <grpcpp/support/channel_arguments.h>
 
 #include <algorithm>
+#include <utility>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "client/defaults.h"
+#include "client/token_interceptor.h"
 
 namespace weightstream {
 namespace {
@@ -50,13 +52,19 @@ grpc::ChannelArguments Arguments(const TimeLimits& limits, int index) {
   return arguments;
 }
 
-// The seam for TLS and tokens.
-std::shared_ptr<grpc::ChannelCredentials> Credentials() { return grpc::InsecureChannelCredentials(); }
-
 }  // namespace
 
-std::shared_ptr<grpc::Channel> NewChannel(const std::string& address, const TimeLimits& limits, int index) {
-  return grpc::CreateCustomChannel(address, Credentials(), Arguments(limits, index));
+std::shared_ptr<grpc::Channel> NewChannel(const std::string& address, const TimeLimits& limits, int index,
+                                          const std::shared_ptr<const ClientCredentials>& credentials) {
+  grpc::ChannelArguments arguments = Arguments(limits, index);
+  if (credentials->tls() && !credentials->server_name().empty()) {
+    arguments.SetSslTargetNameOverride(credentials->server_name());
+  }
+  if (!credentials->has_token()) return grpc::CreateCustomChannel(address, credentials->ForChannel(), arguments);
+  std::vector<std::unique_ptr<grpc::experimental::ClientInterceptorFactoryInterface>> interceptors;
+  interceptors.push_back(std::make_unique<TokenInterceptorFactory>(credentials));
+  return grpc::experimental::CreateCustomChannelWithInterceptors(address, credentials->ForChannel(), arguments,
+                                                                 std::move(interceptors));
 }
 
 }  // namespace weightstream

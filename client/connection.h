@@ -1,5 +1,5 @@
-// How a client reaches a server: address, time limits, and (later) credentials. No gRPC types, so that a user of the
-// library needs none of its headers.
+// How a client reaches a server: address and time limits; security.h has its credentials. No gRPC types, so that a user
+// of the library needs none of its headers.
 #ifndef WEIGHTSTREAM_CLIENT_CONNECTION_H_
 #define WEIGHTSTREAM_CLIENT_CONNECTION_H_
 

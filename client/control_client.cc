@@ -1,10 +1,12 @@
 #include "client/control_client.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "client/channel.h"
 #include "client/defaults.h"
 #include "client/grpc_deadline.h"
+#include "client/handshake_probe.h"
 #include "proto/status.h"
 
 namespace weightstream {
@@ -14,10 +16,13 @@ constexpr int kControlChannel = -1;
 
 }  // namespace
 
-ControlClient::ControlClient(const std::string& address, const TimeLimits& limits, StopSignal& stop)
-    : limits_(limits),
+ControlClient::ControlClient(std::string address, const TimeLimits& limits,
+                             std::shared_ptr<const ClientCredentials> credentials, StopSignal& stop)
+    : address_(std::move(address)),
+      limits_(limits),
+      credentials_(std::move(credentials)),
       stop_(stop),
-      channel_(NewChannel(address, limits, kControlChannel)),
+      channel_(NewChannel(address_, limits, kControlChannel, credentials_)),
       stub_(v1::WeightStream::NewStub(channel_)) {}
 
 template <typename Request, typename Response>
@@ -32,7 +37,7 @@ absl::StatusOr<Response> ControlClient::Call(grpc::Status (v1::WeightStream::Stu
   if (status.ok()) return response;
   // What stopped us is the cause, and the cancelled call only its effect.
   if (stop_.stopped()) return stop_.cause();
-  return FromGrpcStatus(status);
+  return ExplainFailure(FromGrpcStatus(status), *channel_, address_, *credentials_);
 }
 
 absl::StatusOr<v1::BeginUpdateResponse> ControlClient::BeginUpdate(const v1::BeginUpdateRequest& request) {

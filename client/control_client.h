@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "client/client_credentials.h"
 #include "client/connection.h"
 #include "client/failure_rules.h"
 #include "client/retry_budget.h"
@@ -23,11 +24,13 @@
 namespace weightstream {
 
 // On a connection of its own, so that it works while the others are jammed. Thread-safe. Every call returns the
-// signal's cause if that ended it, DEADLINE_EXCEEDED past its time, or what the server said.
+// signal's cause if that ended it, DEADLINE_EXCEEDED past its time, UNAUTHENTICATED with the cause where the TLS
+// handshake fails, or what the server said.
 class ControlClient {
  public:
   // Requires a valid address. `model_bytes` sizes the deadline of Commit, which may write them.
-  ControlClient(const std::string& address, const TimeLimits& limits, StopSignal& stop);
+  ControlClient(std::string address, const TimeLimits& limits, std::shared_ptr<const ClientCredentials> credentials,
+                StopSignal& stop);
 
   absl::StatusOr<v1::BeginUpdateResponse> BeginUpdate(const v1::BeginUpdateRequest& request);
   absl::StatusOr<v1::CommitUpdateResponse> CommitUpdate(const v1::CommitUpdateRequest& request, uint64_t model_bytes);
@@ -53,7 +56,9 @@ class ControlClient {
                                                                                Response*),
                                 const Request& request, absl::Duration limit);
 
+  const std::string address_;
   const TimeLimits limits_;
+  const std::shared_ptr<const ClientCredentials> credentials_;
   StopSignal& stop_;
   const std::shared_ptr<grpc::Channel> channel_;
   const std::unique_ptr<v1::WeightStream::Stub> stub_;

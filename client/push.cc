@@ -22,7 +22,7 @@ uint64_t ChooseBucketLimit(const PushOptions& options) {
   return options.bucket_limit_bytes != 0 ? options.bucket_limit_bytes : kLargestChosenChunkBytes;
 }
 
-absl::Status ValidateServers(const std::vector<std::string>& servers) {
+absl::Status ValidateServers(const std::vector<std::string>& servers, const Security& security) {
   if (servers.empty()) return absl::InvalidArgumentError("no server to push to; name at least one address");
   if (servers.size() > kMaxServers) {
     return absl::InvalidArgumentError(
@@ -30,7 +30,8 @@ absl::Status ValidateServers(const std::vector<std::string>& servers) {
   }
   absl::flat_hash_set<absl::string_view> seen;
   for (const std::string& server : servers) {
-    const absl::Status valid = ValidateAddress(server);
+    absl::Status valid = ValidateAddress(server);
+    if (valid.ok()) valid = ValidateSecurity(security, server);
     if (!valid.ok()) return valid;
     if (!seen.insert(server).second) {
       return absl::InvalidArgumentError(absl::StrCat("server ", server, " is named twice; name each once"));
@@ -87,11 +88,13 @@ const char* PushPhaseName(PushPhase phase) {
 absl::StatusOr<PushResult> Push(const WeightSource& source, const std::vector<std::string>& servers,
                                 const PushOptions& options, PushProgressCallback progress,
                                 std::function<bool()> cancelled) {
-  absl::Status valid = ValidateServers(servers);
+  absl::Status valid = ValidateServers(servers, options.security);
   if (valid.ok()) valid = ValidateOptions(options, servers.size());
   if (!valid.ok()) return valid;
   const absl::StatusOr<uint64_t> total_bytes = ValidateSource(source);
   if (!total_bytes.ok()) return total_bytes.status();
+  absl::StatusOr<std::shared_ptr<const ClientCredentials>> credentials = ClientCredentials::Load(options.security);
+  if (!credentials.ok()) return credentials.status();
 
   const absl::Duration began = MonotonicNow();
   Wakeup wakeup;
@@ -103,6 +106,7 @@ absl::StatusOr<PushResult> Push(const WeightSource& source, const std::vector<st
                             ChooseConnections(options, *total_bytes),
                             ChooseBucketLimit(options),
                             std::make_shared<BorrowCounter>(),
+                            *std::move(credentials),
                             wakeup};
   PushResult result = PushJob(context, servers, std::move(progress), std::move(cancelled)).Run();
   // The job has closed every connection, so gRPC has no use for the bytes any more; it lets go of them on its own

@@ -23,6 +23,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "client/connection.h"
+#include "client/security.h"
 #include "client/weight_source.h"
 
 namespace weightstream {
@@ -42,6 +43,7 @@ struct PushOptions {
   // How often in a row a server may fail without one new byte landed, before it counts as failed.
   int max_attempts = 5;
   TimeLimits limits;
+  Security security;
 };
 
 enum class PushPhase { kConnecting, kBeginning, kSending, kWaiting, kCommitting, kDone, kFailed };

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "client/borrow_counter.h"
+#include "client/client_credentials.h"
 #include "client/manifest_checksum.h"
 #include "client/manifest_index.h"
 #include "client/push.h"
@@ -29,6 +30,7 @@ struct PushContext {
   // Most payload bytes in a chunk, as far as the sender is concerned.
   const uint64_t bucket_limit_bytes;
   const std::shared_ptr<BorrowCounter> borrows;
+  const std::shared_ptr<const ClientCredentials> credentials;
   Wakeup& wakeup;
 };
 

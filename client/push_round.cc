@@ -77,7 +77,7 @@ RoundResult RunPushRound(const PushContext& context, const std::string& address,
   // take more than a second.
   std::vector<std::shared_ptr<grpc::Channel>> channels;
   for (int i = 0; i < context.connections; ++i) {
-    channels.push_back(NewChannel(address, context.options.limits, i));
+    channels.push_back(NewChannel(address, context.options.limits, i, context.credentials));
   }
   const uint64_t most = channels.size() * static_cast<uint64_t>(streams_per_connection);
   const size_t streams = std::clamp<uint64_t>(plan.total_chunks(), 1, most);

@@ -52,6 +52,7 @@ class PushRoundTest : public testing::Test {
                              kStreams,
                              options_.bucket_limit_bytes,
                              std::make_shared<BorrowCounter>(),
+                             ClientCredentials::Plaintext(),
                              wakeup_};
   StopSignal stop_;
   StallWatch watch_;

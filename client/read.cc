@@ -2,7 +2,9 @@
 
 #include <atomic>
 #include <filesystem>
+#include <memory>
 #include <system_error>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "client/control_client.h"
@@ -22,6 +24,7 @@ absl::Status ValidateRead(const std::string& server, const ReadOptions& options)
   absl::Status status = ValidateAddress(server);
   if (status.ok()) status = ValidateModelName(options.model);
   if (status.ok()) status = ValidateTimeLimits(options.limits);
+  if (status.ok()) status = ValidateSecurity(options.security, server);
   return status;
 }
 
@@ -39,12 +42,15 @@ absl::Status MakeFolder(const std::string& folder) {
 absl::StatusOr<PullResult> Pull(const std::string& server, const ReadOptions& options, const std::string& folder,
                                 ReadProgressCallback progress, std::function<bool()> cancelled) {
   absl::Status status = ValidateRead(server, options);
-  if (status.ok()) status = MakeFolder(folder);
+  if (!status.ok()) return status;
+  absl::StatusOr<std::shared_ptr<const ClientCredentials>> credentials = ClientCredentials::Load(options.security);
+  if (!credentials.ok()) return credentials.status();
+  status = MakeFolder(folder);
   if (!status.ok()) return status;
 
   StopSignal stop;
   StallWatch watch;
-  ControlClient control(server, options.limits, stop);
+  ControlClient control(server, options.limits, *std::move(credentials), stop);
   PullTransfer transfer(control, options, (std::filesystem::path(folder) / kFileName).string(), watch);
   absl::StatusOr<PullResult> result;
   const absl::Status ran = RunSupervised([&] { result = transfer.Run(); }, stop, watch, cancelled,
@@ -63,10 +69,12 @@ absl::StatusOr<VerifyResult> Verify(const WeightSource& source, const std::strin
   if (!status.ok()) return status;
   const absl::StatusOr<uint64_t> total_bytes = ValidateSource(source);
   if (!total_bytes.ok()) return total_bytes.status();
+  absl::StatusOr<std::shared_ptr<const ClientCredentials>> credentials = ClientCredentials::Load(options.security);
+  if (!credentials.ok()) return credentials.status();
 
   StopSignal stop;
   StallWatch watch;
-  ControlClient control(server, options.limits, stop);
+  ControlClient control(server, options.limits, *std::move(credentials), stop);
   RetryBudget budget(kDefaultMaxAttempts, options.limits.connect);
   const ManifestIndex index(source.tensors());
   std::atomic<uint64_t> compared_bytes = 0;

@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "client/connection.h"
+#include "client/security.h"
 #include "client/weight_source.h"
 
 namespace weightstream {
@@ -20,6 +21,7 @@ struct ReadOptions {
   // 0 is the current version.
   uint64_t version = 0;
   TimeLimits limits;
+  Security security;
 };
 
 // Bytes done, of how many; called from the calling thread, some twenty times a second.

@@ -16,7 +16,7 @@ ServerSession::ServerSession(const PushContext& context, std::string address, st
       address_(std::move(address)),
       finished_(finished),
       budget_(context.options.max_attempts, context.options.limits.connect),
-      control_(address_, context.options.limits, stop_) {}
+      control_(address_, context.options.limits, context.credentials, stop_) {}
 
 ServerSession::~ServerSession() = default;
 

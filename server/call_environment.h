@@ -4,6 +4,7 @@
 
 #include "kernels/device.h"
 #include "kernels/staging.h"
+#include "server/authorizer.h"
 #include "server/limits.h"
 #include "server/model_registry.h"
 #include "server/model_store.h"
@@ -20,6 +21,8 @@ struct CallEnvironment {
   // Null for a device that needs none.
   StagingRing* staging = nullptr;
   const Limits* limits = nullptr;
+  // Null where everybody may do everything.
+  const Authorizer* authorizer = nullptr;
 };
 
 }  // namespace weightstream

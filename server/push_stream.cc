@@ -49,16 +49,18 @@ absl::Status CheckUpdateId(const ChunkHeader& header, absl::optional<Feed>& feed
   return absl::OkStatus();
 }
 
-absl::Status TakeChunk(const CallEnvironment& environment, grpc::ServerContext* context, const ReceivedChunk& chunk,
-                       absl::optional<Feed>& feed) {
+absl::Status TakeChunk(const CallEnvironment& environment, grpc::ServerContext* context, Permit& permit,
+                       const ReceivedChunk& chunk, absl::optional<Feed>& feed) {
   // Before anything that it says is believed.
   if (absl::Status intact = chunk.CheckIntact(); !intact.ok()) return intact;
   if (absl::Status checked = CheckUpdateId(chunk.header(), feed); !checked.ok()) return checked;
   if (!feed.has_value()) {
     absl::StatusOr<std::shared_ptr<Update>> update = environment.registry->FindUpdate(chunk.header().update_id);
     if (!update.ok()) return update.status();
+    if (absl::Status allowed = permit.Check((*update)->identity().model); !allowed.ok()) return allowed;
     feed.emplace(environment, context, *std::move(update));
   }
+  if (absl::Status allowed = permit.Check(feed->update().identity().model); !allowed.ok()) return allowed;
   feed->update().Touch();
   if (absl::Status receiving = feed->update().ReceivingStatus(); !receiving.ok()) return receiving;
   absl::StatusOr<CheckedChunk> checked = CheckChunk(feed->update(), chunk.header(), chunk.data_bytes());
@@ -83,6 +85,9 @@ void LogEnd(const grpc::ServerContext& context, absl::optional<Feed>& feed, cons
 
 absl::Status ServePush(const CallEnvironment& environment, grpc::ServerContext* context,
                        grpc::ServerReaderInterface<grpc::ByteBuffer>* reader, v1::PushResponse* response) {
+  // The model follows from the first chunk's update; until then it is enough to be allowed to push to some.
+  Permit permit(environment.authorizer, *context, "Push");
+  if (absl::Status allowed = permit.Check(""); !allowed.ok()) return allowed;
   absl::StatusOr<std::unique_ptr<OpenCalls::Call>> call = environment.calls->Enter(context, "Push");
   if (!call.ok()) return call.status();
   // Until its first chunk a stream belongs to no update, whose own limit on idleness holds from then on.
@@ -94,7 +99,7 @@ absl::Status ServePush(const CallEnvironment& environment, grpc::ServerContext* 
   while (status.ok() && reader->Read(&message)) {
     if (!feed.has_value()) (*call)->PeerAnswered();
     status = chunk.Parse(message);
-    if (status.ok()) status = TakeChunk(environment, context, chunk, feed);
+    if (status.ok()) status = TakeChunk(environment, context, permit, chunk, feed);
     if (!status.ok()) break;
     response->set_chunks(response->chunks() + 1);
     response->set_bytes(response->bytes() + chunk.data_bytes());

@@ -20,12 +20,14 @@
 #include "server/model_registry.h"
 #include "server/model_store.h"
 #include "server/open_calls.h"
+#include "server/server_security.h"
 #include "server/service.h"
 
 namespace weightstream {
 namespace {
 
-// How often idle updates are looked for: a small part of the shortest useful limit.
+// How often idle updates, and certificates and tokens that were replaced, are looked for: a small part of the shortest
+// useful limit.
 constexpr absl::Duration kIdleCheck = absl::Seconds(1);
 
 // Calls that are still open after a shutdown's deadline are cut; this is for their handlers to notice.
@@ -47,6 +49,7 @@ class GrpcServer final : public Server {
   absl::Status Start();
 
   const std::string& address() const override { return address_; }
+  void ReloadSecurity() override { security_->Reload(); }
   void Shutdown(absl::Time deadline) override;
 
  private:
@@ -59,6 +62,7 @@ class GrpcServer final : public Server {
   const ServerOptions options_;
   // In the order of dependence: what is below uses what is above.
   std::unique_ptr<Device> device_;
+  std::unique_ptr<ServerSecurity> security_;
   std::unique_ptr<ModelStore> store_;
   std::unique_ptr<StagingRing> staging_;
   std::unique_ptr<ModelRegistry> registry_;
@@ -75,6 +79,10 @@ class GrpcServer final : public Server {
 };
 
 absl::Status GrpcServer::Start() {
+  if (absl::Status checked = CheckListenAddress(options_.listen); !checked.ok()) return checked;
+  absl::StatusOr<std::unique_ptr<ServerSecurity>> security = ServerSecurity::Load(options_.listen, options_.security);
+  if (!security.ok()) return security.status();
+  security_ = *std::move(security);
   absl::StatusOr<std::unique_ptr<ModelStore>> store = ModelStore::Open(options_.data_dir);
   if (!store.ok()) return store.status();
   store_ = *std::move(store);
@@ -88,8 +96,9 @@ absl::Status GrpcServer::Start() {
   registry_ = std::make_unique<ModelRegistry>(*store_, *device_, options_.limits,
                                               [this](const std::string& model, uint64_t) { TellHealth(model); });
   calls_ = std::make_unique<OpenCalls>(std::max(1, options_.limits.threads * 3 / 4), options_.limits.silent_call);
-  service_ = std::make_unique<WeightStreamService>(
-      CallEnvironment{registry_.get(), store_.get(), calls_.get(), device_.get(), staging_.get(), &options_.limits});
+  service_ =
+      std::make_unique<WeightStreamService>(CallEnvironment{registry_.get(), store_.get(), calls_.get(), device_.get(),
+                                                            staging_.get(), &options_.limits, security_->authorizer()});
   if (absl::Status listening = Listen(); !listening.ok()) return listening;
   {
     absl::MutexLock lock(&mutex_);
@@ -116,14 +125,17 @@ absl::Status GrpcServer::Listen() {
     return true;
   }();
   static_cast<void>(plugins_ready);
-  if (absl::Status checked = CheckListenAddress(options_.listen); !checked.ok()) return checked;
   grpc::ServerBuilder builder;
   int port = 0;
-  builder.AddListeningPort(options_.listen, grpc::InsecureServerCredentials(), &port);
+  builder.AddListeningPort(options_.listen, security_->credentials(), &port);
   ConfigureConnections(builder);
   builder.RegisterService(service_.get());
-  server_ = builder.BuildAndStart();
+  {
+    const UnixSocketMask mask;
+    server_ = builder.BuildAndStart();
+  }
   if (server_ == nullptr || port == 0) return ListenError(options_.listen);
+  if (absl::Status restricted = RestrictUnixSocket(options_.listen); !restricted.ok()) return restricted;
   const size_t colon = options_.listen.rfind(':');
   address_ = absl::StartsWith(options_.listen, "unix:") ? options_.listen
                                                         : absl::StrCat(options_.listen.substr(0, colon), ":", port);
@@ -172,6 +184,7 @@ void GrpcServer::WatchIdle() {
   absl::MutexLock lock(&mutex_);
   while (!mutex_.AwaitWithTimeout(absl::Condition(&stopped), kIdleCheck)) {
     mutex_.Unlock();
+    security_->Reload();
     calls_->CutSilent();
     registry_->AbortIdle();
     mutex_.Lock();

@@ -9,20 +9,24 @@
 #include "absl/time/time.h"
 #include "kernels/device.h"
 #include "server/limits.h"
+#include "server/security_options.h"
 
 namespace weightstream {
 
 struct ServerOptions {
   // host:port (port 0: any free one), [v6]:port, or unix:/path.
+  // Beyond loopback and unix sockets only with TLS, or where `security` allows plaintext.
   std::string listen = "127.0.0.1:7070";
   std::string data_dir = "/dev/shm/weightstream";
   Limits limits;
+  SecurityOptions security;
 };
 
 class Server {
  public:
   // Recovers the data directory and starts to serve. Errors say what to do: the address cannot be listened on, the
-  // folder cannot be written or is in use, staging cannot be allocated.
+  // folder cannot be written or is in use, staging cannot be allocated, a certificate or the file of tokens is not
+  // sound.
   static absl::StatusOr<std::unique_ptr<Server>> Start(ServerOptions options, std::unique_ptr<Device> device);
 
   // As Shutdown(now).
@@ -30,6 +34,9 @@ class Server {
 
   // Where it listens, with the real port.
   virtual const std::string& address() const = 0;
+
+  // Reads certificates and tokens again, which it also does by itself about once a second.
+  virtual void ReloadSecurity() = 0;
 
   // Begins no more updates, lets those in flight finish until `deadline`, aborts the rest, ends all calls. Returns once
   // all is stopped and freed. Idempotent.

@@ -58,7 +58,8 @@ std::vector<FlagSpec> Flags() {
   return {
       Text(
           "listen", "ADDR:PORT",
-          "Address to serve on: HOST:PORT (port 0 takes a free one), [V6]:PORT or unix:/PATH. Default 127.0.0.1:7070."),
+          "Address to serve on: HOST:PORT (port 0 takes a free one), [V6]:PORT or unix:/PATH. Beyond loopback it wants "
+          "TLS, or --allow-plaintext. Default 127.0.0.1:7070."),
       Text("data-dir", "DIR",
            "Folder of the versions: DIR/MODEL/VERSION/model.safetensors, and DIR/MODEL/current. One server a folder. "
            "Default "
@@ -87,6 +88,21 @@ std::vector<FlagSpec> Flags() {
       Decimal("keepalive-seconds", kMostSeconds,
               "A silent peer is asked after this long, and has as long again to answer. Default 10."),
       Number("max-threads", 100'000, "Most calls served at once, each on a thread of its own. Default 256."),
+      Text("tls-cert", "FILE",
+           "Serve TLS (1.2 and 1.3) with this certificate chain: PEM, the server's own certificate first. The files of "
+           "this and the next three flags are read again when they change."),
+      Text("tls-key", "FILE", "Its private key: PEM, without a passphrase."),
+      Text("tls-client-ca", "FILE",
+           "Mutual TLS: every client must have a certificate that one of these CAs signed: PEM."),
+      Text("auth-token-file", "FILE",
+           "Who may do what: a line `ROLE MODELS token:TOKEN` (or sha256:HEX, or subject:NAME of a client certificate) "
+           "each; ROLE is read, push or admin, MODELS are * or names separated by commas. See docs/security.md."),
+      {.name = "allow-plaintext",
+       .kind = FlagKind::kSwitch,
+       .help = "Serve without TLS on an address that other hosts can reach. For networks that you trust."},
+      {.name = "allow-plaintext-tokens",
+       .kind = FlagKind::kSwitch,
+       .help = "Take tokens without TLS over TCP, where others may read them. Unix sockets need no such word."},
       LogLevel(),
       LogFormatFlag(),
   };
@@ -134,6 +150,17 @@ absl::StatusOr<std::unique_ptr<Device>> OpenCuda(int index) {
                                                "yet; use --device=host"));
 }
 
+SecurityOptions SecurityFrom(const CommandLine& line) {
+  SecurityOptions security;
+  security.tls_cert = line.Text("tls-cert");
+  security.tls_key = line.Text("tls-key");
+  security.tls_client_ca = line.Text("tls-client-ca");
+  security.auth_token_file = line.Text("auth-token-file");
+  security.allow_plaintext = line.Switch("allow-plaintext");
+  security.allow_plaintext_tokens = line.Switch("allow-plaintext-tokens");
+  return security;
+}
+
 }  // namespace
 
 const CommandSpec& ServerCommand() {
@@ -145,8 +172,11 @@ const CommandSpec& ServerCommand() {
           "It prints `listening on ADDRESS` on stdout once it serves. At SIGTERM or SIGINT updates in flight may "
           "finish "
           "(--drain-seconds), then it ends; a second signal ends it at once.",
-      .examples = {"weightstream-server --listen=127.0.0.1:7070 --data-dir=/dev/shm/weightstream"},
+      .examples = {"weightstream-server --listen=127.0.0.1:7070 --data-dir=/dev/shm/weightstream",
+                   "weightstream-server --listen=0.0.0.0:7070 --tls-cert=tls.crt --tls-key=tls.key "
+                   "--auth-token-file=tokens"},
       .flags = Flags(),
+      .needs = {{"tls-cert", "tls-key"}, {"tls-key", "tls-cert"}, {"tls-client-ca", "tls-cert"}},
       .done = "stopped by a signal",
       .failed = "could not start; the reason is on stderr",
   };
@@ -158,6 +188,7 @@ absl::StatusOr<ServerOptions> OptionsFrom(const CommandLine& line) {
   options.listen = TextOr(line, "listen", options.listen);
   options.data_dir = TextOr(line, "data-dir", options.data_dir);
   options.limits = LimitsFrom(line);
+  options.security = SecurityFrom(line);
   // Decimals are above 0, and may still be less than a byte.
   if (options.limits.bucket_bytes == 0) return absl::InvalidArgumentError("--bucket-mib is less than one byte");
   if (options.limits.manifest_bytes == 0) return absl::InvalidArgumentError("--max-manifest-mib is less than one byte");

@@ -2,6 +2,7 @@
 #include "server/server.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <thread>
 
@@ -54,10 +55,28 @@ TEST(ServerStartTest, AddressesThatAreNoneAreRefused) {
     EXPECT_THAT(std::string(status.message()), testing::HasSubstr("--listen")) << address;
   }
   // An address of a network for documentation, which no machine has (RFC 5737).
-  const absl::Status status = StartStatus("192.0.2.1:0", MakeTestFolder());
+  ServerOptions options;
+  options.listen = "192.0.2.1:0";
+  options.data_dir = MakeTestFolder();
+  options.security.allow_plaintext = true;
+  const absl::Status status = Server::Start(options, NewHostDevice()).status();
   EXPECT_FALSE(status.ok());
   EXPECT_THAT(std::string(status.message()),
               testing::AllOf(testing::HasSubstr("192.0.2.1"), testing::HasSubstr("--listen")));
+}
+
+TEST(ServerStartTest, PlaintextIsNotServedToOtherHostsUnlessItIsAllowed) {
+  for (const char* address : {"0.0.0.0:0", "[::]:0"}) {
+    const std::string data_dir = absl::StrCat(MakeTestFolder(), "/data");
+    ExpectError(StartStatus(address, data_dir), StatusCode::kInvalidArgument,
+                {address, "--tls-cert and --tls-key", "--allow-plaintext"});
+    EXPECT_NE(access(data_dir.c_str(), F_OK), 0) << "and nothing was done before";
+  }
+  TestServerOptions options;
+  options.listen = "0.0.0.0:0";
+  options.security.allow_plaintext = true;
+  const TestServer server(options);
+  EXPECT_TRUE(server.NewClient()->PushVersion("m", 1, VariedTensors(1)).ok());
 }
 
 TEST(ServerStartTest, AFailedStartLeavesTheDataDirectoryFree) {
@@ -76,6 +95,9 @@ TEST(ServerStartTest, AUnixSocketCarriesTheWholeFlow) {
   {
     TestServer server(options);
     EXPECT_EQ(server.server().address(), options.listen);
+    struct stat info {};
+    ASSERT_EQ(stat(absl::StrCat(folder, "/socket").c_str(), &info), 0);
+    EXPECT_EQ(info.st_mode & 07777, 0660u) << "the owner and the group, nobody else";
     const auto client = server.NewClient();
     EXPECT_TRUE(client->PushVersion("m", 1, VariedTensors(1)).ok());
     EXPECT_EQ(client->PullTensors("m").value(), DataOf(VariedTensors(1)));

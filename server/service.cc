@@ -56,6 +56,17 @@ WeightStreamService::WeightStreamService(CallEnvironment environment)
   AddUnary("RollbackModel", &WeightStreamService::RollbackModel);
 }
 
+template <typename Request>
+absl::Status WeightStreamService::Authorize(const grpc::ServerContext& context, absl::string_view method,
+                                            const Request& request) const {
+  Permit permit(environment_.authorizer, context, method);
+  if constexpr (requires { request.model(); }) {
+    if (ValidateModelName(request.model()).ok()) return permit.Check(request.model());
+  }
+  // No model, or none that there could be: the handler says so to whoever may call it at all.
+  return permit.Check("");
+}
+
 // The three Add functions do what the generated service's constructor does (see weightstream.grpc.pb.cc), with the
 // message types of our choice.
 template <typename Request, typename Response>
@@ -67,8 +78,12 @@ void WeightStreamService::AddUnary(absl::string_view method,
       method_names_.back()->c_str(), grpc::internal::RpcMethod::NORMAL_RPC,
       new grpc::internal::RpcMethodHandler<WeightStreamService, Request, Response, google::protobuf::MessageLite,
                                            google::protobuf::MessageLite>(
-          [handler](WeightStreamService* service, grpc::ServerContext* context, const Request* request,
-                    Response* response) { return ToGrpcStatus((service->*handler)(context, *request, response)); },
+          [handler, method](WeightStreamService* service, grpc::ServerContext* context, const Request* request,
+                            Response* response) {
+            absl::Status status = service->Authorize(*context, method, *request);
+            if (status.ok()) status = (service->*handler)(context, *request, response);
+            return ToGrpcStatus(status);
+          },
           this)));
 }
 
@@ -81,9 +96,11 @@ void WeightStreamService::AddServerStream(absl::string_view method,
   AddMethod(new grpc::internal::RpcServiceMethod(
       method_names_.back()->c_str(), grpc::internal::RpcMethod::SERVER_STREAMING,
       new grpc::internal::ServerStreamingHandler<WeightStreamService, Request, Response>(
-          [handler](WeightStreamService* service, grpc::ServerContext* context, const Request* request,
-                    grpc::ServerWriter<Response>* writer) {
-            return ToGrpcStatus((service->*handler)(context, *request, writer));
+          [handler, method](WeightStreamService* service, grpc::ServerContext* context, const Request* request,
+                            grpc::ServerWriter<Response>* writer) {
+            absl::Status status = service->Authorize(*context, method, *request);
+            if (status.ok()) status = (service->*handler)(context, *request, writer);
+            return ToGrpcStatus(status);
           },
           this)));
 }
@@ -200,7 +217,13 @@ absl::Status WeightStreamService::GetModel(grpc::ServerContext* context, const v
 
 absl::Status WeightStreamService::ListModels(grpc::ServerContext* context, const v1::ListModelsRequest& request,
                                              v1::ListModelsResponse* response) {
-  for (const std::shared_ptr<Model>& model : registry_.All()) *response->add_models() = ToProto(model->Snapshot());
+  const Evidence evidence = environment_.authorizer != nullptr ? EvidenceOf(*context) : Evidence();
+  for (const std::shared_ptr<Model>& model : registry_.All()) {
+    // Models that the caller may not read are not there for it.
+    const bool visible =
+        environment_.authorizer == nullptr || environment_.authorizer->Check(evidence, "GetModel", model->name()).ok();
+    if (visible) *response->add_models() = ToProto(model->Snapshot());
+  }
   return absl::OkStatus();
 }
 
@@ -223,7 +246,9 @@ absl::Status WeightStreamService::WatchModel(grpc::ServerContext* context, const
   std::string last;
   uint64_t last_change = 0;
   absl::Duration last_sent = -absl::InfiniteDuration();
+  Permit permit(environment_.authorizer, *context, "WatchModel");
   while (!context->IsCancelled()) {
+    if (absl::Status allowed = permit.Check(request.model()); !allowed.ok()) return allowed;
     if (stopping_.load(std::memory_order_acquire))
       return absl::UnavailableError("the server is shutting down; watch again later");
     const ModelSnapshot snapshot = SnapshotOf(request.model());

@@ -58,6 +58,10 @@ class WeightStreamService final : public grpc::Service {
   absl::Status RollbackModel(grpc::ServerContext* context, const v1::RollbackModelRequest& request,
                              v1::RollbackModelResponse* response);
 
+  // Whether the caller may, and on the request's model, if it names one.
+  template <typename Request>
+  absl::Status Authorize(const grpc::ServerContext& context, absl::string_view method, const Request& request) const;
+
   // The model as it is; one without anything if there is none of this name.
   ModelSnapshot SnapshotOf(const std::string& model) const;
 

@@ -17,11 +17,12 @@
 namespace weightstream {
 namespace {
 
-std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
+std::shared_ptr<grpc::Channel> Connect(const std::string& address,
+                                       const std::shared_ptr<grpc::ChannelCredentials>& credentials) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(-1);
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  return grpc::CreateCustomChannel(address, credentials, arguments);
 }
 
 template <typename Message>
@@ -104,17 +105,24 @@ std::unique_ptr<grpc::ClientContext> NewContext() {
   return context;
 }
 
-TestClient::TestClient(const std::string& address)
-    : channel_(Connect(address)), stub_(v1::WeightStream::NewStub(channel_)) {}
+TestClient::TestClient(const std::string& address, std::string token,
+                       const std::shared_ptr<grpc::ChannelCredentials>& credentials)
+    : token_(std::move(token)), channel_(Connect(address, credentials)), stub_(v1::WeightStream::NewStub(channel_)) {}
+
+std::unique_ptr<grpc::ClientContext> TestClient::Context() const {
+  std::unique_ptr<grpc::ClientContext> context = NewContext();
+  if (!token_.empty()) context->AddMetadata("authorization", "Bearer " + token_);
+  return context;
+}
 
 absl::StatusOr<v1::BeginUpdateResponse> TestClient::Begin(const v1::BeginUpdateRequest& request) {
   v1::BeginUpdateResponse response;
-  const grpc::Status status = stub_->BeginUpdate(NewContext().get(), request, &response);
+  const grpc::Status status = stub_->BeginUpdate(Context().get(), request, &response);
   return ResponseOr(status, std::move(response));
 }
 
 absl::StatusOr<v1::PushResponse> TestClient::Push(const std::vector<v1::WeightChunk>& chunks) {
-  const auto context = NewContext();
+  const auto context = Context();
   v1::PushResponse response;
   const auto writer = stub_->Push(context.get(), &response);
   for (const v1::WeightChunk& chunk : chunks) {
@@ -130,7 +138,7 @@ absl::StatusOr<v1::CommitUpdateResponse> TestClient::Commit(const std::string& m
   request.set_model(model);
   request.set_update_id(update_id);
   v1::CommitUpdateResponse response;
-  const grpc::Status status = stub_->CommitUpdate(NewContext().get(), request, &response);
+  const grpc::Status status = stub_->CommitUpdate(Context().get(), request, &response);
   return ResponseOr(status, std::move(response));
 }
 
@@ -140,14 +148,14 @@ absl::Status TestClient::Abort(const std::string& model, const std::string& upda
   request.set_update_id(update_id);
   request.set_reason(reason);
   v1::AbortUpdateResponse response;
-  return FromGrpcStatus(stub_->AbortUpdate(NewContext().get(), request, &response));
+  return FromGrpcStatus(stub_->AbortUpdate(Context().get(), request, &response));
 }
 
 absl::StatusOr<v1::Model> TestClient::GetModel(const std::string& model) {
   v1::GetModelRequest request;
   request.set_model(model);
   v1::Model response;
-  const grpc::Status status = stub_->GetModel(NewContext().get(), request, &response);
+  const grpc::Status status = stub_->GetModel(Context().get(), request, &response);
   return ResponseOr(status, std::move(response));
 }
 
@@ -156,17 +164,17 @@ absl::StatusOr<v1::RollbackModelResponse> TestClient::Rollback(const std::string
   request.set_model(model);
   request.set_version(version);
   v1::RollbackModelResponse response;
-  const grpc::Status status = stub_->RollbackModel(NewContext().get(), request, &response);
+  const grpc::Status status = stub_->RollbackModel(Context().get(), request, &response);
   return ResponseOr(status, std::move(response));
 }
 
 absl::StatusOr<std::vector<v1::WeightChunk>> TestClient::Pull(const v1::PullRequest& request) {
-  const auto context = NewContext();
+  const auto context = Context();
   return ReadAll(*stub_->Pull(context.get(), request));
 }
 
 absl::StatusOr<std::vector<v1::TensorDigest>> TestClient::Digest(const v1::DigestModelRequest& request) {
-  const auto context = NewContext();
+  const auto context = Context();
   return ReadAll(*stub_->DigestModel(context.get(), request));
 }
 
@@ -202,7 +210,7 @@ absl::StatusOr<std::string> TestClient::RawCall(const std::string& method, const
   using Factory = grpc::internal::ClientReaderWriterFactory<grpc::ByteBuffer, grpc::ByteBuffer>;
   // On the wire every kind of call looks like a stream both ways.
   const grpc::internal::RpcMethod rpc(method.c_str(), grpc::internal::RpcMethod::BIDI_STREAMING, channel_);
-  const auto context = NewContext();
+  const auto context = Context();
   const std::unique_ptr<Stream> stream(Factory::Create(channel_.get(), rpc, context.get()));
   const grpc::Slice slice(request);
   stream->Write(grpc::ByteBuffer(&slice, 1));

@@ -5,6 +5,7 @@
 
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
+#include <grpcpp/security/credentials.h>
 
 #include <cstdint>
 #include <map>
@@ -44,8 +45,10 @@ std::unique_ptr<grpc::ClientContext> NewContext();
 
 class TestClient {
  public:
-  // A connection of its own.
-  explicit TestClient(const std::string& address);
+  // A connection of its own; with each call goes the token, if there is one.
+  explicit TestClient(
+      const std::string& address, std::string token = "",
+      const std::shared_ptr<grpc::ChannelCredentials>& credentials = grpc::InsecureChannelCredentials());
 
   v1::WeightStream::Stub& stub() { return *stub_; }
   const std::shared_ptr<grpc::Channel>& channel() const { return channel_; }
@@ -60,6 +63,9 @@ class TestClient {
   absl::StatusOr<std::vector<v1::WeightChunk>> Pull(const v1::PullRequest& request);
   absl::StatusOr<std::vector<v1::TensorDigest>> Digest(const v1::DigestModelRequest& request);
 
+  // As NewContext, with the client's token.
+  std::unique_ptr<grpc::ClientContext> Context() const;
+
   // Begin, push, commit.
   absl::Status PushVersion(const std::string& model, uint64_t version, const std::vector<TestTensor>& tensors);
   // Pulls a version (0: the current) whole, and puts its chunks together: data by name.
@@ -69,6 +75,7 @@ class TestClient {
   absl::StatusOr<std::string> RawCall(const std::string& method, const std::string& request);
 
  private:
+  const std::string token_;
   const std::shared_ptr<grpc::Channel> channel_;
   const std::unique_ptr<v1::WeightStream::Stub> stub_;
 };

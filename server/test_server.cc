@@ -23,6 +23,7 @@ void TestServer::Start() {
   options.listen = options_.listen;
   options.data_dir = options_.data_dir;
   options.limits = options_.limits;
+  options.security = options_.security;
   absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(options, NewHostDevice(options_.device));
   if (!server.ok()) {
     // Nothing in the test can go on without it.

@@ -18,6 +18,7 @@ struct TestServerOptions {
   Limits limits;
   HostDeviceOptions device;
   std::string listen = "127.0.0.1:0";
+  SecurityOptions security;
   // Made anew where empty.
   std::string data_dir;
 };
@@ -27,7 +28,7 @@ class TestServer {
   // Fails the test if the server does not start.
   explicit TestServer(TestServerOptions options = {});
 
-  Server& server() { return *server_; }
+  Server& server() const { return *server_; }
   const std::string& data_dir() const { return options_.data_dir; }
   // A client with a connection of its own.
   std::unique_ptr<TestClient> NewClient() const { return std::make_unique<TestClient>(server_->address()); }

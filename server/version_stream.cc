@@ -100,6 +100,7 @@ absl::Status ServePull(const CallEnvironment& environment, grpc::ServerContext* 
   if (!parts.ok()) return parts.status();
   const uint64_t wanted = request.bucket_limit_bytes() == 0 ? kDefaultPullBytes : request.bucket_limit_bytes();
   const uint64_t bucket = std::min(wanted, environment.limits->bucket_bytes);
+  Permit permit(environment.authorizer, *context, "Pull");
   for (const Part& part : *parts) {
     const TensorSpec& spec = found->open->layout.tensors[part.tensor].spec;
     const absl::string_view data = found->open->data(part.tensor);
@@ -111,6 +112,7 @@ absl::Status ServePull(const CallEnvironment& environment, grpc::ServerContext* 
     for (const ByteRange& range : part.ranges) {
       uint64_t at = range.begin;
       do {
+        if (absl::Status allowed = permit.Check(request.model()); !allowed.ok()) return allowed;
         const absl::string_view bytes = data.substr(at, std::min(bucket, range.end - at));
         header.offset = at;
         header.crc32c = ExtendCrc32c(0, bytes);
@@ -141,7 +143,9 @@ absl::Status ServeDigest(const CallEnvironment& environment, grpc::ServerContext
       wanted.push_back(tensor->second);
     }
   }
+  Permit permit(environment.authorizer, *context, "DigestModel");
   for (const size_t tensor : wanted) {
+    if (absl::Status allowed = permit.Check(request.model()); !allowed.ok()) return allowed;
     v1::TensorDigest digest;
     *digest.mutable_spec() = ToProto(layout.tensors[tensor].spec);
     digest.set_block_bytes(kDigestBlockBytes);

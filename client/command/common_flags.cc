@@ -1,5 +1,7 @@
 #include "client/command/common_flags.h"
 
+#include <utility>
+
 #include "absl/time/time.h"
 #include "tensor/spec.h"
 
@@ -62,6 +64,44 @@ FlagSpec StallSecondsFlag() {
           .help = "A server that takes or sends no byte for that long counts as dead. Default 30.",
           .least = 1,
           .most = kMostSeconds};
+}
+
+std::vector<FlagSpec> WithSecurityFlags(std::vector<FlagSpec> flags) {
+  const auto add = [&flags](const char* name, const char* value, const char* help) {
+    flags.push_back({.name = name, .kind = FlagKind::kText, .value = value, .help = help});
+  };
+  flags.push_back({.name = "tls",
+                   .kind = FlagKind::kSwitch,
+                   .help = "Connects with TLS, and trusts the system's CAs. The other --tls flags mean it, too."});
+  add("tls-ca", "FILE", "The CA that signed the server's certificate: PEM.");
+  add("tls-cert", "FILE", "This client's certificate, for a server that asks for one: PEM.");
+  add("tls-key", "FILE", "Its private key: PEM, without a passphrase.");
+  add("tls-server-name", "NAME", "The name in the server's certificate, where it is not the one in the address.");
+  add("auth-token-file", "FILE", "A file with the token that the server wants.");
+  flags.push_back({.name = "allow-plaintext-token",
+                   .kind = FlagKind::kSwitch,
+                   .help = "Sends the token without TLS over TCP, where others may read it."});
+  return flags;
+}
+
+std::vector<std::pair<std::string, std::string>> WithSecurityNeeds(
+    std::vector<std::pair<std::string, std::string>> needs) {
+  needs.emplace_back("tls-cert", "tls-key");
+  needs.emplace_back("tls-key", "tls-cert");
+  needs.emplace_back("allow-plaintext-token", "auth-token-file");
+  return needs;
+}
+
+Security SecurityFrom(const CommandLine& line) {
+  Security security;
+  security.tls = line.Switch("tls");
+  security.tls_ca = line.Text("tls-ca");
+  security.tls_cert = line.Text("tls-cert");
+  security.tls_key = line.Text("tls-key");
+  security.tls_server_name = line.Text("tls-server-name");
+  security.auth_token_file = line.Text("auth-token-file");
+  security.allow_plaintext_token = line.Switch("allow-plaintext-token");
+  return security;
 }
 
 TimeLimits TimeLimitsFrom(const CommandLine& line) {

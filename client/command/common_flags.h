@@ -3,8 +3,11 @@
 #define WEIGHTSTREAM_CLIENT_COMMAND_COMMON_FLAGS_H_
 
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "client/connection.h"
+#include "client/security.h"
 #include "flags/command_line.h"
 
 namespace weightstream::command {
@@ -16,6 +19,13 @@ FlagSpec ModelFlag(bool required, const std::string& help);
 FlagSpec VersionFlag(bool required, const std::string& help);
 FlagSpec ConnectSecondsFlag();
 FlagSpec StallSecondsFlag();
+
+// What every command that connects takes: --tls and what belongs to it, --auth-token-file.
+std::vector<FlagSpec> WithSecurityFlags(std::vector<FlagSpec> flags);
+// Which of those are of no use without which, beside what else the command says so of.
+std::vector<std::pair<std::string, std::string>> WithSecurityNeeds(
+    std::vector<std::pair<std::string, std::string>> needs = {});
+Security SecurityFrom(const CommandLine& line);
 
 // From --connect-seconds and --stall-seconds, for commands that take both.
 TimeLimits TimeLimitsFrom(const CommandLine& line);

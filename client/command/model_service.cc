@@ -1,7 +1,5 @@
 #include "client/command/model_service.h"
 
-#include <grpcpp/client_context.h>
-
 #include <chrono>
 #include <thread>
 #include <utility>
@@ -9,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "client/channel.h"
+#include "client/handshake_probe.h"
 #include "proto/status.h"
 
 namespace weightstream::command {
@@ -38,31 +37,43 @@ class CancelWatch {
   std::thread thread_;
 };
 
-template <typename Request, typename Response>
-absl::StatusOr<Response> Call(v1::WeightStream::Stub& stub,
-                              grpc::Status (v1::WeightStream::Stub::*method)(grpc::ClientContext*, const Request&,
-                                                                             Response*),
-                              const Request& request, absl::Duration limit, const std::function<bool()>& cancelled) {
-  grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(limit));
-  CancelWatch watch(context, cancelled);
-  Response response;
-  const absl::Status status = FromGrpcStatus((stub.*method)(&context, request, &response));
-  if (!status.ok()) return status;
-  return response;
+absl::StatusOr<std::shared_ptr<const ClientCredentials>> CredentialsFor(const std::string& server,
+                                                                        const Security& security) {
+  if (absl::Status valid = ValidateSecurity(security, server); !valid.ok()) return valid;
+  return ClientCredentials::Load(security);
 }
 
 }  // namespace
 
-ModelService::ModelService(const std::string& server, const TimeLimits& limits, std::function<bool()> cancelled)
+ModelService::ModelService(const std::string& server, const TimeLimits& limits, const Security& security,
+                           std::function<bool()> cancelled)
     : server_(server),
       limits_(limits),
       cancelled_(std::move(cancelled)),
-      stub_(v1::WeightStream::NewStub(NewChannel(server, limits, 0))) {}
+      credentials_(CredentialsFor(server, security)),
+      channel_(credentials_.ok() ? NewChannel(server, limits, 0, *credentials_) : nullptr),
+      stub_(channel_ != nullptr ? v1::WeightStream::NewStub(channel_) : nullptr) {}
+
+absl::Status ModelService::Explained(const grpc::Status& status) {
+  return ExplainFailure(FromGrpcStatus(status), *channel_, server_, **credentials_);
+}
+
+template <typename Request, typename Response>
+absl::StatusOr<Response> ModelService::Call(grpc::Status (v1::WeightStream::Stub::*method)(grpc::ClientContext*,
+                                                                                           const Request&, Response*),
+                                            const Request& request) {
+  if (!credentials_.ok()) return credentials_.status();
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(limits_.call));
+  CancelWatch watch(context, cancelled_);
+  Response response;
+  const absl::Status status = Explained((*stub_.*method)(&context, request, &response));
+  if (!status.ok()) return status;
+  return response;
+}
 
 absl::StatusOr<std::vector<v1::Model>> ModelService::List() {
-  absl::StatusOr<v1::ListModelsResponse> response =
-      Call(*stub_, &v1::WeightStream::Stub::ListModels, v1::ListModelsRequest(), limits_.call, cancelled_);
+  absl::StatusOr<v1::ListModelsResponse> response = Call(&v1::WeightStream::Stub::ListModels, v1::ListModelsRequest());
   if (!response.ok()) return response.status();
   return std::vector<v1::Model>(response->models().begin(), response->models().end());
 }
@@ -70,17 +81,18 @@ absl::StatusOr<std::vector<v1::Model>> ModelService::List() {
 absl::StatusOr<v1::Model> ModelService::Get(const std::string& model) {
   v1::GetModelRequest request;
   request.set_model(model);
-  return Call(*stub_, &v1::WeightStream::Stub::GetModel, request, limits_.call, cancelled_);
+  return Call(&v1::WeightStream::Stub::GetModel, request);
 }
 
 absl::StatusOr<v1::RollbackModelResponse> ModelService::Rollback(const std::string& model, uint64_t version) {
   v1::RollbackModelRequest request;
   request.set_model(model);
   request.set_version(version);
-  return Call(*stub_, &v1::WeightStream::Stub::RollbackModel, request, limits_.call, cancelled_);
+  return Call(&v1::WeightStream::Stub::RollbackModel, request);
 }
 
 absl::Status ModelService::Watch(const std::string& model, const std::function<bool(const v1::Model&)>& take) {
+  if (!credentials_.ok()) return credentials_.status();
   // No deadline: a watch is as long as it is wanted. Keepalive finds out a dead server, CancelWatch ends it for the
   // user.
   grpc::ClientContext context;
@@ -92,7 +104,7 @@ absl::Status ModelService::Watch(const std::string& model, const std::function<b
   bool wanted = true;
   while (wanted && stream->Read(&state)) wanted = take(state);
   if (!wanted) context.TryCancel();
-  const absl::Status status = FromGrpcStatus(stream->Finish());
+  const absl::Status status = Explained(stream->Finish());
   if (!wanted) return absl::OkStatus();
   if (status.ok()) return absl::UnavailableError("the server ended the watch; it is shutting down");
   return status;

@@ -5,6 +5,9 @@
 #ifndef WEIGHTSTREAM_CLIENT_COMMAND_MODEL_SERVICE_H_
 #define WEIGHTSTREAM_CLIENT_COMMAND_MODEL_SERVICE_H_
 
+#include <grpcpp/channel.h>
+#include <grpcpp/client_context.h>
+
 #include <functional>
 #include <memory>
 #include <string>
@@ -14,7 +17,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "client/client_credentials.h"
 #include "client/connection.h"
+#include "client/security.h"
 #include "weightstream/v1/weightstream.grpc.pb.h"
 
 namespace weightstream::command {
@@ -23,7 +28,9 @@ class ModelService {
  public:
   // Requires a valid address. `cancelled` is asked several times a second while a call runs; once it says true the call
   // ends with CANCELLED.
-  ModelService(const std::string& server, const TimeLimits& limits, std::function<bool()> cancelled);
+  // Files of `security` that are not sound are the error of every call.
+  ModelService(const std::string& server, const TimeLimits& limits, const Security& security,
+               std::function<bool()> cancelled);
 
   const std::string& server() const { return server_; }
 
@@ -40,6 +47,16 @@ class ModelService {
   const std::string server_;
   const TimeLimits limits_;
   const std::function<bool()> cancelled_;
+  template <typename Request, typename Response>
+  absl::StatusOr<Response> Call(grpc::Status (v1::WeightStream::Stub::*method)(grpc::ClientContext*, const Request&,
+                                                                               Response*),
+                                const Request& request);
+  // Names a handshake that failed.
+  absl::Status Explained(const grpc::Status& status);
+
+  const absl::StatusOr<std::shared_ptr<const ClientCredentials>> credentials_;
+  // Null without credentials.
+  const std::shared_ptr<grpc::Channel> channel_;
   const std::unique_ptr<v1::WeightStream::Stub> stub_;
 };
 

@@ -78,8 +78,9 @@ const CommandSpec& Spec() {
           "A push that was interrupted is resumed by running the same command again: only what is missing is sent.",
       .examples = {"weightstream push /models/llama --to=10.0.0.5:7070,10.0.0.6:7070 --model=llama",
                    "weightstream push step-4200.safetensors --to=localhost:7070 --model=policy --json"},
-      .flags = Flags(),
+      .flags = WithSecurityFlags(Flags()),
       .exclusive = {{"bucket-mib", "bucket-bytes"}},
+      .needs = WithSecurityNeeds(),
       .done = "the version is current on every server",
       .failed = "it is not; the message (with --json: each server's \"error\") says where and why",
   };
@@ -100,6 +101,7 @@ PushOptions OptionsFrom(const CommandLine& line) {
   options.allow_partial = line.Switch("allow-partial");
   options.max_attempts = static_cast<int>(line.Number("max-attempts", options.max_attempts));
   options.limits = TimeLimitsFrom(line);
+  options.security = SecurityFrom(line);
   return options;
 }
 

@@ -9,6 +9,7 @@ ReadOptions ReadOptionsFrom(const CommandLine& line) {
   options.model = line.Text("model");
   options.version = line.Number("version", 0);
   options.limits = TimeLimitsFrom(line);
+  options.security = SecurityFrom(line);
   return options;
 }
 

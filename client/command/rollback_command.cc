@@ -19,9 +19,10 @@ const CommandSpec& Spec() {
           "Makes an earlier (or later) version that the server still holds current, atomically. `weightstream "
           "status` lists the versions held. An update in flight goes on.",
       .examples = {"weightstream rollback --to=10.0.0.5:7070 --model=llama --version=11"},
-      .flags = {ServerFlag("to", "The server: HOST:PORT or unix:PATH."),
-                ModelFlag(true, "The model's name on the server."), VersionFlag(true, "The version to make current."),
-                JsonFlag()},
+      .flags = WithSecurityFlags({ServerFlag("to", "The server: HOST:PORT or unix:PATH."),
+                                  ModelFlag(true, "The model's name on the server."),
+                                  VersionFlag(true, "The version to make current."), JsonFlag()}),
+      .needs = WithSecurityNeeds(),
       .done = "the version is current",
       .failed = "it is not, or the server's answer was lost; running the same command again does no harm",
   };
@@ -34,7 +35,7 @@ int Run(const CommandLine& line) {
   const uint64_t version = line.Number("version", 0);
   Report report;
   report.json = {{"server", server}, {"model", model}, {"version", version}};
-  ModelService service(server, TimeLimits(), Interrupted);
+  ModelService service(server, TimeLimits(), SecurityFrom(line), Interrupted);
   const absl::StatusOr<v1::RollbackModelResponse> response = service.Rollback(model, version);
   if (response.ok()) {
     report.json["previous_version"] = response->previous_version();

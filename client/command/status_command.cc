@@ -31,15 +31,16 @@ const CommandSpec& Spec() {
           "ended, with the reason.",
       .examples = {"weightstream status --to=10.0.0.5:7070,10.0.0.6:7070",
                    "weightstream status --to=localhost:7070 --model=llama --json"},
-      .flags = {ServersFlag(), ModelFlag(false, "Only this model, in detail."), JsonFlag()},
+      .flags = WithSecurityFlags({ServersFlag(), ModelFlag(false, "Only this model, in detail."), JsonFlag()}),
+      .needs = WithSecurityNeeds(),
       .done = "every server answered (and has the model)",
       .failed = "a server did not; what the others said is shown",
   };
   return spec;
 }
 
-ModelsOrStatus Ask(const std::string& server, const std::string& model) {
-  ModelService service(server, TimeLimits(), Interrupted);
+ModelsOrStatus Ask(const std::string& server, const std::string& model, const Security& security) {
+  ModelService service(server, TimeLimits(), security, Interrupted);
   if (model.empty()) return service.List();
   absl::StatusOr<v1::Model> state = service.Get(model);
   if (!state.ok()) return state.status();
@@ -47,11 +48,12 @@ ModelsOrStatus Ask(const std::string& server, const std::string& model) {
 }
 
 // All at once: a dead server costs its deadline, and the deadlines of several must not add up.
-std::vector<ModelsOrStatus> AskAll(const std::vector<std::string>& servers, const std::string& model) {
+std::vector<ModelsOrStatus> AskAll(const std::vector<std::string>& servers, const std::string& model,
+                                   const Security& security) {
   std::vector<ModelsOrStatus> answers(servers.size(), absl::UnknownError("not asked"));
   std::vector<std::thread> threads;
   for (size_t i = 0; i < servers.size(); ++i) {
-    threads.emplace_back([&, i] { answers[i] = Ask(servers[i], model); });
+    threads.emplace_back([&, i] { answers[i] = Ask(servers[i], model, security); });
   }
   for (std::thread& thread : threads) thread.join();
   return answers;
@@ -78,7 +80,7 @@ std::string AnswerText(const ModelsOrStatus& answer, bool detail) {
 int Run(const CommandLine& line) {
   const std::vector<std::string>& servers = line.List("to");
   const std::string model = line.Text("model");
-  const std::vector<ModelsOrStatus> answers = AskAll(servers, model);
+  const std::vector<ModelsOrStatus> answers = AskAll(servers, model, SecurityFrom(line));
   Report report;
   Json list = Json::array();
   for (size_t i = 0; i < servers.size(); ++i) {

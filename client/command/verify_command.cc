@@ -25,10 +25,11 @@ const CommandSpec& Spec() {
           "from where the version lies now. The weights do not travel.\n"
           "PATH is a .safetensors file or a Hugging Face checkpoint folder.",
       .examples = {"weightstream verify /models/llama --to=10.0.0.5:7070 --model=llama"},
-      .flags = {ServerFlag("to", "The server: HOST:PORT or unix:PATH."),
-                ModelFlag(true, "The model's name on the server."),
-                VersionFlag(false, "The version to compare with. Default: the current one."), StallSecondsFlag(),
-                ConnectSecondsFlag(), JsonFlag()},
+      .flags = WithSecurityFlags({ServerFlag("to", "The server: HOST:PORT or unix:PATH."),
+                                  ModelFlag(true, "The model's name on the server."),
+                                  VersionFlag(false, "The version to compare with. Default: the current one."),
+                                  StallSecondsFlag(), ConnectSecondsFlag(), JsonFlag()}),
+      .needs = WithSecurityNeeds(),
       .done = "every checksum is equal",
       .failed = "something differs (with --json: \"equal\" is false), or the comparison failed (\"equal\" is absent)",
   };

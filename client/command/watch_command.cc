@@ -28,23 +28,23 @@ const CommandSpec& Spec() {
           "bytes_per_second and reason; the last one is the outcome, with \"ok\".",
       .examples = {"weightstream watch --to=10.0.0.5:7070,10.0.0.6:7070",
                    "weightstream watch --to=localhost:7070 --model=llama --until-version=12 --timeout-seconds=600"},
-      .flags = {ServersFlag(),
-                ModelFlag(false, "Only this model, which need not exist yet. Default: every model."),
-                {.name = "until-version",
-                 .kind = FlagKind::kNumber,
-                 .value = "N",
-                 .help =
-                     "Ends with exit code 0 once version N of --model, or a higher one, is current on every server.",
-                 .least = 1},
-                {.name = "timeout-seconds",
-                 .kind = FlagKind::kNumber,
-                 .value = "N",
-                 .help = "Ends with exit code 1 after N seconds.",
-                 .least = 1,
-                 .most = kMostSeconds},
-                ConnectSecondsFlag(),
-                JsonFlag()},
-      .needs = {{"until-version", "model"}},
+      .flags = WithSecurityFlags(
+          {ServersFlag(),
+           ModelFlag(false, "Only this model, which need not exist yet. Default: every model."),
+           {.name = "until-version",
+            .kind = FlagKind::kNumber,
+            .value = "N",
+            .help = "Ends with exit code 0 once version N of --model, or a higher one, is current on every server.",
+            .least = 1},
+           {.name = "timeout-seconds",
+            .kind = FlagKind::kNumber,
+            .value = "N",
+            .help = "Ends with exit code 1 after N seconds.",
+            .least = 1,
+            .most = kMostSeconds},
+           ConnectSecondsFlag(),
+           JsonFlag()}),
+      .needs = WithSecurityNeeds({{"until-version", "model"}}),
       .done = "the version waited for is current on every server; or Ctrl-C, if none was waited for",
       .failed =
           "time ran out, a server that is waited for stayed out of reach, none is left to watch, or Ctrl-C came before "
@@ -61,6 +61,7 @@ WatchOptions OptionsFrom(const CommandLine& line) {
   options.until_version = line.Number("until-version", 0);
   if (line.Has("timeout-seconds")) options.timeout = absl::Seconds(line.Number("timeout-seconds", 0));
   options.limits.connect = absl::Seconds(line.Number("connect-seconds", absl::ToInt64Seconds(options.limits.connect)));
+  options.security = SecurityFrom(line);
   return options;
 }
 

@@ -22,6 +22,8 @@ constexpr absl::Duration kLookInterval = absl::Milliseconds(50);
 bool IsFinal(const absl::Status& status) {
   switch (status.code()) {
     case absl::StatusCode::kInvalidArgument:
+    // A file of ours, such as a certificate, that is not sound.
+    case absl::StatusCode::kFailedPrecondition:
     case absl::StatusCode::kUnimplemented:
     case absl::StatusCode::kUnauthenticated:
     case absl::StatusCode::kPermissionDenied:
@@ -63,7 +65,7 @@ absl::Status WatchRun::Run() {
 }
 
 void WatchRun::WatchServer(const std::string& server) {
-  ModelService service(server, options_.limits, [this] { return Ended(); });
+  ModelService service(server, options_.limits, options_.security, [this] { return Ended(); });
   WatchedServer watched(server);
   // The last sign of life; at first the moment from which one is waited for.
   absl::Duration reached = MonotonicNow();

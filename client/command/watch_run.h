@@ -27,6 +27,7 @@ struct WatchOptions {
   absl::Duration timeout = absl::InfiniteDuration();
   // `connect` is how long a server may be out of reach, at first or later, before it is given up.
   TimeLimits limits{};
+  Security security{};
 };
 
 class WatchRun {

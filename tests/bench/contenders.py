@@ -128,6 +128,8 @@ def server(
         f"--listen={listen}:0",
         f"--data-dir={folder}",
         "--keep-versions=1",
+        # The link of the measurements is not loopback, and is ours.
+        "--allow-plaintext",
         *flags,
     ]
     try:

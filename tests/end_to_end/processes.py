@@ -125,7 +125,8 @@ class Server(Process):
         super().__init__("weightstream-server", command, log, subprocess.PIPE)
         self.data_dir = data_dir
         self.address = self._await_address()
-        self.port = int(self.address.rpartition(":")[2])
+        # 0 for a unix socket.
+        self.port = 0 if self.address.startswith("unix:") else int(self.address.rpartition(":")[2])
 
     def _await_address(self) -> str:
         assert self.popen.stdout is not None

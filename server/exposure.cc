@@ -1,0 +1,58 @@
+#include "server/exposure.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+
+namespace weightstream {
+namespace {
+
+bool IsUnix(absl::string_view address) { return absl::StartsWith(address, "unix:"); }
+
+absl::Status CheckPairs(const SecurityOptions& options) {
+  if (options.tls_cert.empty() != options.tls_key.empty()) {
+    return absl::InvalidArgumentError("--tls-cert and --tls-key belong together: give both, or neither");
+  }
+  if (!options.tls_client_ca.empty() && !options.tls()) {
+    return absl::InvalidArgumentError(
+        "--tls-client-ca asks clients for certificates, which only TLS can: give --tls-cert and --tls-key as well");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+bool IsLoopback(absl::string_view address) {
+  const size_t colon = address.rfind(':');
+  if (colon == absl::string_view::npos) return false;
+  std::string host(address.substr(0, colon));
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  if (absl::EqualsIgnoreCase(host, "localhost")) return true;
+  in_addr v4{};
+  if (inet_pton(AF_INET, host.c_str(), &v4) == 1) return ntohl(v4.s_addr) >> 24 == IN_LOOPBACKNET;
+  in6_addr v6{};
+  return inet_pton(AF_INET6, host.c_str(), &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
+}
+
+absl::Status CheckExposure(const std::string& address, const SecurityOptions& options) {
+  if (const absl::Status pairs = CheckPairs(options); !pairs.ok()) return pairs;
+  if (options.tls() || IsUnix(address)) return absl::OkStatus();
+  // On loopback as well: whoever on the host takes the port while the server is down is sent the tokens.
+  if (!options.auth_token_file.empty() && !options.allow_plaintext_tokens) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--auth-token-file with --listen=", address,
+                     " would have tokens sent in plaintext; give --tls-cert and --tls-key, or listen on a unix socket "
+                     "(--listen=unix:/PATH), or say --allow-plaintext-tokens"));
+  }
+  if (IsLoopback(address) || options.allow_plaintext) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--listen=", address,
+                   " can be reached from other hosts, and without TLS whoever reaches it could read and replace the "
+                   "weights; give --tls-cert and --tls-key, or listen on 127.0.0.1, [::1], localhost or unix:/PATH, or "
+                   "say --allow-plaintext where the network is trusted"));
+}
+
+}  // namespace weightstream

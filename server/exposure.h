@@ -1,0 +1,24 @@
+// Where a server may listen without saying so twice.
+#ifndef WEIGHTSTREAM_SERVER_EXPOSURE_H_
+#define WEIGHTSTREAM_SERVER_EXPOSURE_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "server/security_options.h"
+
+namespace weightstream {
+
+// 127.0.0.0/8, ::1 or the name localhost, in the form HOST:PORT or [V6]:PORT. Other names are not looked up: what they
+// mean may change.
+bool IsLoopback(absl::string_view address);
+
+// OK where an address (as ServerOptions::listen, its form checked) and the options go together. INVALID_ARGUMENT, with
+// the flags that would allow it, for plaintext on an address that other hosts may reach, for tokens in plaintext over
+// TCP, and for a certificate without its key.
+absl::Status CheckExposure(const std::string& address, const SecurityOptions& options);
+
+}  // namespace weightstream
+
+#endif  // WEIGHTSTREAM_SERVER_EXPOSURE_H_

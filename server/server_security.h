@@ -1,0 +1,60 @@
+// The security of one server: its credentials, its rules, and their renewal. What server.cc needs to know of it.
+#ifndef WEIGHTSTREAM_SERVER_SERVER_SECURITY_H_
+#define WEIGHTSTREAM_SERVER_SERVER_SECURITY_H_
+
+#include <grpcpp/security/server_credentials.h>
+
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "server/authorizer.h"
+#include "server/security_options.h"
+#include "server/tls_credentials.h"
+
+namespace weightstream {
+
+// Thread-safe. Must outlive the gRPC server.
+class ServerSecurity {
+ public:
+  // Reads every file that the options name. INVALID_ARGUMENT as CheckExposure; FAILED_PRECONDITION for a file that is
+  // not sound.
+  static absl::StatusOr<std::unique_ptr<ServerSecurity>> Load(const std::string& address,
+                                                              const SecurityOptions& options);
+
+  std::shared_ptr<grpc::ServerCredentials> credentials();
+
+  // Null where everybody may do everything.
+  const Authorizer* authorizer() const { return authorizer_.get(); }
+
+  // Reads the files again, and uses those that changed and are sound. Their content is compared, some kilobytes, not
+  // their times: so it does not matter how they are replaced. To be called about once a second.
+  void Reload();
+
+ private:
+  ServerSecurity() = default;
+
+  std::unique_ptr<TlsCredentials> tls_;
+  std::unique_ptr<Authorizer> authorizer_;
+};
+
+// While it lives, the sockets that the process makes are for the owner and the group only; other files are not touched
+// by it unless their mode lets others in. A unix socket's mode is set as it is bound, which is inside gRPC.
+class UnixSocketMask {
+ public:
+  UnixSocketMask();
+  ~UnixSocketMask();
+  UnixSocketMask(const UnixSocketMask&) = delete;
+  UnixSocketMask& operator=(const UnixSocketMask&) = delete;
+
+ private:
+  const unsigned int before_;
+};
+
+// Sets the mode of a listening unix socket to 0660, whatever the process's umask; other addresses are left alone.
+absl::Status RestrictUnixSocket(const std::string& address);
+
+}  // namespace weightstream
+
+#endif  // WEIGHTSTREAM_SERVER_SERVER_SECURITY_H_
