@@ -26,6 +26,7 @@ build: setup ## Builds everything
 	$(BAZEL) build $(TARGETS)
 
 test: setup ## Runs every test; TARGETS=//room/... runs some
+	@deploy/kubernetes/install_tools
 	@tools/run_tests plain $(TARGETS)
 
 demo: setup ## Shows an update from end to end; MODEL=PATH sends that checkpoint
@@ -62,9 +63,11 @@ python: setup ## Tests the Python package as installed, with PyTorch, and its ex
 	client/python/check bazel-bin/server/weightstream-server bazel-bin/client/weightstream
 
 asan: setup ## Runs every test under AddressSanitizer and UndefinedBehaviorSanitizer
+	@deploy/kubernetes/install_tools
 	@tools/run_tests asan --config=asan $(TARGETS)
 
 tsan: setup ## Runs every test under ThreadSanitizer
+	@deploy/kubernetes/install_tools
 	@tools/run_tests tsan --config=tsan $(TSAN_OPTION) $(TARGETS)
 
 lint: ## Checks format, style, types and our own rules

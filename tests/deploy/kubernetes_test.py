@@ -1,0 +1,268 @@
+"""The manifests of deploy/kubernetes: each overlay is valid, fits together, and its server does what its pod needs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+
+from tests.deploy import manifests
+from tests.deploy.certificates import make_certificates
+from tests.deploy.manifests import Rendered, rendered
+from tests.end_to_end.checkpoints import Tensor, random_tensor, write_sharded
+from tests.end_to_end.harness import EndToEndTest
+from tests.end_to_end.processes import Server, binary
+from tests.end_to_end.wire import CALL_SECONDS
+from tools import python_cases
+
+# What the process needs beside its versions, at its largest: docs/operations.md.
+PROCESS_BYTES = 2 << 30
+SERVING = b"\x08\x01"
+# The CUDA target is not finished: its overlay is rendered, and its server must say so.
+UNFINISHED = {"sglang-cuda-ipc"}
+
+_UNITS = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
+
+
+def quantity(text: str) -> int:
+    found = re.fullmatch(r"([0-9]+)(Ki|Mi|Gi)", text)
+    assert found, text
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def known_flags(*program: str) -> set[str]:
+    text = subprocess.run([*program, "--help"], check=True, capture_output=True, text=True).stdout
+    return set(re.findall(r"^  --([a-z-]+)", text, re.MULTILINE))
+
+
+def some_tensors(seed: int) -> list[Tensor]:
+    rng = np.random.default_rng(seed)
+    return [random_tensor(rng, f"layer.{i}.weight", "BF16", (64, 33 + i)) for i in range(8)]
+
+
+class Manifests(EndToEndTest):
+    def test_every_overlay_is_what_kubernetes_schemas_allow_and_no_more(self) -> None:
+        names = manifests.overlays()
+        self.assertGreaterEqual(len(names), 6)
+        for name in names:
+            for document in rendered(name).documents:
+                for version in (manifests.LEAST_KUBERNETES, manifests.NEWEST_KUBERNETES):
+                    with self.subTest(name, kind=document["kind"], version=version):
+                        manifests.check_schema(document, version)
+
+    def test_what_selects_pods_and_names_ports_and_volumes_finds_them(self) -> None:
+        for name in manifests.overlays():
+            with self.subTest(name):
+                overlay = rendered(name)
+                labels = overlay.template["metadata"]["labels"].items()
+                selectors = [service["spec"]["selector"] for service in overlay.of_kind("Service")]
+                for kind in ("PodDisruptionBudget", "Deployment"):
+                    selectors += [document["spec"]["selector"]["matchLabels"] for document in overlay.of_kind(kind)]
+                (policy,) = overlay.of_kind("NetworkPolicy")
+                selectors.append(policy["spec"]["podSelector"]["matchLabels"])
+                self.assertEqual(len(selectors), 5)
+                for selector in selectors:
+                    self.assertLessEqual(selector.items(), labels)
+                ports = [port["targetPort"] for s in overlay.of_kind("Service") for port in s["spec"]["ports"]]
+                ports += [port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]]
+                self.assertLessEqual(set(ports), overlay.port_names)
+                mounted = {mount["name"] for container in overlay.containers for mount in container["volumeMounts"]}
+                self.assertEqual(mounted, {volume["name"] for volume in overlay.pod["volumes"]})
+                self._check_monitor(overlay)
+
+    def _check_monitor(self, overlay: Rendered) -> None:
+        for monitor in overlay.of_kind("ServiceMonitor"):
+            wanted = monitor["spec"]["selector"]["matchLabels"].items()
+            services = [s for s in overlay.of_kind("Service") if wanted <= s["metadata"].get("labels", {}).items()]
+            self.assertEqual([service["metadata"]["name"] for service in services], ["weightstream"])
+            ports = {port["name"] for port in services[0]["spec"]["ports"]}
+            self.assertLessEqual({endpoint["port"] for endpoint in monitor["spec"]["endpoints"]}, ports)
+
+    def test_memory_suffices_for_the_versions_and_is_set_aside(self) -> None:
+        for name in manifests.overlays():
+            with self.subTest(name):
+                overlay = rendered(name)
+                volume = overlay.volume("weights")["emptyDir"]
+                self.assertEqual(volume["medium"], "Memory")
+                versions = int(overlay.flags["keep-versions"]) + 1
+                arenas = versions * int(overlay.flags["max-model-gib"]) << 30
+                self.assertGreater(quantity(volume["sizeLimit"]), arenas)
+                memory = overlay.sidecar["resources"]
+                self.assertEqual(memory["requests"]["memory"], memory["limits"]["memory"])
+                self.assertGreaterEqual(
+                    quantity(memory["limits"]["memory"]), quantity(volume["sizeLimit"]) + PROCESS_BYTES
+                )
+
+    def test_senders_find_pods_that_are_not_ready_and_requests_do_not(self) -> None:
+        for name in manifests.overlays():
+            with self.subTest(name):
+                services = {s["metadata"]["name"]: s["spec"] for s in rendered(name).of_kind("Service")}
+                self.assertEqual(services["weightstream"]["clusterIP"], "None")
+                self.assertTrue(services["weightstream"]["publishNotReadyAddresses"])
+                self.assertNotIn("publishNotReadyAddresses", services["inference"])
+
+    def test_no_container_of_ours_has_rights(self) -> None:
+        for name in manifests.overlays():
+            with self.subTest(name):
+                overlay = rendered(name)
+                self.assertFalse(overlay.pod["automountServiceAccountToken"])
+                for container in overlay.containers:
+                    rights = container["securityContext"]
+                    self.assertTrue(rights["runAsNonRoot"])
+                    self.assertFalse(rights["allowPrivilegeEscalation"])
+                    self.assertEqual(rights["capabilities"], {"drop": ["ALL"]})
+                self.assertTrue(overlay.sidecar["securityContext"]["readOnlyRootFilesystem"])
+
+    def test_every_flag_is_one_of_the_program_it_is_given_to(self) -> None:
+        server = known_flags(binary("WEIGHTSTREAM_SERVER"))
+        self.assertIn("listen", server)
+        for name in manifests.overlays():
+            overlay = rendered(name)
+            with self.subTest(name):
+                self.assertLessEqual(set(overlay.flags), server)
+            for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+                program, command, *flags = overlay.sidecar[probe].get("exec", {}).get("command", ["", ""])
+                if command:
+                    with self.subTest(name, probe=probe):
+                        self.assertEqual(program, "/usr/bin/weightstream")
+                        known = known_flags(binary("WEIGHTSTREAM"), command)
+                        self.assertLessEqual(set(manifests.flags_of(flags)), known)
+
+
+class Pod:
+    """The sidecar of one overlay, run with the pod's own flags; its volumes are folders."""
+
+    def __init__(self, test: EndToEndTest, name: str) -> None:
+        self.test = test
+        self.overlay = rendered(name)
+        self.tls = test.folder / "tls"
+        self.weights = test.shared_memory / "weights"
+        self.weights.mkdir()
+        if "tls-cert" in self.overlay.flags:
+            make_certificates(self.tls, self._names())
+
+    def _names(self) -> list[str]:
+        """The server's names: those that cert-manager would write, where it is asked to."""
+        for certificate in self.overlay.of_kind("Certificate"):
+            if certificate["spec"]["secretName"] == "weightstream-tls":
+                return list(certificate["spec"]["dnsNames"])
+        return ["weightstream"]
+
+    def here(self, argument: str) -> str:
+        """An argument with the pod's paths as the test's."""
+        return argument.replace("=/tls/", f"={self.tls}/").replace("=/weights/", f"={self.weights}/")
+
+    def arguments(self) -> list[str]:
+        """The flags but for --data-dir, which the harness adds, with a port of the system's choice."""
+        return [self.here(flag).replace(":7070", ":0") for flag in self.overlay.sidecar["args"]]
+
+    def start(self) -> Server:
+        flags = [flag for flag in self.arguments() if not flag.startswith(("--data-dir=", "--listen="))]
+        (listen,) = (flag.removeprefix("--listen=") for flag in self.arguments() if flag.startswith("--listen="))
+        data_dir = self.test.data_dir(str(Path("weights") / Path(self.overlay.flags["data-dir"]).name))
+        server = self.test.start_server(*flags, data_dir=data_dir, listen=listen)
+        # As a peer names it.
+        server.address = f"127.0.0.1:{server.port}"
+        return server
+
+    def sender_flags(self) -> list[str]:
+        if "tls-cert" not in self.overlay.flags:
+            return []
+        sender = self.tls / "sender"
+        return [
+            *(f"--tls-ca={sender}/ca.crt", f"--tls-cert={sender}/tls.crt", f"--tls-key={sender}/tls.key"),
+            "--tls-server-name=weightstream",
+        ]
+
+    def passes(self, server: Server, probe_name: str) -> bool:
+        """What the kubelet would find, in one try."""
+        probe = self.overlay.sidecar[probe_name]
+        if "exec" in probe:
+            command = [self.here(part).replace(":7070", f":{server.port}") for part in probe["exec"]["command"]]
+            ended = subprocess.run([binary("WEIGHTSTREAM"), *command[1:]], capture_output=True, timeout=60)
+            return ended.returncode == 0
+        service: str = probe["grpc"].get("service", "")
+        request = bytes([0x0A, len(service)]) + service.encode() if service else b""
+        with grpc.insecure_channel(server.address) as channel:
+            call: Any = channel.unary_unary("/grpc.health.v1.Health/Check")
+            try:
+                return bool(call(request, timeout=CALL_SECONDS) == SERVING)
+            except grpc.RpcError:
+                return False
+
+    def paths_read(self) -> Iterable[Path]:
+        """The files of versions that other containers name in their arguments."""
+        for container in self.overlay.containers[1:]:
+            for path in re.findall(r"/weights/\S+", " ".join(container.get("args", []))):
+                yield Path(path.replace("/weights", str(self.weights), 1))
+
+
+class Pods(EndToEndTest):
+    def pod_holds_its_promises(self, name: str) -> None:
+        pod = Pod(self, name)
+        server = pod.start()
+        self.assertFalse(pod.passes(server, "startupProbe"))
+        self.assertFalse(pod.passes(server, "readinessProbe"))
+        self.assertTrue(pod.passes(server, "livenessProbe"))
+        paths = list(pod.paths_read())
+        self.assertEqual([path.exists() for path in paths], [False])
+
+        tensors = some_tensors(seed=6)
+        checkpoint = write_sharded(self.folder / "checkpoint", tensors, 2)
+        self.push(checkpoint, server.address, "policy", *pod.sender_flags())
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            self.assertTrue(pod.passes(server, probe), probe)
+        self.assertEqual([path.exists() for path in paths], [True])
+        self.assert_current(server, "policy", tensors)
+
+        pause = pod.overlay.sidecar["lifecycle"]["preStop"]["sleep"]["seconds"]
+        grace = pod.overlay.pod["terminationGracePeriodSeconds"]
+        self.assertGreater(grace, pause + int(pod.overlay.flags["drain-seconds"]))
+        server.stop(seconds=grace - pause)
+        self.assertFalse(pod.passes(server, "readinessProbe"))
+
+    def test_every_overlay_that_is_for_use_is_run(self) -> None:
+        run = {name.removeprefix("test_pod_").replace("_", "-") for name in dir(self) if name.startswith("test_pod_")}
+        self.assertEqual(run | UNFINISHED, set(manifests.overlays()))
+
+    def test_pod_vllm(self) -> None:
+        self.pod_holds_its_promises("vllm")
+
+    def test_pod_vllm_plaintext(self) -> None:
+        self.pod_holds_its_promises("vllm-plaintext")
+
+    def test_pod_vllm_cert_manager(self) -> None:
+        self.pod_holds_its_promises("vllm-cert-manager")
+
+    def test_pod_vllm_service_monitor(self) -> None:
+        self.pod_holds_its_promises("vllm-service-monitor")
+
+    def test_pod_sglang(self) -> None:
+        self.pod_holds_its_promises("sglang")
+
+    def test_a_sender_without_a_certificate_is_refused(self) -> None:
+        pod = Pod(self, "vllm")
+        server = pod.start()
+        checkpoint = write_sharded(self.folder / "checkpoint", some_tensors(seed=7), 1)
+        trusts = [flag for flag in pod.sender_flags() if not flag.startswith(("--tls-cert", "--tls-key"))]
+        for flags in ([], trusts):
+            self.push(checkpoint, server.address, "policy", "--connect-seconds=2", *flags, code=1)
+        self.assertFalse(pod.passes(server, "readinessProbe"))
+
+    def test_the_server_of_the_unfinished_overlay_says_so(self) -> None:
+        for name in UNFINISHED:
+            pod = Pod(self, name)
+            command = [binary("WEIGHTSTREAM_SERVER"), *pod.arguments()]
+            ended = subprocess.run(command, capture_output=True, text=True, timeout=60, env=dict(os.environ))
+            self.assertIn(ended.returncode, (1, 2))
+            self.assertIn("cuda:0", ended.stderr)
+
+
+if __name__ == "__main__":
+    python_cases.main()
