@@ -20,7 +20,7 @@ absl::StatusOr<MissingTensor> CheckTensor(const v1::TensorRanges& ranges, const 
     return BadReply(
         absl::StrCat("it misses tensor \"", Printable(ranges.name()), "\", which the manifest does not hold"));
   }
-  absl::StatusOr<std::vector<ByteRange>> missing = FromProto(ranges);
+  absl::StatusOr<ByteRanges> missing = FromProto(ranges);
   if (!missing.ok()) return BadReply(missing.status().message());
   if (!missing->empty() && missing->back().end > index.bytes(*tensor)) {
     return BadReply(absl::StrCat("it misses bytes up to ", missing->back().end, " of tensor \"",

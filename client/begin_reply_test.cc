@@ -41,7 +41,7 @@ TEST_F(CheckBeginReplyTest, OrdersWhatIsMissingAsTheSourceDoes) {
   ASSERT_TRUE(missing.ok()) << missing.status();
   ASSERT_EQ(missing->size(), 2u);
   EXPECT_EQ((*missing)[0].tensor, 0u);
-  EXPECT_EQ((*missing)[1].ranges, (std::vector<ByteRange>{{5, 20}}));
+  EXPECT_EQ((*missing)[1].ranges, (ByteRanges{{5, 20}}));
 }
 
 TEST_F(CheckBeginReplyTest, EverythingMissingIsEveryTensorThatHoldsBytesInTheOrderOfTheLayout) {
@@ -55,7 +55,7 @@ TEST_F(CheckBeginReplyTest, EverythingMissingIsEveryTensorThatHoldsBytesInTheOrd
   ASSERT_EQ(missing->size(), 3u);
   const auto expect = [&](size_t i, uint32_t tensor, uint64_t bytes) {
     EXPECT_EQ((*missing)[i].tensor, tensor);
-    EXPECT_EQ((*missing)[i].ranges, (std::vector<ByteRange>{{0, bytes}}));
+    EXPECT_EQ((*missing)[i].ranges, (ByteRanges{{0, bytes}}));
   };
   expect(0, 0, 3);
   expect(1, 2, 20);

@@ -8,8 +8,8 @@
 
 namespace weightstream {
 
-absl::StatusOr<std::vector<ByteRange>> DifferingRanges(absl::string_view data, const v1::TensorDigest& digest,
-                                                       const std::function<void(uint64_t)>& on_block) {
+absl::StatusOr<ByteRanges> DifferingRanges(absl::string_view data, const v1::TensorDigest& digest,
+                                           const std::function<void(uint64_t)>& on_block) {
   const uint64_t block_bytes = digest.block_bytes();
   const uint64_t blocks = data.empty() ? 0 : block_bytes == 0 ? 0 : (data.size() - 1) / block_bytes + 1;
   if ((block_bytes == 0 && !data.empty()) || static_cast<uint64_t>(digest.crc32c_size()) != blocks) {
@@ -30,7 +30,7 @@ absl::StatusOr<std::vector<ByteRange>> DifferingRanges(absl::string_view data, c
   return differing.ranges();
 }
 
-std::string DescribeRanges(const std::vector<ByteRange>& ranges) {
+std::string DescribeRanges(const ByteRanges& ranges) {
   constexpr size_t kMost = 4;
   std::string text = "bytes differ in ";
   for (size_t i = 0; i < std::min(ranges.size(), kMost); ++i) {

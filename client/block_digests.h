@@ -16,11 +16,11 @@ namespace weightstream {
 
 // The blocks of `data` whose CRC32C is not the digest's, neighbours joined. `on_block` is told each block's length once
 // it is done. INTERNAL if the digest does not cover the data: no block size, or not as many blocks as there must be.
-absl::StatusOr<std::vector<ByteRange>> DifferingRanges(absl::string_view data, const v1::TensorDigest& digest,
-                                                       const std::function<void(uint64_t)>& on_block);
+absl::StatusOr<ByteRanges> DifferingRanges(absl::string_view data, const v1::TensorDigest& digest,
+                                           const std::function<void(uint64_t)>& on_block);
 
 // "bytes differ in [0, 16777216), [33554432, 33554500)", cut after the first few.
-std::string DescribeRanges(const std::vector<ByteRange>& ranges);
+std::string DescribeRanges(const ByteRanges& ranges);
 
 }  // namespace weightstream
 

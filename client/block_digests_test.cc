@@ -19,7 +19,7 @@ v1::TensorDigest DigestOf(const std::string& data, uint64_t block_bytes) {
   return digest;
 }
 
-std::vector<ByteRange> Differing(const std::string& ours, const std::string& theirs, uint64_t block_bytes) {
+ByteRanges Differing(const std::string& ours, const std::string& theirs, uint64_t block_bytes) {
   uint64_t done = 0;
   const auto ranges = DifferingRanges(ours, DigestOf(theirs, block_bytes), [&](uint64_t bytes) { done += bytes; });
   EXPECT_TRUE(ranges.ok()) << ranges.status();
@@ -34,8 +34,8 @@ TEST(DifferingRangesTest, EqualBytesHaveNone) {
 }
 
 TEST(DifferingRangesTest, JoinsNeighboursAndEndsWithTheTensor) {
-  EXPECT_EQ(Differing("0123456789", "0123x5678x", 4), (std::vector<ByteRange>{{4, 10}}));
-  EXPECT_EQ(Differing("0123456789", "x12345678x", 4), (std::vector<ByteRange>{{0, 4}, {8, 10}}));
+  EXPECT_EQ(Differing("0123456789", "0123x5678x", 4), (ByteRanges{{4, 10}}));
+  EXPECT_EQ(Differing("0123456789", "x12345678x", 4), (ByteRanges{{0, 4}, {8, 10}}));
 }
 
 TEST(DifferingRangesTest, RefusesADigestThatDoesNotCoverTheTensor) {

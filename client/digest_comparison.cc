@@ -160,11 +160,10 @@ absl::Status Comparison::CompareDigest(const v1::TensorDigest& digest) {
   const absl::optional<uint32_t> tensor = index_.Find(digest.spec().name());
   // A repeated one changes nothing.
   if (!tensor.has_value() || pending_.erase(*tensor) == 0) return absl::OkStatus();
-  const absl::StatusOr<std::vector<ByteRange>> ranges =
-      DifferingRanges(source_.data(*tensor), digest, [this](uint64_t bytes) {
-        watch_.Tick();
-        compared_bytes_.fetch_add(bytes, std::memory_order_relaxed);
-      });
+  const absl::StatusOr<ByteRanges> ranges = DifferingRanges(source_.data(*tensor), digest, [this](uint64_t bytes) {
+    watch_.Tick();
+    compared_bytes_.fetch_add(bytes, std::memory_order_relaxed);
+  });
   if (!ranges.ok()) return ranges.status();
   result_.total_bytes += index_.bytes(*tensor);
   if (!ranges->empty()) Note(digest.spec().name(), DescribeRanges(*ranges));

@@ -13,11 +13,10 @@ namespace {
 constexpr uint64_t kDigestBlockBytes = 64 << 10;
 
 // What of tensor `spec` a Pull asks for.
-std::vector<ByteRange> RequestedRanges(const v1::PullRequest& request, const std::string& name, uint64_t bytes) {
+ByteRanges RequestedRanges(const v1::PullRequest& request, const std::string& name, uint64_t bytes) {
   if (request.parts().empty()) return {{0, bytes}};
   for (const v1::TensorRanges& part : request.parts()) {
-    if (part.name() == name)
-      return part.ranges().empty() ? std::vector<ByteRange>{{0, bytes}} : FromProto(part).value();
+    if (part.name() == name) return part.ranges().empty() ? ByteRanges{{0, bytes}} : FromProto(part).value();
   }
   return {};
 }

@@ -28,7 +28,7 @@ struct PlannedChunk {
 // What of one tensor is to be sent.
 struct MissingTensor {
   uint32_t tensor = 0;
-  std::vector<ByteRange> ranges;
+  ByteRanges ranges;
   // In the order of the server's layout, among what is missing.
   uint32_t place = 0;
 };

@@ -21,14 +21,14 @@ std::vector<PlannedChunk> Drain(ChunkPlan& plan) {
   return chunks;
 }
 
-std::vector<ByteRange> RangesOf(const TensorSpec& spec, uint64_t chunk_bytes) {
+ByteRanges RangesOf(const TensorSpec& spec, uint64_t chunk_bytes) {
   ChunkPlan plan({spec}, {{0, {{0, Bytes(spec)}}}}, chunk_bytes, /*pack=*/false);
-  std::vector<ByteRange> ranges;
+  ByteRanges ranges;
   for (const PlannedChunk& chunk : Drain(plan)) ranges.push_back(chunk.range);
   return ranges;
 }
 
-using Ranges = std::vector<ByteRange>;
+using Ranges = ByteRanges;
 
 TEST(ChunkPlanTest, SmallerThanAnElementCutsElements) {
   EXPECT_EQ(RangesOf({"t", DType::kF64, {2}}, 3), (Ranges{{0, 3}, {3, 6}, {6, 9}, {9, 12}, {12, 15}, {15, 16}}));

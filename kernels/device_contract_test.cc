@@ -75,9 +75,9 @@ class DeviceContractTest : public testing::TestWithParam<DeviceBackend> {
 };
 
 // Ranges of random sizes that cover [0, bytes), in random order.
-std::vector<ByteRange> ShuffledPieces(uint64_t bytes, uint64_t most_bytes, uint64_t seed) {
+ByteRanges ShuffledPieces(uint64_t bytes, uint64_t most_bytes, uint64_t seed) {
   std::mt19937_64 random(seed);
-  std::vector<ByteRange> pieces;
+  ByteRanges pieces;
   for (uint64_t begin = 0; begin < bytes;) {
     const uint64_t end = std::min(bytes, begin + 1 + random() % most_bytes);
     pieces.push_back({begin, end});

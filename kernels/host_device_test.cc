@@ -105,7 +105,7 @@ TEST_P(HostDeviceTest, ACopyToUnpreparedBytesIsReported) {
 }
 
 TEST_P(HostDeviceTest, EachExtentIsAllocatedOnceInFileCoordinates) {
-  std::vector<ByteRange> allocated;
+  ByteRanges allocated;
   HostDeviceOptions options;
   options.fallocate = [&](int fd, uint64_t offset, uint64_t bytes) {
     allocated.push_back({offset, offset + bytes});
@@ -116,8 +116,7 @@ TEST_P(HostDeviceTest, EachExtentIsAllocatedOnceInFileCoordinates) {
   EXPECT_EQ(target->Prepare({4'095, 4'097}), absl::OkStatus());
   EXPECT_EQ(target->Prepare({0, target->bytes()}), absl::OkStatus());
   EXPECT_EQ(target->Prepare({0, target->bytes()}), absl::OkStatus());
-  EXPECT_EQ(allocated,
-            (std::vector<ByteRange>{{start, kExtent}, {kExtent, 2 * kExtent}, {2 * kExtent, start + target->bytes()}}));
+  EXPECT_EQ(allocated, (ByteRanges{{start, kExtent}, {kExtent, 2 * kExtent}, {2 * kExtent, start + target->bytes()}}));
 }
 
 TEST_P(HostDeviceTest, AFullMediumIsNamedAndARetrySucceedsOnceThereIsRoom) {

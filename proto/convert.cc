@@ -41,8 +41,8 @@ absl::StatusOr<std::vector<TensorSpec>> FromProto(const google::protobuf::Repeat
   return result;
 }
 
-absl::StatusOr<std::vector<ByteRange>> FromProto(const v1::TensorRanges& ranges) {
-  std::vector<ByteRange> result;
+absl::StatusOr<ByteRanges> FromProto(const v1::TensorRanges& ranges) {
+  ByteRanges result;
   result.reserve(static_cast<size_t>(ranges.ranges_size()));
   for (const v1::ByteRange& range : ranges.ranges()) {
     if (range.end() < range.begin()) {
@@ -61,7 +61,7 @@ absl::StatusOr<std::vector<ByteRange>> FromProto(const v1::TensorRanges& ranges)
   return result;
 }
 
-v1::TensorRanges ToProto(const std::string& name, const std::vector<ByteRange>& ranges) {
+v1::TensorRanges ToProto(const std::string& name, const ByteRanges& ranges) {
   v1::TensorRanges message;
   message.set_name(name);
   message.mutable_ranges()->Reserve(static_cast<int>(ranges.size()));

@@ -22,8 +22,8 @@ absl::StatusOr<std::vector<TensorSpec>> FromProto(const google::protobuf::Repeat
 
 // INVALID_ARGUMENT for a range whose end lies before its begin, or ranges that overlap or do not ascend. Ranges may
 // touch and may be empty. Whether they lie within the tensor is the caller's to check.
-absl::StatusOr<std::vector<ByteRange>> FromProto(const v1::TensorRanges& ranges);
-v1::TensorRanges ToProto(const std::string& name, const std::vector<ByteRange>& ranges);
+absl::StatusOr<ByteRanges> FromProto(const v1::TensorRanges& ranges);
+v1::TensorRanges ToProto(const std::string& name, const ByteRanges& ranges);
 
 Metadata FromProto(const google::protobuf::Map<std::string, std::string>& metadata);
 // Replaces what `out` held.

@@ -26,7 +26,7 @@ v1::TensorRanges Ranges(const std::vector<std::pair<uint64_t, uint64_t>>& ranges
 }
 
 void ExpectRangesRefused(const v1::TensorRanges& ranges, const std::string& why) {
-  const absl::StatusOr<std::vector<ByteRange>> result = FromProto(ranges);
+  const absl::StatusOr<ByteRanges> result = FromProto(ranges);
   ASSERT_EQ(result.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(result.status().message()), HasSubstr("\"layer.0\""));
   EXPECT_THAT(std::string(result.status().message()), HasSubstr(why));
@@ -85,10 +85,10 @@ TEST(ConvertTest, ManifestKeepsItsOrderAndStopsAtTheFirstError) {
 }
 
 TEST(ConvertTest, RangesSurviveTheRoundTrip) {
-  const std::vector<ByteRange> ranges = {{0, 1}, {1, 5}, {7, 7}, {9, UINT64_MAX}};
+  const ByteRanges ranges = {{0, 1}, {1, 5}, {7, 7}, {9, UINT64_MAX}};
   const v1::TensorRanges message = ToProto("layer.0", ranges);
   EXPECT_EQ(message.name(), "layer.0");
-  const absl::StatusOr<std::vector<ByteRange>> back = FromProto(message);
+  const absl::StatusOr<ByteRanges> back = FromProto(message);
   ASSERT_TRUE(back.ok()) << back.status();
   EXPECT_EQ(*back, ranges);
   EXPECT_THAT(*FromProto(v1::TensorRanges()), IsEmpty());

@@ -57,7 +57,7 @@ class LandingTest : public testing::TestWithParam<bool> {
     return bytes;
   }
 
-  std::vector<ByteRange> Missing() const {
+  ByteRanges Missing() const {
     for (const auto& missing : update_->ranges().Missing()) {
       if (missing.tensor == tensor_) return missing.ranges;
     }

@@ -47,7 +47,7 @@ class RangeTracker {
 
   struct TensorMissing {
     uint32_t tensor = 0;
-    std::vector<ByteRange> ranges;
+    ByteRanges ranges;
   };
   // Everything that has not landed (what is claimed counts as missing), by ascending tensor.
   std::vector<TensorMissing> Missing() const ABSL_LOCKS_EXCLUDED(mutex_);

@@ -29,8 +29,8 @@ std::vector<PlacedTensor> Tensors(const std::vector<uint64_t>& sizes) {
 }
 
 // Of one tensor.
-std::vector<ByteRange> Claim(RangeTracker& tracker, uint32_t tensor, ByteRange range) {
-  std::vector<ByteRange> claimed;
+ByteRanges Claim(RangeTracker& tracker, uint32_t tensor, ByteRange range) {
+  ByteRanges claimed;
   for (const TensorRange& part : tracker.Claim({{tensor, range}})) {
     EXPECT_EQ(part.tensor, tensor);
     claimed.push_back(part.range);
@@ -38,17 +38,15 @@ std::vector<ByteRange> Claim(RangeTracker& tracker, uint32_t tensor, ByteRange r
   return claimed;
 }
 
-std::vector<TensorRange> Of(uint32_t tensor, const std::vector<ByteRange>& ranges) {
+std::vector<TensorRange> Of(uint32_t tensor, const ByteRanges& ranges) {
   std::vector<TensorRange> all;
   for (const ByteRange& range : ranges) all.push_back({tensor, range});
   return all;
 }
 
-void Land(RangeTracker& tracker, uint32_t tensor, const std::vector<ByteRange>& claimed) {
-  tracker.Land(Of(tensor, claimed));
-}
+void Land(RangeTracker& tracker, uint32_t tensor, const ByteRanges& claimed) { tracker.Land(Of(tensor, claimed)); }
 
-void Release(RangeTracker& tracker, uint32_t tensor, const std::vector<ByteRange>& claimed) {
+void Release(RangeTracker& tracker, uint32_t tensor, const ByteRanges& claimed) {
   tracker.Release(Of(tensor, claimed));
 }
 
@@ -111,7 +109,7 @@ TEST(RangeTrackerTest, AgreesWithAByteByByteModel) {
   constexpr uint64_t kBytes = 97;
   enum class State { kMissing, kClaimed, kLanded };
   std::vector<State> model(kBytes, State::kMissing);
-  std::vector<ByteRange> held;
+  ByteRanges held;
   RangeTracker tracker(Tensors({kBytes}));
   std::mt19937 random(7);
   const auto below = [&](uint64_t limit) { return std::uniform_int_distribution<uint64_t>(0, limit - 1)(random); };
@@ -144,7 +142,7 @@ TEST(RangeTrackerTest, AgreesWithAByteByByteModel) {
       if (model[i] != State::kLanded) not_landed.Add({i, i + 1});
     }
     const auto missing = tracker.Missing();
-    ASSERT_EQ(missing.empty() ? std::vector<ByteRange>() : missing[0].ranges, not_landed.ranges());
+    ASSERT_EQ(missing.empty() ? ByteRanges() : missing[0].ranges, not_landed.ranges());
     ASSERT_EQ(tracker.landed_bytes(), kBytes - not_landed.bytes());
   }
 }
@@ -161,7 +159,7 @@ TEST(RangeTrackerTest, ThreadsNeverShareAByteAndLandedNeverDecreases) {
     while (tracker.missing_bytes() > 0 && !failed) {
       const uint64_t begin = random() % kBytes;
       const ByteRange wanted{begin, std::min(kBytes, begin + 1 + random() % 64)};
-      const std::vector<ByteRange> claimed = Claim(tracker, 0, wanted);
+      const ByteRanges claimed = Claim(tracker, 0, wanted);
       for (const ByteRange& part : claimed) {
         for (uint64_t i = part.begin; i < part.end; ++i) {
           if (owner[i].exchange(id) != 0) failed = true;
@@ -191,11 +189,11 @@ TEST(RangeTrackerTest, FragmentsCountThePiecesOfWhatHasNotLanded) {
                                              {{"b", DType::kU8, {0}}, {100, 100}}};
   RangeTracker tracker(tensors);
   EXPECT_EQ(tracker.fragments(), 1u);
-  const std::vector<ByteRange> middle = Claim(tracker, 0, {40, 50});
+  const ByteRanges middle = Claim(tracker, 0, {40, 50});
   EXPECT_EQ(tracker.fragments(), 3u);
   Land(tracker, 0, middle);
   EXPECT_EQ(tracker.fragments(), 2u);
-  const std::vector<ByteRange> again = Claim(tracker, 0, {50, 60});
+  const ByteRanges again = Claim(tracker, 0, {50, 60});
   EXPECT_EQ(tracker.fragments(), 3u);
   Release(tracker, 0, again);
   EXPECT_EQ(tracker.fragments(), 2u);

@@ -39,18 +39,11 @@ Update::Update(UpdateIdentity identity, SafetensorsLayout layout, uint32_t manif
       begin_time_(absl::Now()),
       target_(std::move(target)),
       ranges_(layout_.tensors),
-      last_activity_nanos_(absl::ToInt64Nanoseconds(MonotonicNow())) {
-  tensors_by_name_.reserve(layout_.tensors.size());
-  for (uint32_t i = 0; i < layout_.tensors.size(); ++i) tensors_by_name_[layout_.tensors[i].spec.name] = i;
-}
+      last_activity_nanos_(absl::ToInt64Nanoseconds(MonotonicNow())) {}
 
 Update::~Update() = default;
 
-absl::optional<uint32_t> Update::FindTensor(absl::string_view name) const {
-  const auto found = tensors_by_name_.find(name);
-  if (found == tensors_by_name_.end()) return absl::nullopt;
-  return found->second;
-}
+absl::optional<uint32_t> Update::FindTensor(absl::string_view name) const { return FindInLayout(layout_, name); }
 
 absl::optional<uint32_t> Update::FindTensor(absl::string_view name, uint32_t probable) const {
   if (probable < layout_.tensors.size() && layout_.tensors[probable].spec.name == name) return probable;

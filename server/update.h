@@ -10,7 +10,6 @@
 #include <string>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -49,6 +48,7 @@ struct UpdateRecord {
 // gone, so that nothing can write into memory that was freed. Thread-safe.
 class Update {
  public:
+  // Requires a layout from LayOutSafetensors.
   Update(UpdateIdentity identity, SafetensorsLayout layout, uint32_t manifest_crc32c, uint64_t bucket_limit_bytes,
          std::shared_ptr<Target> target);
   ~Update();
@@ -111,8 +111,6 @@ class Update {
   // Shared with who makes it ready ahead of the chunks.
   const std::shared_ptr<Target> target_;
   RangeTracker ranges_;
-  // Views into layout_.
-  absl::flat_hash_map<absl::string_view, uint32_t> tensors_by_name_;
   std::atomic<int64_t> last_activity_nanos_;
 
   mutable absl::Mutex mutex_;

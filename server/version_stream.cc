@@ -60,7 +60,7 @@ absl::Status UnknownTensor(const std::string& name, const std::string& model, ui
 // What a Pull sends of one tensor.
 struct Part {
   size_t tensor = 0;
-  std::vector<ByteRange> ranges;
+  ByteRanges ranges;
 };
 
 absl::StatusOr<std::vector<Part>> SelectParts(const v1::PullRequest& request, const FoundVersion& found) {
@@ -74,7 +74,7 @@ absl::StatusOr<std::vector<Part>> SelectParts(const v1::PullRequest& request, co
   for (const v1::TensorRanges& wanted : request.parts()) {
     const auto tensor = index.find(wanted.name());
     if (tensor == index.end()) return UnknownTensor(wanted.name(), request.model(), found.version);
-    absl::StatusOr<std::vector<ByteRange>> ranges = FromProto(wanted);
+    absl::StatusOr<ByteRanges> ranges = FromProto(wanted);
     if (!ranges.ok()) return ranges.status();
     const uint64_t bytes = layout.tensors[tensor->second].range.size();
     if (ranges->empty()) ranges->push_back({0, bytes});

@@ -6,18 +6,16 @@
 namespace weightstream {
 namespace {
 
-using Ranges = std::vector<ByteRange>;
-
 // The ranges are disjoint and ascending, so they are sorted by their ends as well as by their begins: each bound below
 // is a binary search.
 
 // The first range that ends at or after `position`: it touches what starts there.
-Ranges::const_iterator FirstEndingAtOrAfter(const Ranges& ranges, uint64_t position) {
+ByteRanges::const_iterator FirstEndingAtOrAfter(const ByteRanges& ranges, uint64_t position) {
   return std::partition_point(ranges.begin(), ranges.end(), [&](const ByteRange& r) { return r.end < position; });
 }
 
 // The first range that has a byte at or after `position`.
-Ranges::const_iterator FirstEndingAfter(const Ranges& ranges, uint64_t position) {
+ByteRanges::const_iterator FirstEndingAfter(const ByteRanges& ranges, uint64_t position) {
   return std::partition_point(ranges.begin(), ranges.end(), [&](const ByteRange& r) { return r.end <= position; });
 }
 
@@ -92,8 +90,8 @@ bool ByteRangeSet::Intersects(ByteRange range) const {
   return it != ranges_.end() && it->begin < range.end;
 }
 
-std::vector<ByteRange> ByteRangeSet::Intersection(ByteRange range) const {
-  std::vector<ByteRange> parts;
+ByteRanges ByteRangeSet::Intersection(ByteRange range) const {
+  ByteRanges parts;
   if (range.empty()) return parts;
   for (auto it = FirstEndingAfter(ranges_, range.begin); it != ranges_.end() && it->begin < range.end; ++it) {
     parts.push_back({std::max(it->begin, range.begin), std::min(it->end, range.end)});
@@ -101,8 +99,8 @@ std::vector<ByteRange> ByteRangeSet::Intersection(ByteRange range) const {
   return parts;
 }
 
-std::vector<ByteRange> ByteRangeSet::Difference(ByteRange range) const {
-  std::vector<ByteRange> gaps;
+ByteRanges ByteRangeSet::Difference(ByteRange range) const {
+  ByteRanges gaps;
   uint64_t position = range.begin;
   for (const ByteRange& part : Intersection(range)) {
     if (position < part.begin) gaps.push_back({position, part.begin});

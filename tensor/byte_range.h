@@ -3,7 +3,8 @@
 #define WEIGHTSTREAM_TENSOR_BYTE_RANGE_H_
 
 #include <cstdint>
-#include <vector>
+
+#include "absl/container/inlined_vector.h"
 
 namespace weightstream {
 
@@ -17,6 +18,9 @@ struct ByteRange {
 
   friend bool operator==(const ByteRange&, const ByteRange&) = default;
 };
+
+// Most lists have one: it costs no allocation, and there may be 100,000 of them.
+using ByteRanges = absl::InlinedVector<ByteRange, 1>;
 
 // A set of bytes, kept as disjoint, ascending, non-adjacent ranges. Small sets of few ranges are the common case: a
 // tensor that lands in order is one range, whatever its size. Not thread-safe.
@@ -41,17 +45,17 @@ class ByteRangeSet {
   bool Intersects(ByteRange range) const;
 
   // The parts of `range` that are in the set, ascending; and those that are not.
-  std::vector<ByteRange> Intersection(ByteRange range) const;
-  std::vector<ByteRange> Difference(ByteRange range) const;
+  ByteRanges Intersection(ByteRange range) const;
+  ByteRanges Difference(ByteRange range) const;
 
-  const std::vector<ByteRange>& ranges() const { return ranges_; }
+  const ByteRanges& ranges() const { return ranges_; }
   uint64_t bytes() const { return bytes_; }
   bool empty() const { return ranges_.empty(); }
 
   friend bool operator==(const ByteRangeSet&, const ByteRangeSet&) = default;
 
  private:
-  std::vector<ByteRange> ranges_;
+  ByteRanges ranges_;
   uint64_t bytes_ = 0;
 };
 

@@ -72,8 +72,8 @@ class Bitmap {
     return changed;
   }
 
-  std::vector<ByteRange> Runs(ByteRange range, bool value) const {
-    std::vector<ByteRange> runs;
+  ByteRanges Runs(ByteRange range, bool value) const {
+    ByteRanges runs;
     for (uint64_t i = range.begin; i < range.end; ++i) {
       if (bits_[i] != value) continue;
       if (!runs.empty() && runs.back().end == i) {

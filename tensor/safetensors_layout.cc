@@ -15,6 +15,9 @@
 namespace weightstream {
 namespace {
 
+// Of a tensor's JSON: only so that the header need not be moved as it grows.
+constexpr uint64_t kTypicalEntryBytes = 160;
+
 uint64_t RoundUp(uint64_t bytes, uint64_t multiple) { return (bytes + multiple - 1) / multiple * multiple; }
 
 // Tensors that lie at the same place, all but the last of them empty, keep their order: the header's.
@@ -124,6 +127,22 @@ void AppendHeaderJson(const SafetensorsLayout& layout, std::string* out) {
   out->push_back('}');
 }
 
+// With room for the length before the JSON, which Padded sets.
+std::string UnpaddedHeader(const SafetensorsLayout& layout) {
+  std::string header;
+  header.reserve(std::max<uint64_t>(layout.data_start, layout.tensors.size() * kTypicalEntryBytes));
+  header.append(kSafetensorsPrefixBytes, '\0');
+  AppendHeaderJson(layout, &header);
+  return header;
+}
+
+std::string Padded(std::string header, uint64_t data_start) {
+  if (header.size() < data_start) header.append(data_start - header.size(), ' ');
+  const uint64_t json_bytes = header.size() - kSafetensorsPrefixBytes;
+  for (uint64_t i = 0; i < kSafetensorsPrefixBytes; ++i) header[i] = static_cast<char>(json_bytes >> (8 * i));
+  return header;
+}
+
 }  // namespace
 
 absl::StatusOr<SafetensorsLayout> ParseSafetensors(absl::string_view path, absl::string_view prefix,
@@ -172,7 +191,8 @@ std::vector<uint32_t> LayoutOrder(absl::Span<const TensorSpec> tensors) {
   return order;
 }
 
-absl::StatusOr<SafetensorsLayout> LayOutSafetensors(std::vector<TensorSpec> tensors, Metadata metadata) {
+absl::StatusOr<SafetensorsLayout> LayOutSafetensors(std::vector<TensorSpec> tensors, Metadata metadata,
+                                                    std::string* header) {
   const absl::StatusOr<uint64_t> total_bytes = ValidateManifest(tensors);
   if (!total_bytes.ok()) return total_bytes.status();
   if (absl::Status status = CheckMetadata(metadata); !status.ok()) return status;
@@ -186,27 +206,34 @@ absl::StatusOr<SafetensorsLayout> LayOutSafetensors(std::vector<TensorSpec> tens
     layout.tensors.push_back({.spec = std::move(spec), .range = range});
     layout.data_bytes = range.end;
   }
-  std::string json;
-  AppendHeaderJson(layout, &json);
-  layout.data_start = RoundUp(kSafetensorsPrefixBytes + json.size(), kSafetensorsDataAlignment);
+  std::string encoded = UnpaddedHeader(layout);
+  layout.data_start = RoundUp(encoded.size(), kSafetensorsDataAlignment);
   if (layout.data_start - kSafetensorsPrefixBytes > kMaxSafetensorsHeaderBytes) {
     return absl::InvalidArgumentError(absl::StrCat("the safetensors header of these ", tensors.size(),
                                                    " tensors would be ", layout.data_start - kSafetensorsPrefixBytes,
                                                    " bytes long; the format allows ", kMaxSafetensorsHeaderBytes,
                                                    "; shorten names or metadata, or split the model"));
   }
+  if (header != nullptr) *header = Padded(std::move(encoded), layout.data_start);
   return layout;
 }
 
+absl::optional<uint32_t> FindInLayout(const SafetensorsLayout& layout, absl::string_view name) {
+  const std::vector<PlacedTensor>& tensors = layout.tensors;
+  for (auto group = tensors.begin(); group != tensors.end();) {
+    const int alignment = DTypeAlignment(group->spec.dtype);
+    const auto group_end = std::partition_point(
+        group, tensors.end(), [&](const PlacedTensor& t) { return DTypeAlignment(t.spec.dtype) == alignment; });
+    const auto found =
+        std::partition_point(group, group_end, [&](const PlacedTensor& t) { return t.spec.name < name; });
+    if (found != group_end && found->spec.name == name) return static_cast<uint32_t>(found - tensors.begin());
+    group = group_end;
+  }
+  return absl::nullopt;
+}
+
 std::string EncodeSafetensorsHeader(const SafetensorsLayout& layout) {
-  std::string header;
-  header.reserve(layout.data_start);
-  header.append(kSafetensorsPrefixBytes, '\0');
-  AppendHeaderJson(layout, &header);
-  if (header.size() < layout.data_start) header.append(layout.data_start - header.size(), ' ');
-  const uint64_t json_bytes = header.size() - kSafetensorsPrefixBytes;
-  for (uint64_t i = 0; i < kSafetensorsPrefixBytes; ++i) header[i] = static_cast<char>(json_bytes >> (8 * i));
-  return header;
+  return Padded(UnpaddedHeader(layout), layout.data_start);
 }
 
 }  // namespace weightstream

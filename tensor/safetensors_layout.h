@@ -15,6 +15,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/optional.h"
 #include "absl/types/span.h"
 #include "tensor/byte_range.h"
 #include "tensor/spec.h"
@@ -68,7 +69,13 @@ std::vector<uint32_t> LayoutOrder(absl::Span<const TensorSpec> tensors);
 // spaces so that the data section starts on a page. Each tensor is then aligned for its dtype without a hole.
 // Deterministic: the same set of tensors and metadata gives the same layout, whatever their order. INVALID_ARGUMENT
 // unless the manifest is valid (ValidateManifest) and the metadata UTF-8, or if the header would pass the format's cap.
-absl::StatusOr<SafetensorsLayout> LayOutSafetensors(std::vector<TensorSpec> tensors, Metadata metadata);
+// `header`, if given, becomes EncodeSafetensorsHeader of the result, which has to be written for its length anyway.
+absl::StatusOr<SafetensorsLayout> LayOutSafetensors(std::vector<TensorSpec> tensors, Metadata metadata,
+                                                    std::string* header = nullptr);
+
+// The index in layout.tensors of the tensor of this name. Requires a layout from LayOutSafetensors: takes a binary
+// search for each alignment that occurs.
+absl::optional<uint32_t> FindInLayout(const SafetensorsLayout& layout, absl::string_view name);
 
 // The first data_start bytes of the file that `layout` describes: length, JSON, padding.
 // Requires a layout from LayOutSafetensors or ParseSafetensors; the result is exactly data_start long. (For a parsed

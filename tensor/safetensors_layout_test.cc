@@ -59,6 +59,11 @@ TEST(LayOut, TheDataSectionStartsOnAPage) {
     EXPECT_EQ(layout.data_start % kSafetensorsDataAlignment, 0u);
     EXPECT_LE(layout.data_start, 8192u);
     ExpectRoundTrip(layout);
+    for (uint32_t i = 0; i < count; ++i) EXPECT_EQ(FindInLayout(layout, layout.tensors[i].spec.name), i);
+    EXPECT_EQ(FindInLayout(layout, "not there"), absl::nullopt);
+    std::string header;
+    EXPECT_EQ(LayOutSafetensors(tensors, metadata, &header).value(), layout);
+    EXPECT_EQ(header, EncodeSafetensorsHeader(layout));
   }
 }
 

@@ -106,6 +106,7 @@ TEST(Manifest, SumsTheSizes) {
 TEST(Manifest, RefusesADuplicateABadNameAndABadSize) {
   for (const std::vector<TensorSpec>& tensors : {
            std::vector<TensorSpec>{{"a", DType::kU8, {1}}, {"a", DType::kU8, {1}}},
+           std::vector<TensorSpec>{{"a", DType::kU8, {1}}, {"b", DType::kU8, {1}}, {"a", DType::kF32, {1}}},
            std::vector<TensorSpec>{{"", DType::kU8, {1}}},
            std::vector<TensorSpec>{{"a", DType::kF4, {1}}},
        }) {
