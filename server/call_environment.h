@@ -6,6 +6,7 @@
 #include "kernels/staging.h"
 #include "server/authorizer.h"
 #include "server/limits.h"
+#include "server/metrics.h"
 #include "server/model_registry.h"
 #include "server/model_store.h"
 #include "server/open_calls.h"
@@ -23,6 +24,7 @@ struct CallEnvironment {
   const Limits* limits = nullptr;
   // Null where everybody may do everything.
   const Authorizer* authorizer = nullptr;
+  Metrics* metrics = nullptr;
 };
 
 }  // namespace weightstream

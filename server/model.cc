@@ -8,6 +8,7 @@
 #include "kernels/checksum.h"
 #include "server/durable_files.h"
 #include "server/log.h"
+#include "tensor/monotonic_clock.h"
 
 namespace weightstream {
 namespace {
@@ -140,7 +141,9 @@ absl::Status Model::CheckPlace(uint64_t version) const {
 
 absl::StatusOr<BegunUpdate> Model::Begin(const std::string& update_id, BeginParams params) {
   if (absl::Status checked = CheckParams(params); !checked.ok()) return checked;
-  absl::StatusOr<SafetensorsLayout> layout = LayOutSafetensors(std::move(params.tensors), std::move(params.metadata));
+  std::string header;
+  absl::StatusOr<SafetensorsLayout> layout =
+      LayOutSafetensors(std::move(params.tensors), std::move(params.metadata), &header);
   if (!layout.ok()) return layout.status();
   if (absl::Status checked = CheckSize(params.version, layout->data_bytes); !checked.ok()) return checked;
 
@@ -148,14 +151,14 @@ absl::StatusOr<BegunUpdate> Model::Begin(const std::string& update_id, BeginPara
   if (!operation.status().ok()) return operation.status();
   if (absl::Status checked = CheckVersion(params.version); !checked.ok()) return checked;
   if (absl::Status checked = CheckPlace(params.version); !checked.ok()) return checked;
-  absl::StatusOr<std::shared_ptr<Update>> resumed = ResumeOrSupersede(params, *layout);
+  absl::StatusOr<std::shared_ptr<Update>> resumed = ResumeOrSupersede(params, header);
   if (!resumed.ok()) return resumed.status();
   if (*resumed != nullptr) {
     (*resumed)->Touch();
     return BegunUpdate{*std::move(resumed), true};
   }
 
-  absl::StatusOr<std::shared_ptr<Update>> created = Create(update_id, params, *std::move(layout));
+  absl::StatusOr<std::shared_ptr<Update>> created = Create(update_id, params, *std::move(layout), header);
   if (!created.ok()) return created.status();
   absl::MutexLock lock(&mutex_);
   update_ = *created;
@@ -163,8 +166,7 @@ absl::StatusOr<BegunUpdate> Model::Begin(const std::string& update_id, BeginPara
   return BegunUpdate{*std::move(created), false};
 }
 
-absl::StatusOr<std::shared_ptr<Update>> Model::ResumeOrSupersede(const BeginParams& params,
-                                                                 const SafetensorsLayout& layout) {
+absl::StatusOr<std::shared_ptr<Update>> Model::ResumeOrSupersede(const BeginParams& params, absl::string_view header) {
   const std::shared_ptr<Update> update = update_in_flight();
   if (update == nullptr) return update;
   const UpdateIdentity& identity = update->identity();
@@ -174,21 +176,21 @@ absl::StatusOr<std::shared_ptr<Update>> Model::ResumeOrSupersede(const BeginPara
                                            " that is in flight"));
   }
   if (identity.version == params.version && identity.source_id == params.source_id &&
-      EncodeSafetensorsHeader(layout) == EncodeSafetensorsHeader(update->layout())) {
+      header == EncodeSafetensorsHeader(update->layout())) {
     return update;
   }
-  EndUpdate(update, identity.version == params.version
-                        ? absl::StrCat("superseded by another sender of version ", params.version,
-                                       identity.source_id == params.source_id ? " with another manifest" : "")
-                        : absl::StrCat("superseded by an update to version ", params.version));
+  EndUpdate(update, UpdateOutcome::kSuperseded,
+            identity.version == params.version
+                ? absl::StrCat("superseded by another sender of version ", params.version,
+                               identity.source_id == params.source_id ? " with another manifest" : "")
+                : absl::StrCat("superseded by an update to version ", params.version));
   // Its memory is free once they have left.
   update->CutStreams(kCutPatience);
   return std::shared_ptr<Update>();
 }
 
 absl::StatusOr<std::shared_ptr<Update>> Model::Create(const std::string& update_id, const BeginParams& params,
-                                                      SafetensorsLayout layout) {
-  const std::string header = EncodeSafetensorsHeader(layout);
+                                                      SafetensorsLayout layout, const std::string& header) {
   absl::StatusOr<std::shared_ptr<Target>> target = context_.arenas->Provide(
       name_, update_id, layout, header, absl::StrCat("version ", params.version, " of model '", name_, "'"));
   if (!target.ok()) return target.status();
@@ -225,7 +227,7 @@ absl::StatusOr<VersionRecord> Model::Commit(const std::string& update_id, const 
   }
   absl::StatusOr<VersionRecord> record = Publish(*update);
   if (!record.ok()) {
-    EndUpdate(update, absl::StrCat("the commit failed: ", record.status().message()));
+    EndUpdate(update, UpdateOutcome::kCommitFailed, absl::StrCat("the commit failed: ", record.status().message()));
     return record.status();
   }
   // A stream that is still open would keep the version's memory mapped, for writing at that.
@@ -242,10 +244,17 @@ absl::StatusOr<VersionRecord> Model::Commit(const std::string& update_id, const 
 }
 
 absl::StatusOr<VersionRecord> Model::Publish(Update& update) {
+  const absl::Duration began = MonotonicNow();
   if (absl::Status synced = update.target().Sync(); !synced.ok()) return synced;
+  const absl::Duration verified = MonotonicNow();
   absl::StatusOr<VersionRecord> record = context_.store->Publish(name_, update.identity().id, update.identity().version,
                                                                  update.layout(), update.manifest_crc32c());
   if (!record.ok()) return record;
+  Metrics& metrics = *context_.metrics;
+  metrics.PhaseTook(UpdatePhase::kReceive, began - update.began());
+  metrics.PhaseTook(UpdatePhase::kVerify, verified - began);
+  metrics.PhaseTook(UpdatePhase::kCommit, MonotonicNow() - verified);
+  metrics.UpdateEnded(UpdateOutcome::kCommitted);
   absl::MutexLock lock(&mutex_);
   update.FinishCommit();
   versions_.push_back(*record);
@@ -261,7 +270,7 @@ absl::Status Model::Abort(const std::string& update_id, absl::string_view reason
   absl::StatusOr<std::shared_ptr<Update>> update = FindUpdate(update_id);
   if (absl::IsAborted(update.status())) return absl::OkStatus();
   if (!update.ok()) return update.status();
-  EndUpdate(*update, reason);
+  EndUpdate(*update, UpdateOutcome::kAborted, reason);
   return absl::OkStatus();
 }
 
@@ -282,8 +291,9 @@ absl::StatusOr<uint64_t> Model::Rollback(uint64_t version) {
   return previous;
 }
 
-void Model::EndUpdate(const std::shared_ptr<Update>& update, absl::string_view reason) {
+void Model::EndUpdate(const std::shared_ptr<Update>& update, UpdateOutcome outcome, absl::string_view reason) {
   if (!update->Abort(reason)) return;
+  context_.metrics->UpdateEnded(outcome);
   const absl::Status discarded = context_.store->DiscardIncoming(name_, update->identity().id);
   LogInfo("update_aborted", {{"model", name_},
                              {"version", absl::StrCat(update->identity().version)},

@@ -18,6 +18,7 @@
 #include "absl/types/optional.h"
 #include "server/arena_supply.h"
 #include "server/limits.h"
+#include "server/metrics.h"
 #include "server/model_store.h"
 #include "server/update.h"
 #include "tensor/spec.h"
@@ -29,6 +30,7 @@ struct ModelContext {
   ModelStore* store = nullptr;
   ArenaSupply* arenas = nullptr;
   const Limits* limits = nullptr;
+  Metrics* metrics = nullptr;
   // Called with no lock held, once a version has become current.
   std::function<void(const std::string& model, uint64_t version)> on_current;
 };
@@ -116,14 +118,15 @@ class Model {
   absl::Status CheckVersion(uint64_t version) const ABSL_LOCKS_EXCLUDED(mutex_);
   // Whether nothing lies where the version is to go.
   absl::Status CheckPlace(uint64_t version) const;
-  // The update in flight, if it is the one that `params` resumes.
-  absl::StatusOr<std::shared_ptr<Update>> ResumeOrSupersede(const BeginParams& params, const SafetensorsLayout& layout)
+  // The update in flight, if it is the one that `params` resumes: `header` is that of its manifest.
+  absl::StatusOr<std::shared_ptr<Update>> ResumeOrSupersede(const BeginParams& params, absl::string_view header)
       ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<std::shared_ptr<Update>> Create(const std::string& update_id, const BeginParams& params,
-                                                 SafetensorsLayout layout);
+                                                 SafetensorsLayout layout, const std::string& header);
   absl::StatusOr<VersionRecord> Publish(Update& update) ABSL_LOCKS_EXCLUDED(mutex_);
   // Ends the update in flight with this reason, cuts its streams, and removes its files.
-  void EndUpdate(const std::shared_ptr<Update>& update, absl::string_view reason) ABSL_LOCKS_EXCLUDED(mutex_);
+  void EndUpdate(const std::shared_ptr<Update>& update, UpdateOutcome outcome, absl::string_view reason)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   // Moves the update in flight to the history.
   void Retire(const Update& update) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Takes the oldest versions beyond the limit out of their places. Returns the folders whose bytes are still to be

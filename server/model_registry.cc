@@ -23,10 +23,11 @@ std::string NewUpdateId() {
 
 }  // namespace
 
-ModelRegistry::ModelRegistry(ModelStore& store, Device& device, const Limits& limits,
+ModelRegistry::ModelRegistry(ModelStore& store, Device& device, const Limits& limits, Metrics& metrics,
                              std::function<void(const std::string&, uint64_t)> on_current)
     : store_(store),
       limits_(limits),
+      metrics_(metrics),
       on_current_(std::move(on_current)),
       arenas_(store, device, {limits.spare_arenas, [this] { return PromisedBytes(); }, limits.operation_wait}) {
   for (const StoredModel& stored : store_.recovered()) {
@@ -37,7 +38,7 @@ ModelRegistry::ModelRegistry(ModelStore& store, Device& device, const Limits& li
   }
 }
 
-ModelContext ModelRegistry::Context() { return {&store_, &arenas_, &limits_, on_current_}; }
+ModelContext ModelRegistry::Context() { return {&store_, &arenas_, &limits_, &metrics_, on_current_}; }
 
 absl::StatusOr<BegunUpdate> ModelRegistry::Begin(const std::string& model, BeginParams params) {
   if (absl::Status valid = ValidateModelName(model); !valid.ok()) return valid;

@@ -17,6 +17,7 @@
 #include "kernels/device.h"
 #include "server/arena_supply.h"
 #include "server/limits.h"
+#include "server/metrics.h"
 #include "server/model.h"
 #include "server/model_store.h"
 
@@ -26,9 +27,9 @@ namespace weightstream {
 // is copied.
 class ModelRegistry {
  public:
-  // `store`, `device` and `limits` outlive this. `on_current` is told of each version that became current, also of
-  // those that the store recovered.
-  ModelRegistry(ModelStore& store, Device& device, const Limits& limits,
+  // `store`, `device`, `limits` and `metrics` outlive this. `on_current` is told of each version that became current,
+  // also of those that the store recovered.
+  ModelRegistry(ModelStore& store, Device& device, const Limits& limits, Metrics& metrics,
                 std::function<void(const std::string& model, uint64_t version)> on_current);
 
   // Begins an update of a model, which is made known if it is not. UNAVAILABLE while draining.
@@ -64,6 +65,7 @@ class ModelRegistry {
 
   ModelStore& store_;
   const Limits& limits_;
+  Metrics& metrics_;
   const std::function<void(const std::string&, uint64_t)> on_current_;
 
   mutable absl::Mutex mutex_;

@@ -22,7 +22,7 @@ class ModelRegistryTest : public testing::Test {
  protected:
   ModelRegistry& registry() {
     if (registry_ == nullptr) {
-      registry_ = std::make_unique<ModelRegistry>(*store_, *device_, limits_,
+      registry_ = std::make_unique<ModelRegistry>(*store_, *device_, limits_, metrics_,
                                                   [this](const std::string& model, uint64_t version) {
                                                     current_.push_back(absl::StrCat(model, "@", version));
                                                   });
@@ -52,6 +52,7 @@ class ModelRegistryTest : public testing::Test {
   const std::unique_ptr<ModelStore> store_ = ModelStore::Open(MakeTestFolder()).value();
   const std::unique_ptr<Device> device_ = NewHostDevice();
   Limits limits_;
+  Metrics metrics_;
   std::vector<std::string> current_;
   std::unique_ptr<ModelRegistry> registry_;
 };
@@ -110,7 +111,7 @@ TEST_F(ModelRegistryTest, RetentionHoldsFromTheStart) {
   ASSERT_EQ(symlink("1", absl::StrCat(folder, "/m/current").c_str()), 0);
   const auto store = ModelStore::Open(folder).value();
   {
-    const ModelRegistry registry(*store, *device_, limits_, {});
+    const ModelRegistry registry(*store, *device_, limits_, metrics_, {});
     const ModelSnapshot snapshot = (*registry.Find("m"))->Snapshot();
     ASSERT_EQ(snapshot.versions.size(), 2u);
     EXPECT_EQ(snapshot.versions[0].version, 1u) << "the current one stays";
@@ -128,7 +129,7 @@ TEST_F(ModelRegistryTest, RecoveredModelsAreKnownAndAnnounced) {
   WriteVersion(absl::StrCat(copy, "/n/1"), 1);
   ASSERT_EQ(symlink("4", absl::StrCat(copy, "/m/current").c_str()), 0);
   const auto store = ModelStore::Open(copy).value();
-  ModelRegistry registry(*store, *device_, limits_, [this](const std::string& model, uint64_t version) {
+  ModelRegistry registry(*store, *device_, limits_, metrics_, [this](const std::string& model, uint64_t version) {
     current_.push_back(absl::StrCat(model, "@", version));
   });
   EXPECT_THAT(current_, ElementsAre("m@4"));

@@ -27,6 +27,7 @@ class ModelTest : public testing::Test {
     context_.store = store_.get();
     context_.arenas = &arenas_;
     context_.limits = &limits_;
+    context_.metrics = &metrics_;
     context_.on_current = [this](const std::string& model, uint64_t version) {
       made_current_.emplace_back(model, version);
     };
@@ -73,6 +74,7 @@ class ModelTest : public testing::Test {
   const std::unique_ptr<ModelStore> store_ = ModelStore::Open(MakeTestFolder()).value();
   FaultyDevice device_{NewHostDevice()};
   Limits limits_;
+  Metrics metrics_;
   uint64_t promised_bytes_ = 0;
   ArenaSupply arenas_{*store_, device_, {.promised_bytes = [this] { return promised_bytes_; }}};
   ModelContext context_;

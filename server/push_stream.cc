@@ -103,6 +103,7 @@ absl::Status ServePush(const CallEnvironment& environment, grpc::ServerContext* 
     if (!status.ok()) break;
     response->set_chunks(response->chunks() + 1);
     response->set_bytes(response->bytes() + chunk.data_bytes());
+    environment.metrics->ChunkReceived(chunk.data_bytes());
   }
   if (status.ok() && context->IsCancelled()) {
     // A read fails in the same way at a stream's end and at a connection's: only this tells them apart.

@@ -6,6 +6,8 @@
 #include <grpcpp/resource_quota.h>
 
 #include <algorithm>
+#include <array>
+#include <iterator>
 #include <limits>
 #include <thread>
 #include <utility>
@@ -17,6 +19,9 @@
 #include "proto/chunk_codec.h"
 #include "server/listen_error.h"
 #include "server/log.h"
+#include "server/metrics.h"
+#include "server/metrics_endpoint.h"
+#include "server/metrics_gauges.h"
 #include "server/model_registry.h"
 #include "server/model_store.h"
 #include "server/open_calls.h"
@@ -50,10 +55,12 @@ class GrpcServer final : public Server {
 
   const std::string& address() const override { return address_; }
   void ReloadSecurity() override { security_->Reload(); }
+  std::string metrics_address() const override { return metrics_endpoint_ ? metrics_endpoint_->address() : ""; }
   void Shutdown(absl::Time deadline) override;
 
  private:
   absl::Status Listen();
+  absl::Status ServeMetrics();
   void ConfigureConnections(grpc::ServerBuilder& builder) const;
   void WatchIdle();
   // The model is SERVING from now on.
@@ -63,6 +70,7 @@ class GrpcServer final : public Server {
   // In the order of dependence: what is below uses what is above.
   std::unique_ptr<Device> device_;
   std::unique_ptr<ServerSecurity> security_;
+  Metrics metrics_;
   std::unique_ptr<ModelStore> store_;
   std::unique_ptr<StagingRing> staging_;
   std::unique_ptr<ModelRegistry> registry_;
@@ -70,6 +78,7 @@ class GrpcServer final : public Server {
   std::unique_ptr<WeightStreamService> service_;
   std::unique_ptr<grpc::Server> server_;
   std::string address_;
+  std::unique_ptr<MetricsEndpoint> metrics_endpoint_;
   std::thread idle_watch_;
 
   absl::Mutex mutex_;
@@ -93,13 +102,14 @@ absl::Status GrpcServer::Start() {
     if (!staging.ok()) return staging.status();
     staging_ = *std::move(staging);
   }
-  registry_ = std::make_unique<ModelRegistry>(*store_, *device_, options_.limits,
+  registry_ = std::make_unique<ModelRegistry>(*store_, *device_, options_.limits, metrics_,
                                               [this](const std::string& model, uint64_t) { TellHealth(model); });
   calls_ = std::make_unique<OpenCalls>(std::max(1, options_.limits.threads * 3 / 4), options_.limits.silent_call);
-  service_ =
-      std::make_unique<WeightStreamService>(CallEnvironment{registry_.get(), store_.get(), calls_.get(), device_.get(),
-                                                            staging_.get(), &options_.limits, security_->authorizer()});
+  service_ = std::make_unique<WeightStreamService>(CallEnvironment{registry_.get(), store_.get(), calls_.get(),
+                                                                   device_.get(), staging_.get(), &options_.limits,
+                                                                   security_->authorizer(), &metrics_});
   if (absl::Status listening = Listen(); !listening.ok()) return listening;
+  if (absl::Status serving = ServeMetrics(); !serving.ok()) return serving;
   {
     absl::MutexLock lock(&mutex_);
     health_ = server_->GetHealthCheckService();
@@ -139,6 +149,22 @@ absl::Status GrpcServer::Listen() {
   const size_t colon = options_.listen.rfind(':');
   address_ = absl::StartsWith(options_.listen, "unix:") ? options_.listen
                                                         : absl::StrCat(options_.listen.substr(0, colon), ":", port);
+  return absl::OkStatus();
+}
+
+absl::Status GrpcServer::ServeMetrics() {
+  if (options_.metrics_listen.empty()) return absl::OkStatus();
+  absl::StatusOr<std::unique_ptr<MetricsEndpoint>> endpoint = MetricsEndpoint::Start(options_.metrics_listen, [this] {
+    std::vector<prometheus::MetricFamily> families = metrics_.collectable().Collect();
+    for (std::vector<prometheus::MetricFamily>& part :
+         std::array{ModelMetrics(*registry_, absl::Now()), StagingMetrics(staging_.get()), ProcessMetrics()}) {
+      std::move(part.begin(), part.end(), std::back_inserter(families));
+    }
+    return families;
+  });
+  if (!endpoint.ok()) return endpoint.status();
+  metrics_endpoint_ = *std::move(endpoint);
+  LogInfo("metrics", {{"address", metrics_endpoint_->address()}});
   return absl::OkStatus();
 }
 
@@ -208,6 +234,7 @@ void GrpcServer::Shutdown(absl::Time deadline) {
   server_->Shutdown(ToChrono(std::max(deadline, absl::Now() + (drained ? absl::ZeroDuration() : kCutPatience))));
   server_->Wait();
   registry_->StopArenas();
+  if (metrics_endpoint_ != nullptr) metrics_endpoint_->Stop();
   LogInfo("stopped", {{"drained", drained ? "true" : "false"}});
 }
 

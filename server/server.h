@@ -18,6 +18,8 @@ struct ServerOptions {
   // Beyond loopback and unix sockets only with TLS, or where `security` allows plaintext.
   std::string listen = "127.0.0.1:7070";
   std::string data_dir = "/dev/shm/weightstream";
+  // Where Prometheus may scrape, host:port or [v6]:port (port 0: any free one); nowhere if empty.
+  std::string metrics_listen;
   Limits limits;
   SecurityOptions security;
 };
@@ -37,6 +39,8 @@ class Server {
 
   // Reads certificates and tokens again, which it also does by itself about once a second.
   virtual void ReloadSecurity() = 0;
+  // Where metrics are served, with the real port; empty if they are not.
+  virtual std::string metrics_address() const = 0;
 
   // Begins no more updates, lets those in flight finish until `deadline`, aborts the rest, ends all calls. Returns once
   // all is stopped and freed. Idempotent.

@@ -60,6 +60,8 @@ std::vector<FlagSpec> Flags() {
           "listen", "ADDR:PORT",
           "Address to serve on: HOST:PORT (port 0 takes a free one), [V6]:PORT or unix:/PATH. Beyond loopback it wants "
           "TLS, or --allow-plaintext. Default 127.0.0.1:7070."),
+      Text("metrics-listen", "ADDR:PORT",
+           "Serve metrics for Prometheus at http://ADDR:PORT/metrics (port 0 takes a free one). Default: not at all."),
       Text("data-dir", "DIR",
            "Folder of the versions: DIR/MODEL/VERSION/model.safetensors, and DIR/MODEL/current. One server a folder. "
            "Default "
@@ -186,6 +188,7 @@ const CommandSpec& ServerCommand() {
 absl::StatusOr<ServerOptions> OptionsFrom(const CommandLine& line) {
   ServerOptions options;
   options.listen = TextOr(line, "listen", options.listen);
+  options.metrics_listen = line.Text("metrics-listen");
   options.data_dir = TextOr(line, "data-dir", options.data_dir);
   options.limits = LimitsFrom(line);
   options.security = SecurityFrom(line);

@@ -67,6 +67,11 @@ absl::Status WeightStreamService::Authorize(const grpc::ServerContext& context, 
   return permit.Check("");
 }
 
+grpc::Status WeightStreamService::Ended(absl::string_view method, const absl::Status& status) const {
+  environment_.metrics->CallEnded(method, status.code());
+  return ToGrpcStatus(status);
+}
+
 // The three Add functions do what the generated service's constructor does (see weightstream.grpc.pb.cc), with the
 // message types of our choice.
 template <typename Request, typename Response>
@@ -82,7 +87,7 @@ void WeightStreamService::AddUnary(absl::string_view method,
                             Response* response) {
             absl::Status status = service->Authorize(*context, method, *request);
             if (status.ok()) status = (service->*handler)(context, *request, response);
-            return ToGrpcStatus(status);
+            return service->Ended(method, status);
           },
           this)));
 }
@@ -100,7 +105,7 @@ void WeightStreamService::AddServerStream(absl::string_view method,
                             grpc::ServerWriter<Response>* writer) {
             absl::Status status = service->Authorize(*context, method, *request);
             if (status.ok()) status = (service->*handler)(context, *request, writer);
-            return ToGrpcStatus(status);
+            return service->Ended(method, status);
           },
           this)));
 }
@@ -112,13 +117,14 @@ void WeightStreamService::AddPush() {
       new grpc::internal::ClientStreamingHandler<WeightStreamService, grpc::ByteBuffer, v1::PushResponse>(
           [](WeightStreamService* service, grpc::ServerContext* context, grpc::ServerReader<grpc::ByteBuffer>* reader,
              v1::PushResponse* response) {
-            return ToGrpcStatus(ServePush(service->environment_, context, reader, response));
+            return service->Ended("Push", ServePush(service->environment_, context, reader, response));
           },
           this)));
 }
 
 absl::Status WeightStreamService::BeginUpdate(grpc::ServerContext* context, const v1::BeginUpdateRequest& request,
                                               v1::BeginUpdateResponse* response) {
+  const absl::Duration start = MonotonicNow();
   absl::StatusOr<std::vector<TensorSpec>> tensors = FromProto(request.tensors());
   if (!tensors.ok()) return tensors.status();
   BeginParams params;
@@ -144,6 +150,7 @@ absl::Status WeightStreamService::BeginUpdate(grpc::ServerContext* context, cons
   response->set_bucket_limit_bytes(request.bucket_limit_bytes() == 0 ? bucket
                                                                      : std::min(bucket, request.bucket_limit_bytes()));
   SetMissing(update, request.takes_everything_missing(), response);
+  environment_.metrics->PhaseTook(UpdatePhase::kBegin, MonotonicNow() - start);
   LogInfo(begun->resumed ? "update_resumed" : "update_begun",
           {{"peer", context->peer()},
            {"model", request.model()},

@@ -4,6 +4,7 @@
 
 #include <grpcpp/impl/service_type.h>
 #include <grpcpp/server_context.h>
+#include <grpcpp/support/status.h>
 #include <grpcpp/support/sync_stream.h>
 
 #include <atomic>
@@ -38,6 +39,8 @@ class WeightStreamService final : public grpc::Service {
                        absl::Status (WeightStreamService::*handler)(grpc::ServerContext*, const Request&,
                                                                     grpc::ServerWriter<Response>*));
   void AddPush();
+  // Counts the call.
+  grpc::Status Ended(absl::string_view method, const absl::Status& status) const;
 
   absl::Status BeginUpdate(grpc::ServerContext* context, const v1::BeginUpdateRequest& request,
                            v1::BeginUpdateResponse* response);

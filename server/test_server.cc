@@ -22,6 +22,7 @@ void TestServer::Start() {
   ServerOptions options;
   options.listen = options_.listen;
   options.data_dir = options_.data_dir;
+  options.metrics_listen = options_.metrics_listen;
   options.limits = options_.limits;
   options.security = options_.security;
   absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(options, NewHostDevice(options_.device));

@@ -19,6 +19,7 @@ struct TestServerOptions {
   HostDeviceOptions device;
   std::string listen = "127.0.0.1:0";
   SecurityOptions security;
+  std::string metrics_listen;
   // Made anew where empty.
   std::string data_dir;
 };

@@ -37,9 +37,10 @@ Update::Update(UpdateIdentity identity, SafetensorsLayout layout, uint32_t manif
       manifest_crc32c_(manifest_crc32c),
       bucket_limit_bytes_(bucket_limit_bytes),
       begin_time_(absl::Now()),
+      began_(MonotonicNow()),
       target_(std::move(target)),
       ranges_(layout_.tensors),
-      last_activity_nanos_(absl::ToInt64Nanoseconds(MonotonicNow())) {}
+      last_activity_nanos_(absl::ToInt64Nanoseconds(began_)) {}
 
 Update::~Update() = default;
 

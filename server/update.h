@@ -93,7 +93,9 @@ class Update {
 
   // Notes that the sender is alive.
   void Touch() { last_activity_nanos_.store(absl::ToInt64Nanoseconds(MonotonicNow()), std::memory_order_relaxed); }
-  // As MonotonicNow() tells: a clock that is set is no idleness.
+  // When it began, and when its sender last gave a sign of life, as MonotonicNow() tells: a clock that is set is no
+  // idleness.
+  absl::Duration began() const { return began_; }
   absl::Duration last_activity() const {
     return absl::Nanoseconds(last_activity_nanos_.load(std::memory_order_relaxed));
   }
@@ -108,6 +110,7 @@ class Update {
   const uint32_t manifest_crc32c_;
   const uint64_t bucket_limit_bytes_;
   const absl::Time begin_time_;
+  const absl::Duration began_;
   // Shared with who makes it ready ahead of the chunks.
   const std::shared_ptr<Target> target_;
   RangeTracker ranges_;

@@ -1,9 +1,10 @@
-"""A binary that needs nothing of the system but glibc and ISA-L: for container images and hosts without our packages.
+"""A binary that needs next to nothing of the system: for container images and hosts without our packages.
 
 It links the very objects of the ordinary build, so it costs a link and no compilation. Each `-lNAME` that the
 libraries in //third_party/system ask for becomes the archive libNAME.a, and what those archives need in turn is added.
-glibc stays shared, since it loads parts of itself at run time; so does ISA-L (libisal.so.2), of which Debian has no
-archive. The run path is $ORIGIN: in a folder of their own, the binary and libisal.so.2 go side by side.
+glibc stays shared, since it loads parts of itself at run time; so do ISA-L, cpp-httplib and prometheus-cpp, of which
+Debian has no archives. The run path is $ORIGIN: in a folder of their own, the binary and those libraries, with what they
+need in turn, go side by side.
 """
 
 # For target_compatible_with of static binaries: a sanitizer brings a shared library of its own.
@@ -14,7 +15,7 @@ UNSANITIZED = select({
 })
 
 # Shared although everything else is not.
-_SHARED = ["isal", "pthread", "dl", "rt", "m", "c"]
+_SHARED = ["isal", "cpp-httplib", "prometheus-cpp-core", "pthread", "dl", "rt", "m", "c"]
 
 # What gRPC's and protobuf's archives need beyond what //third_party/system names, from `pkg-config --static`.
 _BEYOND = ["re2", "cares", "z", "ssl", "crypto", "atomic", "stdc++"]

@@ -1,0 +1,89 @@
+#include "server/metrics_endpoint.h"
+
+#include <httplib.h>
+
+#include <atomic>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+#include "server/metrics.h"
+
+namespace weightstream {
+namespace {
+
+std::unique_ptr<MetricsEndpoint> StartOn(const std::string& listen, MetricsEndpoint::Collect collect) {
+  absl::StatusOr<std::unique_ptr<MetricsEndpoint>> endpoint = MetricsEndpoint::Start(listen, std::move(collect));
+  EXPECT_TRUE(endpoint.ok()) << endpoint.status();
+  return endpoint.ok() ? *std::move(endpoint) : nullptr;
+}
+
+std::vector<prometheus::MetricFamily> Nothing() { return {}; }
+
+std::string Body(const MetricsEndpoint& endpoint, const char* path) {
+  const httplib::Result result = httplib::Client("http://" + endpoint.address()).Get(path);
+  if (!result) return absl::StrCat("no answer: ", httplib::to_string(result.error()));
+  return result->status == 200 ? result->body : absl::StrCat("status ", result->status);
+}
+
+TEST(MetricsEndpoint, ServesWhatWasCounted) {
+  Metrics metrics;
+  metrics.ChunkReceived(1000);
+  metrics.ChunkReceived(500);
+  metrics.ChunkSent(7);
+  metrics.CallEnded("CommitUpdate", absl::StatusCode::kOk);
+  metrics.CallEnded("CommitUpdate", absl::StatusCode::kFailedPrecondition);
+  metrics.UpdateEnded(UpdateOutcome::kSuperseded);
+  metrics.PhaseTook(UpdatePhase::kReceive, absl::Milliseconds(200));
+  const auto endpoint = StartOn("127.0.0.1:0", [&] { return metrics.collectable().Collect(); });
+  ASSERT_NE(endpoint, nullptr);
+  const std::string body = Body(*endpoint, "/metrics");
+  for (const char* line :
+       {"# TYPE weightstream_received_bytes_total counter", "weightstream_received_bytes_total 1500",
+        "weightstream_received_chunks_total 2", "weightstream_sent_bytes_total 7",
+        R"(weightstream_calls_total{code="OK",method="CommitUpdate"} 1)",
+        R"(weightstream_calls_total{code="FAILED_PRECONDITION",method="CommitUpdate"} 1)",
+        R"(weightstream_updates_total{outcome="superseded"} 1)", R"(weightstream_updates_total{outcome="committed"} 0)",
+        R"(weightstream_update_phase_seconds_bucket{phase="receive",le="0.1"} 0)",
+        R"(weightstream_update_phase_seconds_bucket{phase="receive",le="0.5"} 1)",
+        R"(weightstream_update_phase_seconds_count{phase="commit"} 0)"}) {
+    EXPECT_TRUE(absl::StrContains(body, line)) << line << " is not in\n" << body;
+  }
+}
+
+TEST(MetricsEndpoint, ServesNothingElse) {
+  const auto endpoint = StartOn("127.0.0.1:0", Nothing);
+  ASSERT_NE(endpoint, nullptr);
+  EXPECT_EQ(Body(*endpoint, "/"), "status 404");
+  EXPECT_EQ(Body(*endpoint, "/../etc/passwd"), "status 404");
+}
+
+TEST(MetricsEndpoint, RefusesAnAddressThatItCannotHave) {
+  for (const char* listen : {"", "9090", ":9090", "127.0.0.1:", "127.0.0.1:99999", "127.0.0.1:http"}) {
+    const absl::Status status = MetricsEndpoint::Start(listen, Nothing).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << listen;
+    EXPECT_TRUE(absl::StrContains(status.message(), absl::StrCat("--metrics-listen=", listen))) << status;
+  }
+  const auto first = StartOn("127.0.0.1:0", Nothing);
+  ASSERT_NE(first, nullptr);
+  const absl::Status taken = MetricsEndpoint::Start(first->address(), Nothing).status();
+  EXPECT_EQ(taken.code(), absl::StatusCode::kUnavailable) << taken;
+}
+
+TEST(MetricsEndpoint, IsSilentOnceStopped) {
+  std::atomic<int> scrapes{0};
+  const auto endpoint = StartOn("127.0.0.1:0", [&] {
+    ++scrapes;
+    return Nothing();
+  });
+  ASSERT_NE(endpoint, nullptr);
+  EXPECT_EQ(Body(*endpoint, "/metrics"), "");
+  endpoint->Stop();
+  EXPECT_TRUE(absl::StartsWith(Body(*endpoint, "/metrics"), "no answer"));
+  EXPECT_EQ(scrapes.load(), 1);
+  // At once after the start, before anything was served.
+  StartOn("127.0.0.1:0", Nothing)->Stop();
+}
+
+}  // namespace
+}  // namespace weightstream

@@ -1,0 +1,112 @@
+"""What is scraped is as Prometheus wants it, is what happened, and is what the dashboard and docs/metrics.md speak of."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+
+from tests.end_to_end.checkpoints import Tensor, random_tensor, write_safetensors
+from tests.end_to_end.harness import EndToEndTest
+from tests.end_to_end.processes import Server
+from tests.end_to_end.waiting import wait_until
+from tests.end_to_end.wire import Wire
+from tests.metrics.prometheus import PROMTOOL, Prometheus, http_get
+from tools import python_cases
+
+DASHBOARD = Path("deploy/grafana/weightstream.json")
+DOCUMENT = Path("docs/metrics.md")
+
+
+class Metrics(EndToEndTest):
+    """Each test has a server with the staging ring, so that every metric is there."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.server = self.start_server("--metrics-listen=127.0.0.1:0", "--device=host-staged")
+        self.target = self.metrics_address(self.server)
+
+    def metrics_address(self, server: Server) -> str:
+        found = re.search(r"metrics address=(\S+)", server.log())
+        assert found, server.log()
+        return found[1]
+
+    def scrape(self) -> str:
+        return http_get(f"http://{self.target}/metrics")
+
+    def start_prometheus(self) -> Prometheus:
+        prometheus = Prometheus(self.folder / "prometheus", self.target)
+        self.addCleanup(prometheus.kill)
+        prometheus.await_scrape()
+        return prometheus
+
+    def tensor(self, version: int) -> Tensor:
+        return random_tensor(np.random.default_rng(version), "w", "BF16", (1000, 500))
+
+    def push_version(self, version: int) -> int:
+        """Pushes a version of "model"; its bytes."""
+        source = write_safetensors(self.folder / f"{version}.safetensors", [self.tensor(version)])
+        self.push(source, self.server.address, "model", f"--version={version}")
+        return 1_000_000
+
+    def begin_update(self, model: str, version: int) -> None:
+        """Leaves an update in flight, without a byte of it."""
+        with Wire(self.server.address) as wire:
+            wire.begin(model, version, [self.tensor(version)])
+
+    def test_promtool_finds_nothing_to_say(self) -> None:
+        self.push_version(1)
+        self.weightstream("status", f"--to={self.server.address}", "--model=nobody", code=1)
+        checked = subprocess.run([PROMTOOL, "check", "metrics"], input=self.scrape(), capture_output=True, text=True)
+        self.assertEqual((checked.returncode, checked.stdout + checked.stderr), (0, ""))
+
+    def test_prometheus_sees_what_happened(self) -> None:
+        prometheus = self.start_prometheus()
+        pushed = self.push_version(3)
+        wait_until(lambda: prometheus.value("weightstream_model_current_version") == 3, "the version is scraped")
+        for expression, expected in {
+            "weightstream_received_bytes_total": pushed,
+            'weightstream_updates_total{outcome="committed"}': 1,
+            'weightstream_calls_total{method="CommitUpdate", code="OK"}': 1,
+            'weightstream_update_phase_seconds_count{phase="receive"}': 1,
+            'weightstream_model_held_bytes{model="model"}': pushed,
+        }.items():
+            wait_until(lambda e=expression, v=expected: prometheus.value(e) == v, f"{expression} is {expected}")
+
+    def test_every_panel_of_the_dashboard_shows_something(self) -> None:
+        prometheus = self.start_prometheus()
+        self.push_version(1)
+        wait_until(lambda: prometheus.value("weightstream_model_current_version") == 1, "the first version is scraped")
+        # What happens between two scrapes is what a rate sees.
+        self.push_version(2)
+        self.weightstream("pull", f"--from={self.server.address}", "--model=model", f"--out={self.folder / 'pulled'}")
+        self.weightstream("status", f"--to={self.server.address}", "--model=nobody", code=1)
+        self.begin_update("model", 3)
+        panels = json.loads(DASHBOARD.read_text())["panels"]
+        self.assertGreater(len(panels), 10)
+        for panel in panels:
+            for target in panel["targets"]:
+                expression = target["expr"].replace("$__rate_interval", "1m")
+                expression = re.sub(r"\$(instance|model|job)\b", ".*", expression)
+                self.assertNotIn("$", expression)
+                wait_until(lambda e=expression: prometheus.query(e) != [], f"{panel['title']}: {expression}")
+
+    def test_the_page_names_every_metric_and_no_other(self) -> None:
+        self.push_version(1)
+        self.begin_update("model", 2)
+        self.weightstream("status", f"--to={self.server.address}", "--model=nobody", code=1)
+        served = set(re.findall(r"^# TYPE (\w+)", self.scrape(), re.MULTILINE))
+        named = set(re.findall(r"^\| `(\w+)` \| (?:counter|gauge|histogram) ", DOCUMENT.read_text(), re.MULTILINE))
+        self.assertEqual(served, named)
+
+    def test_the_dashboard_asks_for_metrics_that_there_are(self) -> None:
+        asked = set(re.findall(r"\b(?:weightstream|process)_\w+", DASHBOARD.read_text()))
+        named = set(re.findall(r"^\| `(\w+)` \| (?:counter|gauge|histogram) ", DOCUMENT.read_text(), re.MULTILINE))
+        self.assertEqual({name.removesuffix("_bucket") for name in asked} - named, set())
+
+
+if __name__ == "__main__":
+    python_cases.main()
