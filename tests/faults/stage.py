@@ -74,7 +74,9 @@ class Stage:
         self.network = Network(binary("SLOW_LINK"), schedule.servers, isolated() == "")
         self._stack.callback(self.network.close)
         self.calm()
-        flags = [*SERVER_FLAGS, f"--device={schedule.device}", f"--keep-versions={schedule.keep_versions}"]
+        # The addresses of the namespaces are not the loopback's.
+        flags = [*SERVER_FLAGS, "--allow-plaintext", f"--device={schedule.device}"]
+        flags.append(f"--keep-versions={schedule.keep_versions}")
         for number in range(schedule.servers):
             data_dir = self._data_dir(number, Kind.DISK_FULL in kinds)
             receiver = Receiver(self.network, number, data_dir, self.folder, flags, Kind.SERVER_CLOCK in kinds)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-TARGETS = ("chunk_codec", "manifest", "safetensors", "checkpoint_index", "server")
+TARGETS = ("chunk_codec", "manifest", "safetensors", "checkpoint_index", "token_file", "server")
 # What is longer cannot go into the corpus in the tree.
 MAX_INPUT_BYTES = 4096
 # Of one target, in the tree.
