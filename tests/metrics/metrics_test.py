@@ -1,4 +1,4 @@
-"""What is scraped is as Prometheus wants it, is what happened, and is what the dashboard and docs/metrics.md speak of."""
+"""What is scraped is what Prometheus wants, what happened, and what the dashboard and docs/metrics.md speak of."""
 
 from __future__ import annotations
 
@@ -43,6 +43,12 @@ class Metrics(EndToEndTest):
         prometheus.await_scrape()
         return prometheus
 
+    def await_value(self, prometheus: Prometheus, expression: str, value: float) -> None:
+        wait_until(lambda: prometheus.value(expression) == value, f"{expression} is {value}")
+
+    def await_series(self, prometheus: Prometheus, expression: str, panel: str) -> None:
+        wait_until(lambda: prometheus.query(expression) != [], f"{panel} shows {expression}")
+
     def tensor(self, version: int) -> Tensor:
         return random_tensor(np.random.default_rng(version), "w", "BF16", (1000, 500))
 
@@ -74,7 +80,7 @@ class Metrics(EndToEndTest):
             'weightstream_update_phase_seconds_count{phase="receive"}': 1,
             'weightstream_model_held_bytes{model="model"}': pushed,
         }.items():
-            wait_until(lambda e=expression, v=expected: prometheus.value(e) == v, f"{expression} is {expected}")
+            self.await_value(prometheus, expression, expected)
 
     def test_every_panel_of_the_dashboard_shows_something(self) -> None:
         prometheus = self.start_prometheus()
@@ -92,7 +98,7 @@ class Metrics(EndToEndTest):
                 expression = target["expr"].replace("$__rate_interval", "1m")
                 expression = re.sub(r"\$(instance|model|job)\b", ".*", expression)
                 self.assertNotIn("$", expression)
-                wait_until(lambda e=expression: prometheus.query(e) != [], f"{panel['title']}: {expression}")
+                self.await_series(prometheus, expression, panel["title"])
 
     def test_the_page_names_every_metric_and_no_other(self) -> None:
         self.push_version(1)

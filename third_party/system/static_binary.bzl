@@ -3,8 +3,8 @@
 It links the very objects of the ordinary build, so it costs a link and no compilation. Each `-lNAME` that the
 libraries in //third_party/system ask for becomes the archive libNAME.a, and what those archives need in turn is added.
 glibc stays shared, since it loads parts of itself at run time; so do ISA-L, cpp-httplib and prometheus-cpp, of which
-Debian has no archives. The run path is $ORIGIN: in a folder of their own, the binary and those libraries, with what they
-need in turn, go side by side.
+Debian has no archives. The run path is $ORIGIN: in a folder of their own, the binary and those libraries, with what
+they need in turn, go side by side.
 """
 
 # For target_compatible_with of static binaries: a sanitizer brings a shared library of its own.
