@@ -161,7 +161,7 @@ TEST_P(DeviceContractTest, DigestsAreTheChecksumsOfTheBlocksWhereTheyLie) {
   std::unique_ptr<Target> target = MakePreparedTarget(bytes.size());
   ASSERT_EQ(Copy({staged->data(), bytes.size()}, *target, 0), absl::OkStatus());
   const uint64_t all = bytes.size();
-  for (const ByteRange& range : std::vector<ByteRange>{{0, all},
+  for (const ByteRange& range : ByteRanges{{0, all},
                                                        {0, kBlock},
                                                        {1, kBlock + 1},
                                                        {4'097, all - 1},

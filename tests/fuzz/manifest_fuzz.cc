@@ -105,7 +105,7 @@ void CheckRanges(const v1::TensorRanges& message) {
     ascending = ascending && range.begin() >= end && range.end() >= range.begin();
     end = range.end();
   }
-  const absl::StatusOr<std::vector<ByteRange>> ranges = FromProto(message);
+  const absl::StatusOr<ByteRanges> ranges = FromProto(message);
   Require(ranges.ok() == ascending, "ranges are taken if they ascend", ranges.status().ToString());
   if (!ranges.ok()) return RequireClearError(ranges.status());
   v1::TensorRanges sent = message;

@@ -62,7 +62,7 @@ absl::optional<std::vector<PlacedTensor>> ReferenceTensors(absl::string_view hea
     if (!tensor.has_value()) return absl::nullopt;
     tensors.push_back(*std::move(tensor));
   }
-  std::vector<ByteRange> ranges;
+  ByteRanges ranges;
   for (const PlacedTensor& tensor : tensors) ranges.push_back(tensor.range);
   std::sort(ranges.begin(), ranges.end(),
             [](const ByteRange& a, const ByteRange& b) { return std::tie(a.begin, a.end) < std::tie(b.begin, b.end); });
