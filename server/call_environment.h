@@ -5,6 +5,7 @@
 #include "kernels/device.h"
 #include "kernels/staging.h"
 #include "server/authorizer.h"
+#include "server/commit_hook_runner.h"
 #include "server/limits.h"
 #include "server/metrics.h"
 #include "server/model_registry.h"
@@ -21,6 +22,8 @@ struct CallEnvironment {
   Device* device = nullptr;
   // Null for a device that needs none.
   StagingRing* staging = nullptr;
+  // Null where nobody is told of commits.
+  CommitHookRunner* hooks = nullptr;
   const Limits* limits = nullptr;
   // Null where everybody may do everything.
   const Authorizer* authorizer = nullptr;

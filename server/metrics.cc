@@ -45,6 +45,18 @@ const char* PhaseName(UpdatePhase phase) {
   return "unknown";
 }
 
+const char* OutcomeName(CommitHookOutcome outcome) {
+  switch (outcome) {
+    case CommitHookOutcome::kSucceeded:
+      return "succeeded";
+    case CommitHookOutcome::kFailed:
+      return "failed";
+    case CommitHookOutcome::kSuperseded:
+      return "superseded";
+  }
+  return "unknown";
+}
+
 Counter& OneCounter(Registry& registry, const char* name, const char* help) {
   return BuildCounter().Name(name).Help(help).Register(registry).Add({});
 }
@@ -68,7 +80,13 @@ Metrics::Metrics()
       phases_(BuildHistogram()
                   .Name("weightstream_update_phase_seconds")
                   .Help("How long each phase of an update took.")
-                  .Register(registry_)) {
+                  .Register(registry_)),
+      hooks_(BuildCounter()
+                 .Name("weightstream_commit_hooks_total")
+                 .Help("Versions for which the commit hook came to an end, by how.")
+                 .Register(registry_)),
+      failed_hook_attempts_(OneCounter(registry_, "weightstream_commit_hook_failed_attempts_total",
+                                       "Attempts of the commit hook that failed.")) {
   // Each is there from the start, so that a rate over it sees its first step.
   for (const UpdateOutcome outcome :
        {UpdateOutcome::kCommitted, UpdateOutcome::kCommitFailed, UpdateOutcome::kSuperseded, UpdateOutcome::kAborted}) {
@@ -77,6 +95,10 @@ Metrics::Metrics()
   for (const UpdatePhase phase :
        {UpdatePhase::kBegin, UpdatePhase::kReceive, UpdatePhase::kVerify, UpdatePhase::kCommit}) {
     phases_.Add({{"phase", PhaseName(phase)}}, PhaseSeconds());
+  }
+  for (const CommitHookOutcome outcome :
+       {CommitHookOutcome::kSucceeded, CommitHookOutcome::kFailed, CommitHookOutcome::kSuperseded}) {
+    hooks_.Add({{"outcome", OutcomeName(outcome)}});
   }
 }
 
@@ -100,5 +122,11 @@ void Metrics::PhaseTook(UpdatePhase phase, absl::Duration duration) {
 }
 
 void Metrics::UpdateEnded(UpdateOutcome outcome) { updates_.Add({{"outcome", OutcomeName(outcome)}}).Increment(); }
+
+void Metrics::CommitHookEnded(CommitHookOutcome outcome) {
+  hooks_.Add({{"outcome", OutcomeName(outcome)}}).Increment();
+}
+
+void Metrics::CommitHookAttemptFailed() { failed_hook_attempts_.Increment(); }
 
 }  // namespace weightstream

@@ -27,6 +27,9 @@ enum class UpdatePhase {
   kCommit,   // to make it the current version
 };
 
+// What became of the commit hook for a version.
+enum class CommitHookOutcome { kSucceeded, kFailed, kSuperseded };
+
 // Thread-safe. What is counted per chunk costs two atomic additions; the rest looks its labels up under a lock.
 class Metrics {
  public:
@@ -41,6 +44,8 @@ class Metrics {
   void CallEnded(absl::string_view method, absl::StatusCode code);
   void PhaseTook(UpdatePhase phase, absl::Duration duration);
   void UpdateEnded(UpdateOutcome outcome);
+  void CommitHookEnded(CommitHookOutcome outcome);
+  void CommitHookAttemptFailed();
 
   // Of all of the above.
   const prometheus::Collectable& collectable() const { return registry_; }
@@ -54,6 +59,8 @@ class Metrics {
   prometheus::Family<prometheus::Counter>& calls_;
   prometheus::Family<prometheus::Counter>& updates_;
   prometheus::Family<prometheus::Histogram>& phases_;
+  prometheus::Family<prometheus::Counter>& hooks_;
+  prometheus::Counter& failed_hook_attempts_;
 };
 
 }  // namespace weightstream

@@ -48,6 +48,18 @@ void Fill(const UpdateRecord& record, v1::UpdateInfo* info) {
 
 }  // namespace
 
+v1::CommitHook ToProto(const CommitHookRecord& record) {
+  v1::CommitHook hook;
+  hook.set_version(record.version);
+  hook.set_state(record.state == CommitHookState::kPending     ? v1::COMMIT_HOOK_STATE_PENDING
+                 : record.state == CommitHookState::kSucceeded ? v1::COMMIT_HOOK_STATE_SUCCEEDED
+                                                               : v1::COMMIT_HOOK_STATE_FAILED);
+  hook.set_attempts(record.attempts);
+  hook.set_message(record.message);
+  *hook.mutable_time() = ToTimestamp(record.time);
+  return hook;
+}
+
 v1::Model ToProto(const ModelSnapshot& snapshot) {
   v1::Model model;
   model.set_name(snapshot.name);

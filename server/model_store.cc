@@ -338,4 +338,8 @@ std::string ModelStore::VersionFolder(const std::string& model, uint64_t version
   return absl::StrCat(ModelFolder(model), "/", version);
 }
 
+std::string ModelStore::VersionPath(const std::string& model, uint64_t version) const {
+  return absl::StrCat(VersionFolder(model, version), kFile);
+}
+
 }  // namespace weightstream

@@ -74,6 +74,7 @@ class ModelStore {
 
   // Where a version lies, or would.
   std::string VersionFolder(const std::string& model, uint64_t version) const;
+  std::string VersionPath(const std::string& model, uint64_t version) const;
 
   // Makes a place for an incoming version: a file with this header and nothing else. Returns the file's path.
   absl::StatusOr<std::string> CreateIncoming(const std::string& model, const std::string& update_id,

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <iterator>
 #include <limits>
 #include <thread>
@@ -17,6 +18,7 @@
 #include "absl/synchronization/mutex.h"
 #include "kernels/staging.h"
 #include "proto/chunk_codec.h"
+#include "server/commit_hook_runner.h"
 #include "server/listen_error.h"
 #include "server/log.h"
 #include "server/metrics.h"
@@ -63,6 +65,7 @@ class GrpcServer final : public Server {
   absl::Status ServeMetrics();
   void ConfigureConnections(grpc::ServerBuilder& builder) const;
   void WatchIdle();
+  void BecameCurrent(const std::string& model, uint64_t version);
   // The model is SERVING from now on.
   void TellHealth(const std::string& model) ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -74,6 +77,8 @@ class GrpcServer final : public Server {
   std::unique_ptr<ModelStore> store_;
   std::unique_ptr<StagingRing> staging_;
   std::unique_ptr<ModelRegistry> registry_;
+  // Null where nobody is to be told, and while the registry tells of what was recovered.
+  std::unique_ptr<CommitHookRunner> hooks_;
   std::unique_ptr<OpenCalls> calls_;
   std::unique_ptr<WeightStreamService> service_;
   std::unique_ptr<grpc::Server> server_;
@@ -102,12 +107,16 @@ absl::Status GrpcServer::Start() {
     if (!staging.ok()) return staging.status();
     staging_ = *std::move(staging);
   }
-  registry_ = std::make_unique<ModelRegistry>(*store_, *device_, options_.limits, metrics_,
-                                              [this](const std::string& model, uint64_t) { TellHealth(model); });
+  registry_ = std::make_unique<ModelRegistry>(
+      *store_, *device_, options_.limits, metrics_,
+      [this](const std::string& model, uint64_t version) { BecameCurrent(model, version); });
+  if (options_.on_commit.enabled()) {
+    hooks_ = std::make_unique<CommitHookRunner>(options_.on_commit, NewCommitHook(options_.on_commit), metrics_);
+  }
   calls_ = std::make_unique<OpenCalls>(std::max(1, options_.limits.threads * 3 / 4), options_.limits.silent_call);
-  service_ = std::make_unique<WeightStreamService>(CallEnvironment{registry_.get(), store_.get(), calls_.get(),
-                                                                   device_.get(), staging_.get(), &options_.limits,
-                                                                   security_->authorizer(), &metrics_});
+  service_ = std::make_unique<WeightStreamService>(
+      CallEnvironment{registry_.get(), store_.get(), calls_.get(), device_.get(), staging_.get(), hooks_.get(),
+                      &options_.limits, security_->authorizer(), &metrics_});
   if (absl::Status listening = Listen(); !listening.ok()) return listening;
   if (absl::Status serving = ServeMetrics(); !serving.ok()) return serving;
   {
@@ -200,6 +209,15 @@ void GrpcServer::ConfigureConnections(grpc::ServerBuilder& builder) const {
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 1000);
 }
 
+void GrpcServer::BecameCurrent(const std::string& model, uint64_t version) {
+  TellHealth(model);
+  if (hooks_ == nullptr) return;
+  // Absolute, for who has another working directory.
+  const auto absolute = [](const std::string& path) { return std::filesystem::absolute(path).string(); };
+  hooks_->BecameCurrent(
+      {model, version, absolute(store_->VersionFolder(model, version)), absolute(store_->VersionPath(model, version))});
+}
+
 void GrpcServer::TellHealth(const std::string& model) {
   absl::MutexLock lock(&mutex_);
   if (health_ != nullptr) health_->SetServingStatus(model, true);
@@ -233,6 +251,8 @@ void GrpcServer::Shutdown(absl::Time deadline) {
   if (!drained) registry_->AbortAll("the server is shutting down");
   server_->Shutdown(ToChrono(std::max(deadline, absl::Now() + (drained ? absl::ZeroDuration() : kCutPatience))));
   server_->Wait();
+  // The last commit may just have been made.
+  if (hooks_ != nullptr) hooks_->Stop(deadline);
   registry_->StopArenas();
   if (metrics_endpoint_ != nullptr) metrics_endpoint_->Stop();
   LogInfo("stopped", {{"drained", drained ? "true" : "false"}});

@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "kernels/device.h"
+#include "server/commit_hook.h"
 #include "server/limits.h"
 #include "server/security_options.h"
 
@@ -22,6 +23,8 @@ struct ServerOptions {
   std::string metrics_listen;
   Limits limits;
   SecurityOptions security;
+  // Who is told of each version that becomes current.
+  CommitHookOptions on_commit;
 };
 
 class Server {

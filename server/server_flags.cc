@@ -9,6 +9,7 @@
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/system_runtime.h"
 #include "kernels/host_device.h"
+#include "server/commit_hook_flags.h"
 #include "server/log.h"
 
 namespace weightstream {
@@ -55,7 +56,7 @@ FlagSpec LogFormatFlag() {
 }
 
 std::vector<FlagSpec> Flags() {
-  return {
+  std::vector<FlagSpec> flags = {
       Text(
           "listen", "ADDR:PORT",
           "Address to serve on: HOST:PORT (port 0 takes a free one), [V6]:PORT or unix:/PATH. Beyond loopback it wants "
@@ -105,9 +106,11 @@ std::vector<FlagSpec> Flags() {
       {.name = "allow-plaintext-tokens",
        .kind = FlagKind::kSwitch,
        .help = "Take tokens without TLS over TCP, where others may read them. Unix sockets need no such word."},
-      LogLevel(),
-      LogFormatFlag(),
   };
+  for (FlagSpec& flag : CommitHookFlags()) flags.push_back(std::move(flag));
+  flags.push_back(LogLevel());
+  flags.push_back(LogFormatFlag());
+  return flags;
 }
 
 uint64_t Bytes(const CommandLine& line, absl::string_view flag, double unit, uint64_t otherwise) {
@@ -178,7 +181,12 @@ const CommandSpec& ServerCommand() {
                    "weightstream-server --listen=0.0.0.0:7070 --tls-cert=tls.crt --tls-key=tls.key "
                    "--auth-token-file=tokens"},
       .flags = Flags(),
-      .needs = {{"tls-cert", "tls-key"}, {"tls-key", "tls-cert"}, {"tls-client-ca", "tls-cert"}},
+      .exclusive = {{"on-commit", "on-commit-exec"}, {"on-commit-body", "on-commit-preset"}},
+      .needs = {{"tls-cert", "tls-key"},
+                {"tls-key", "tls-cert"},
+                {"tls-client-ca", "tls-cert"},
+                {"on-commit-body", "on-commit"},
+                {"on-commit-preset", "on-commit"}},
       .done = "stopped by a signal",
       .failed = "could not start; the reason is on stderr",
   };
@@ -192,6 +200,9 @@ absl::StatusOr<ServerOptions> OptionsFrom(const CommandLine& line) {
   options.data_dir = TextOr(line, "data-dir", options.data_dir);
   options.limits = LimitsFrom(line);
   options.security = SecurityFrom(line);
+  absl::StatusOr<CommitHookOptions> on_commit = CommitHookOptionsFrom(line);
+  if (!on_commit.ok()) return on_commit.status();
+  options.on_commit = *std::move(on_commit);
   // Decimals are above 0, and may still be less than a byte.
   if (options.limits.bucket_bytes == 0) return absl::InvalidArgumentError("--bucket-mib is less than one byte");
   if (options.limits.manifest_bytes == 0) return absl::InvalidArgumentError("--max-manifest-mib is less than one byte");

@@ -218,7 +218,7 @@ absl::Status WeightStreamService::GetModel(grpc::ServerContext* context, const v
                                            v1::Model* response) {
   absl::StatusOr<std::shared_ptr<Model>> model = registry_.Find(request.model());
   if (!model.ok()) return model.status();
-  *response = ToProto((*model)->Snapshot());
+  *response = StateOf((*model)->Snapshot());
   return absl::OkStatus();
 }
 
@@ -229,9 +229,17 @@ absl::Status WeightStreamService::ListModels(grpc::ServerContext* context, const
     // Models that the caller may not read are not there for it.
     const bool visible =
         environment_.authorizer == nullptr || environment_.authorizer->Check(evidence, "GetModel", model->name()).ok();
-    if (visible) *response->add_models() = ToProto(model->Snapshot());
+    if (visible) *response->add_models() = StateOf(model->Snapshot());
   }
   return absl::OkStatus();
+}
+
+v1::Model WeightStreamService::StateOf(const ModelSnapshot& snapshot) const {
+  v1::Model state = ToProto(snapshot);
+  if (environment_.hooks == nullptr) return state;
+  const absl::optional<CommitHookRecord> hook = environment_.hooks->Find(snapshot.name);
+  if (hook.has_value()) *state.mutable_commit_hook() = ToProto(*hook);
+  return state;
 }
 
 ModelSnapshot WeightStreamService::SnapshotOf(const std::string& model) const {
@@ -261,7 +269,7 @@ absl::Status WeightStreamService::WatchModel(grpc::ServerContext* context, const
     const ModelSnapshot snapshot = SnapshotOf(request.model());
     // A change of state goes out at once, progress at most once per interval.
     if (snapshot.change != last_change || MonotonicNow() - last_sent >= interval) {
-      const v1::Model state = ToProto(snapshot);
+      const v1::Model state = StateOf(snapshot);
       std::string now = state.SerializeAsString();
       if (now != last) {
         if (!(*call)->Write(*writer, state)) return (*call)->EndStatus();
@@ -288,7 +296,7 @@ absl::Status WeightStreamService::RollbackModel(grpc::ServerContext* context, co
   absl::StatusOr<uint64_t> previous = (*model)->Rollback(request.version());
   if (!previous.ok()) return previous.status();
   response->set_previous_version(*previous);
-  *response->mutable_model() = ToProto((*model)->Snapshot());
+  *response->mutable_model() = StateOf((*model)->Snapshot());
   LogInfo("rolled_back", {{"peer", context->peer()},
                           {"model", request.model()},
                           {"version", absl::StrCat(request.version())},

@@ -65,6 +65,8 @@ class WeightStreamService final : public grpc::Service {
   template <typename Request>
   absl::Status Authorize(const grpc::ServerContext& context, absl::string_view method, const Request& request) const;
 
+  // With how far the commit hook is.
+  v1::Model StateOf(const ModelSnapshot& snapshot) const;
   // The model as it is; one without anything if there is none of this name.
   ModelSnapshot SnapshotOf(const std::string& model) const;
 

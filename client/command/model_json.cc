@@ -35,7 +35,31 @@ Json UpdateJson(const v1::UpdateInfo& update) {
           {"open_streams", update.open_streams()}};
 }
 
+// null where the server tells nobody.
+Json CommitHookJson(const v1::Model& model) {
+  if (!model.has_commit_hook()) return Json();
+  const v1::CommitHook& hook = model.commit_hook();
+  return {{"version", hook.version()},
+          {"state", CommitHookStateName(hook.state())},
+          {"attempts", hook.attempts()},
+          {"message", hook.message()},
+          {"time", TimeJson(hook.time())}};
+}
+
 }  // namespace
+
+std::string CommitHookStateName(v1::CommitHookState state) {
+  switch (state) {
+    case v1::COMMIT_HOOK_STATE_PENDING:
+      return "pending";
+    case v1::COMMIT_HOOK_STATE_SUCCEEDED:
+      return "succeeded";
+    case v1::COMMIT_HOOK_STATE_FAILED:
+      return "failed";
+    default:
+      return "unknown";
+  }
+}
 
 std::string UpdateStateName(v1::UpdateState state) {
   switch (state) {
@@ -77,6 +101,7 @@ Json ModelJson(const v1::Model& model) {
           {"current_version", model.current_version()},
           {"highest_version", model.highest_version()},
           {"prepared_bytes", model.prepared_bytes()},
+          {"commit_hook", CommitHookJson(model)},
           {"versions", std::move(versions)},
           {"updates", std::move(updates)}};
 }

@@ -10,6 +10,9 @@
 
 namespace weightstream::command {
 
+// "pending" and the like.
+std::string CommitHookStateName(v1::CommitHookState state);
+
 // "receiving", "committing", "committed", "aborted"; "unknown" for a state that is newer than this command.
 std::string UpdateStateName(v1::UpdateState state);
 

@@ -73,6 +73,18 @@ std::string EndedSection(const v1::Model& model, absl::Time now) {
   return absl::StrCat("updates that ended, the newest first:\n", FormatTable(titles, rows, kModelColumns));
 }
 
+// One line a model, whatever the inference server said.
+std::string CommitHookSection(const v1::Model& model, absl::Time now) {
+  if (!model.has_commit_hook()) return "";
+  const v1::CommitHook& hook = model.commit_hook();
+  std::string out = absl::StrCat("commit hook for version ", hook.version(), ": ", CommitHookStateName(hook.state()),
+                                 ", ", hook.attempts(), hook.attempts() == 1 ? " attempt" : " attempts");
+  if (!hook.message().empty()) {
+    absl::StrAppend(&out, ", the last ", Age(TimeOf(hook.time()), now), " ago:\n  ", OneLine(hook.message()));
+  }
+  return absl::StrCat(out, "\n");
+}
+
 }  // namespace
 
 std::string ModelsTable(const std::vector<v1::Model>& models, absl::Time now) {
@@ -107,7 +119,8 @@ std::string ModelDetail(const v1::Model& model, absl::Time now) {
   if (model.prepared_bytes() > 0) {
     absl::StrAppend(&out, "prepared for the next version: ", FormatBytes(model.prepared_bytes()), "\n");
   }
-  absl::StrAppend(&out, VersionsSection(model, now), InFlightSection(model, now), EndedSection(model, now));
+  absl::StrAppend(&out, CommitHookSection(model, now), VersionsSection(model, now), InFlightSection(model, now),
+                  EndedSection(model, now));
   return out;
 }
 

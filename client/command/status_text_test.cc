@@ -89,6 +89,27 @@ TEST(StatusTextTest, TheDetailNamesFilesTheUpdateInFlightAndWhyOthersEnded) {
   }
 }
 
+TEST(StatusTextTest, TheDetailSaysHowTheCommitHookWent) {
+  v1::Model model;
+  model.set_name("draft");
+  v1::CommitHook& hook = *model.mutable_commit_hook();
+  hook.set_version(7);
+  hook.set_state(v1::COMMIT_HOOK_STATE_FAILED);
+  hook.set_attempts(8);
+  hook.set_message("POST http://127.0.0.1:1/x: answered 400 {}\x1b[2J");
+  hook.mutable_time()->set_seconds(kNowSeconds - 5);
+  const std::string detail = ModelDetail(model, kNow);
+  EXPECT_TRUE(absl::StrContains(detail,
+                                "commit hook for version 7: failed, 8 attempts, the last 5.0s ago:\n"
+                                "  POST http://127.0.0.1:1/x: answered 400 {}\\x1b[2J\n"))
+      << detail;
+  const Json json = ModelJson(model);
+  EXPECT_EQ(json["commit_hook"]["state"], "failed");
+  EXPECT_EQ(json["commit_hook"]["attempts"], 8);
+  EXPECT_EQ(json["commit_hook"]["message"], hook.message());
+  EXPECT_TRUE(ModelJson(Llama())["commit_hook"].is_null());
+}
+
 TEST(StatusTextTest, AModelWithoutAVersionIsSaidToHaveNone) {
   v1::Model model;
   model.set_name("draft");

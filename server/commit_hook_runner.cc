@@ -1,0 +1,143 @@
+#include "server/commit_hook_runner.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/log.h"
+#include "tensor/monotonic_clock.h"
+
+namespace weightstream {
+
+CommitHookRunner::CommitHookRunner(const CommitHookOptions& options, std::unique_ptr<CommitHook> hook, Metrics& metrics)
+    : options_(options), hook_(std::move(hook)), metrics_(metrics), random_(std::random_device()()) {
+  thread_ = std::thread([this] { Run(); });
+}
+
+CommitHookRunner::~CommitHookRunner() { Stop(absl::Now()); }
+
+void CommitHookRunner::BecameCurrent(CurrentVersionEvent event) {
+  absl::MutexLock lock(&mutex_);
+  Entry& entry = entries_[event.model];
+  if (entry.record.version != 0 && entry.record.state == CommitHookState::kPending) {
+    metrics_.CommitHookEnded(CommitHookOutcome::kSuperseded);
+    LogInfo("commit_hook_superseded", {{"model", event.model},
+                                       {"version", absl::StrCat(entry.record.version)},
+                                       {"by_version", absl::StrCat(event.version)}});
+  }
+  const absl::Time now = absl::Now();
+  entry.record = CommitHookRecord{event.version, CommitHookState::kPending, 0, "", now};
+  entry.due = now;
+  entry.event = std::move(event);
+  ++change_;
+}
+
+absl::optional<CommitHookRecord> CommitHookRunner::Find(const std::string& model) const {
+  absl::MutexLock lock(&mutex_);
+  const auto found = entries_.find(model);
+  if (found == entries_.end()) return absl::nullopt;
+  return found->second.record;
+}
+
+void CommitHookRunner::Stop(absl::Time deadline) {
+  const auto ended = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return ended_; };
+  {
+    absl::MutexLock lock(&mutex_);
+    stopping_ = true;
+    ++change_;
+    if (!mutex_.AwaitWithDeadline(absl::Condition(&ended), deadline)) hook_->Cut();
+    mutex_.Await(absl::Condition(&ended));
+  }
+  if (thread_.joinable()) thread_.join();
+}
+
+void CommitHookRunner::Run() {
+  absl::MutexLock lock(&mutex_);
+  while (true) {
+    Entry* const next = Next();
+    if (stopping_ && next == nullptr) break;
+    if (stopping_ && next->record.attempts > 0) {
+      GiveUp(*next, "not repeated, the server is shutting down");
+    } else if (next != nullptr && next->due <= absl::Now()) {
+      const CurrentVersionEvent event = next->event;
+      const int attempt = ++next->record.attempts;
+      mutex_.Unlock();
+      Attempt(event, attempt);
+      mutex_.Lock();
+    } else {
+      const uint64_t seen = change_;
+      const auto changed = [this, &seen]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return change_ != seen; };
+      mutex_.AwaitWithDeadline(absl::Condition(&changed), next == nullptr ? absl::InfiniteFuture() : next->due);
+    }
+  }
+  ended_ = true;
+}
+
+CommitHookRunner::Entry* CommitHookRunner::Next() {
+  Entry* next = nullptr;
+  for (auto& [model, entry] : entries_) {
+    if (entry.record.state != CommitHookState::kPending) continue;
+    if (next == nullptr || entry.due < next->due) next = &entry;
+  }
+  return next;
+}
+
+void CommitHookRunner::Attempt(const CurrentVersionEvent& event, int attempt) {
+  const absl::Duration start = MonotonicNow();
+  const absl::StatusOr<std::string> answer = hook_->Call(event);
+  const std::string seconds = absl::StrCat(absl::ToDoubleSeconds(MonotonicNow() - start));
+  if (answer.ok()) {
+    LogInfo("commit_hook_succeeded", {{"model", event.model},
+                                      {"version", absl::StrCat(event.version)},
+                                      {"attempt", absl::StrCat(attempt)},
+                                      {"seconds", seconds},
+                                      {"answer", *answer}});
+  } else {
+    LogWarning("commit_hook_failed", {{"model", event.model},
+                                      {"version", absl::StrCat(event.version)},
+                                      {"attempt", absl::StrCat(attempt, " of ", options_.attempts)},
+                                      {"seconds", seconds},
+                                      {"error", answer.status().ToString()}});
+    metrics_.CommitHookAttemptFailed();
+  }
+  Ended(event, attempt, answer);
+}
+
+void CommitHookRunner::Ended(const CurrentVersionEvent& event, int attempt, const absl::StatusOr<std::string>& answer) {
+  absl::MutexLock lock(&mutex_);
+  Entry& entry = entries_[event.model];
+  // Superseded while it was under way: the newer version's record is not touched. A version that became current again
+  // meanwhile has no attempt yet.
+  if (entry.record.version != event.version || entry.record.attempts != attempt) return;
+  entry.record.time = absl::Now();
+  if (answer.ok()) {
+    entry.record.state = CommitHookState::kSucceeded;
+    entry.record.message = *answer;
+    metrics_.CommitHookEnded(CommitHookOutcome::kSucceeded);
+    return;
+  }
+  entry.record.message = answer.status().ToString();
+  if (attempt >= options_.attempts) {
+    GiveUp(entry, "given up");
+  } else {
+    entry.due = entry.record.time + Wait(attempt);
+  }
+}
+
+void CommitHookRunner::GiveUp(Entry& entry, absl::string_view why) {
+  entry.record.state = CommitHookState::kFailed;
+  metrics_.CommitHookEnded(CommitHookOutcome::kFailed);
+  LogError("commit_hook_given_up", {{"model", entry.event.model},
+                                    {"version", absl::StrCat(entry.record.version)},
+                                    {"attempts", absl::StrCat(entry.record.attempts)},
+                                    {"reason", std::string(why)},
+                                    {"error", entry.record.message}});
+}
+
+absl::Duration CommitHookRunner::Wait(int attempts) {
+  absl::Duration wait = options_.first_wait;
+  for (int i = 1; i < attempts && wait < options_.longest_wait; ++i) wait *= 2;
+  return std::min(wait, options_.longest_wait) * std::uniform_real_distribution<double>(0.5, 1)(random_);
+}
+
+}  // namespace weightstream
