@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import unittest
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ def some_tensors(seed: int) -> list[Tensor]:
     return [random_tensor(rng, f"layer.{i}.weight", "BF16", (64, 33 + i)) for i in range(8)]
 
 
+@unittest.skipIf(manifests.TOOLS_MISSING != "", manifests.TOOLS_MISSING)
 class Manifests(EndToEndTest):
     def test_every_overlay_is_what_kubernetes_schemas_allow_and_no_more(self) -> None:
         names = manifests.overlays()
@@ -203,6 +205,7 @@ class Pod:
                 yield Path(path.replace("/weights", str(self.weights), 1))
 
 
+@unittest.skipIf(manifests.TOOLS_MISSING != "", manifests.TOOLS_MISSING)
 class Pods(EndToEndTest):
     def pod_holds_its_promises(self, name: str) -> None:
         pod = Pod(self, name)
