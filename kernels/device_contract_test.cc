@@ -162,12 +162,12 @@ TEST_P(DeviceContractTest, DigestsAreTheChecksumsOfTheBlocksWhereTheyLie) {
   ASSERT_EQ(Copy({staged->data(), bytes.size()}, *target, 0), absl::OkStatus());
   const uint64_t all = bytes.size();
   for (const ByteRange& range : ByteRanges{{0, all},
-                                                       {0, kBlock},
-                                                       {1, kBlock + 1},
-                                                       {4'097, all - 1},
-                                                       {kBlock - 3, kBlock + 2},
-                                                       {all - 1, all},
-                                                       {7, 7}}) {
+                                           {0, kBlock},
+                                           {1, kBlock + 1},
+                                           {4'097, all - 1},
+                                           {kBlock - 3, kBlock + 2},
+                                           {all - 1, all},
+                                           {7, 7}}) {
     std::vector<uint32_t> expected;
     for (uint64_t at = range.begin; at < range.end; at += kBlock) {
       expected.push_back(
