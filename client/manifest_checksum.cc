@@ -1,5 +1,7 @@
 #include "client/manifest_checksum.h"
 
+#include <string>
+
 #include "kernels/checksum.h"
 #include "tensor/safetensors_layout.h"
 
@@ -7,8 +9,8 @@ namespace weightstream {
 
 absl::optional<uint32_t> ManifestChecksum::Get() const {
   absl::call_once(once_, [this] {
-    const absl::StatusOr<SafetensorsLayout> layout = LayOutSafetensors(source_.tensors(), source_.metadata());
-    if (layout.ok()) crc32c_ = ExtendCrc32c(0, EncodeSafetensorsHeader(*layout));
+    std::string header;
+    if (LayOutSafetensors(source_.tensors(), source_.metadata(), &header).ok()) crc32c_ = ExtendCrc32c(0, header);
   });
   return crc32c_;
 }

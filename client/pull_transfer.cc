@@ -60,10 +60,10 @@ absl::Status PullTransfer::Open() {
   version_ = manifest->version();
   const absl::StatusOr<std::vector<TensorSpec>> specs = FromProto(manifest->tensors());
   if (!specs.ok()) return Annotate(absl::InternalError(specs.status().message()), "the server's manifest");
-  absl::StatusOr<SafetensorsLayout> layout = LayOutSafetensors(*specs, FromProto(manifest->metadata()));
+  std::string header;
+  absl::StatusOr<SafetensorsLayout> layout = LayOutSafetensors(*specs, FromProto(manifest->metadata()), &header);
   if (!layout.ok()) return Annotate(absl::InternalError(layout.status().message()), "the server's manifest");
-  if (manifest->has_manifest_crc32c() &&
-      manifest->manifest_crc32c() != ExtendCrc32c(0, EncodeSafetensorsHeader(*layout))) {
+  if (manifest->has_manifest_crc32c() && manifest->manifest_crc32c() != ExtendCrc32c(0, header)) {
     return absl::DataLossError(absl::StrCat("the manifest of version ", version_, " of \"", options_.model,
                                             "\" does not match its checksum: it was damaged on the way; pull again"));
   }

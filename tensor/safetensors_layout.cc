@@ -130,7 +130,8 @@ void AppendHeaderJson(const SafetensorsLayout& layout, std::string* out) {
 // With room for the length before the JSON, which Padded sets.
 std::string UnpaddedHeader(const SafetensorsLayout& layout) {
   std::string header;
-  header.reserve(std::max<uint64_t>(layout.data_start, layout.tensors.size() * kTypicalEntryBytes));
+  // A layout that is being made has no length yet.
+  header.reserve(layout.data_start > 0 ? layout.data_start : layout.tensors.size() * kTypicalEntryBytes);
   header.append(kSafetensorsPrefixBytes, '\0');
   AppendHeaderJson(layout, &header);
   return header;
