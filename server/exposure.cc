@@ -6,6 +6,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "server/host_port.h"
 
 namespace weightstream {
 namespace {
@@ -26,10 +27,9 @@ absl::Status CheckPairs(const SecurityOptions& options) {
 }  // namespace
 
 bool IsLoopback(absl::string_view address) {
-  const size_t colon = address.rfind(':');
-  if (colon == absl::string_view::npos) return false;
-  std::string host(address.substr(0, colon));
-  if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  const absl::optional<HostPort> parsed = ParseHostPort(address);
+  if (!parsed.has_value()) return false;
+  const std::string& host = parsed->host;
   if (absl::EqualsIgnoreCase(host, "localhost")) return true;
   in_addr v4{};
   if (inet_pton(AF_INET, host.c_str(), &v4) == 1) return ntohl(v4.s_addr) >> 24 == IN_LOOPBACKNET;

@@ -11,9 +11,9 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "server/host_port.h"
 
 namespace weightstream {
 namespace {
@@ -75,9 +75,7 @@ absl::Status UnixError(const std::string& address) {
 
 absl::Status CheckListenAddress(const std::string& address) {
   if (absl::StartsWith(address, "unix:")) return CheckUnixPath(address);
-  const size_t colon = address.rfind(':');
-  uint32_t port = 0;
-  if (colon == std::string::npos || !absl::SimpleAtoi(address.substr(colon + 1), &port) || port > 65535) {
+  if (!ParseHostPort(address).has_value()) {
     return absl::InvalidArgumentError(absl::StrCat(
         "cannot listen on '", address, "': it is not of the form HOST:PORT, [V6]:PORT or unix:/PATH; see --listen"));
   }
@@ -87,14 +85,13 @@ absl::Status CheckListenAddress(const std::string& address) {
 absl::Status ListenError(const std::string& address) {
   if (absl::Status checked = CheckListenAddress(address); !checked.ok()) return checked;
   if (absl::StartsWith(address, "unix:")) return UnixError(address);
-  const size_t colon = address.rfind(':');
-  std::string host = address.substr(0, colon);
-  if (absl::StartsWith(host, "[") && absl::EndsWith(host, "]")) host = host.substr(1, host.size() - 2);
+  // Checked above.
+  const HostPort parsed = *ParseHostPort(address);
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
   addrinfo* found = nullptr;
-  const int failed = ::getaddrinfo(host.c_str(), address.substr(colon + 1).c_str(), &hints, &found);
+  const int failed = ::getaddrinfo(parsed.host.c_str(), absl::StrCat(parsed.port).c_str(), &hints, &found);
   if (failed != 0) {
     return absl::InvalidArgumentError(
         absl::StrCat("cannot listen on ", address, ": ", ::gai_strerror(failed), "; see --listen"));

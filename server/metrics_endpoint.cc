@@ -7,8 +7,8 @@
 #include <thread>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "server/host_port.h"
 
 namespace weightstream {
 namespace {
@@ -18,32 +18,17 @@ constexpr time_t kPatienceSeconds = 5;
 // Prometheus' text format, version 0.0.4.
 constexpr const char* kContentType = "text/plain; version=0.0.4; charset=utf-8";
 
-struct HostAndPort {
-  std::string host;
-  uint32_t port = 0;
-};
-
-absl::StatusOr<HostAndPort> Parse(const std::string& listen) {
-  const size_t colon = listen.rfind(':');
-  HostAndPort parsed;
-  if (colon == std::string::npos || colon == 0 || !absl::SimpleAtoi(listen.substr(colon + 1), &parsed.port) ||
-      parsed.port > 65535) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--metrics-listen=", listen, " is neither HOST:PORT nor [V6]:PORT (port 0 takes a free one)"));
-  }
-  parsed.host = listen.substr(0, colon);
-  if (parsed.host.front() == '[' && parsed.host.back() == ']') parsed.host = parsed.host.substr(1, colon - 2);
-  return parsed;
-}
-
 class HttpEndpoint final : public MetricsEndpoint {
  public:
   explicit HttpEndpoint(Collect collect) : collect_(std::move(collect)) {}
   ~HttpEndpoint() override { Stop(); }
 
   absl::Status Listen(const std::string& listen) {
-    absl::StatusOr<HostAndPort> parsed = Parse(listen);
-    if (!parsed.ok()) return parsed.status();
+    const absl::optional<HostPort> parsed = ParseHostPort(listen);
+    if (!parsed.has_value() || listen.front() == ':') {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--metrics-listen=", listen, " is neither HOST:PORT nor [V6]:PORT (port 0 takes a free one)"));
+    }
     Configure();
     int port = static_cast<int>(parsed->port);
     if (port == 0) {
