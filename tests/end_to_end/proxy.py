@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-_BLOCK_BYTES = 64 << 10
+BLOCK_BYTES = 64 << 10
 
 
 class Proxy:
@@ -114,10 +114,17 @@ class Proxy:
             sink.close()
 
     def _forward(self, source: socket.socket, sink: socket.socket, limited: bool) -> None:
-        while data := memoryview(source.recv(_BLOCK_BYTES)):
-            while data:
-                taken = self._take(len(data)) if limited else len(data)
-                if taken == 0:
-                    return
-                sink.sendall(data[:taken])
-                data = data[taken:]
+        while block := source.recv(BLOCK_BYTES):
+            if not self._pass_on(block, sink, limited):
+                return
+
+    def _pass_on(self, block: bytes | bytearray, sink: socket.socket, limited: bool) -> bool:
+        """Sends a block, as its bytes may pass. False once the proxy is closed."""
+        data = memoryview(block)
+        while data:
+            taken = self._take(len(data)) if limited else len(data)
+            if taken == 0:
+                return False
+            sink.sendall(data[:taken])
+            data = data[taken:]
+        return True

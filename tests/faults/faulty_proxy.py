@@ -7,9 +7,7 @@ import re
 import socket
 import threading
 
-from tests.end_to_end.proxy import Proxy
-
-_BLOCK_BYTES = 64 << 10
+from tests.end_to_end.proxy import BLOCK_BYTES, Proxy
 
 
 class FaultyProxy(Proxy):
@@ -97,7 +95,7 @@ class FaultyProxy(Proxy):
 
     def _forward(self, source: socket.socket, sink: socket.socket, limited: bool) -> None:
         tail = b""
-        while block := source.recv(_BLOCK_BYTES):
+        while block := source.recv(BLOCK_BYTES):
             self._running.wait()
             if limited:
                 self._note_call(tail + block, source)
@@ -107,13 +105,5 @@ class FaultyProxy(Proxy):
                 continue
             damaged = bytearray(block)
             self._damage(damaged)
-            self._pass_on(damaged, sink, limited)
-
-    def _pass_on(self, block: bytearray, sink: socket.socket, limited: bool) -> None:
-        data = memoryview(block)
-        while data:
-            taken = self._take(len(data)) if limited else len(data)
-            if taken == 0:
+            if not self._pass_on(damaged, sink, limited):
                 return
-            sink.sendall(data[:taken])
-            data = data[taken:]
