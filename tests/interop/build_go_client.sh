@@ -6,6 +6,13 @@
 set -euo pipefail
 export PATH=/usr/bin:/bin
 
+# Of golang/protobuf Debian has two packages for one folder, and gRPC's takes the older one where none is installed. Its
+# code cannot read what today's generator writes: a client built with it ends at its first message.
+if [[ -e /usr/share/gocode/src/github.com/golang/protobuf/proto/table_unmarshal.go ]]; then
+  echo "golang-github-golang-protobuf-1-3-dev is installed: install golang-github-golang-protobuf-1-5-dev instead" >&2
+  exit 1
+fi
+
 output=$1
 proto=${*: -1}
 sources=("${@:2:$#-2}")
