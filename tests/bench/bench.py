@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench import fleet, link, machine, memory, rate, report, shapes, sweeps
+from tests.bench import fleet, link, machine, memory, rate, report, shapes, sweeps, tls
 from tests.bench.contenders import Settings
 from tests.bench.processes import BenchError
 from tests.bench.rounds import GIB, MIB, Section
@@ -40,6 +40,7 @@ PARTS = {
     "rate": Part(rate.run, lambda s: 2 * s.place_mib + 3 * s.total_mib),
     "shapes": Part(shapes.run, lambda s: s.place_mib + 3 * max(s.total_mib, shapes.small_mib(s))),
     "sweeps": Part(sweeps.run, lambda s: s.place_mib + 3 * sweeps.swept_mib(s)),
+    "tls": Part(tls.run, lambda s: s.place_mib + 2 * 3 * tls.sent_mib(s)),
     "memory": Part(memory.run, lambda s: 2 * max(memory.sizes_mib(s))),
     "fleet": Part(fleet.run, lambda s: 3 * (1 + fleet.SERVERS) * fleet.sent_mib(s)),
     "link": Part(link.run, lambda s: s.place_mib + 3 * s.link_mib),
@@ -72,7 +73,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--quick", action="store_true", help="a first look: the section rate, 1 GiB, 3 rounds, unless said otherwise")
     add("--total-mib", type=count, help="MiB that one round sends (default 4096); some sections derive theirs from it")
     add("--rounds", type=count, help="rounds of each contender (default 5)")
-    add("--connections", type=counts, default=(1, 2, 4), help="of the section rate (default 1,2,4)")
+    add("--connections", type=counts, default=(1, 2, 4), help="of the sections rate and tls (default 1,2,4)")
     add("--small-tensors", type=count, default=100_000, help="tensors of 4 KiB in the section shapes (default 100000)")
     add("--link-mib", type=count, default=256, help="most MiB of a round over the slow link (default 256)")
     add("--disk", type=Path, default=Path("/var/tmp"), metavar="DIR", help="not in memory; for the section fleet")

@@ -19,7 +19,7 @@ TOTAL_MIB = 16
 SMALL_TENSORS = 500
 MIB = 1 << 20
 HAS_MATPLOTLIB = importlib.util.find_spec("matplotlib") is not None
-SECTIONS = ["rate", "shapes", "sweep-chunks", "sweep-connections", "memory", "fleet"]
+SECTIONS = ["rate", "shapes", "sweep-chunks", "sweep-connections", "tls", "memory", "fleet"]
 
 
 class BenchTest(unittest.TestCase):
@@ -34,7 +34,7 @@ class BenchTest(unittest.TestCase):
         arguments = [
             # Bazel runs a test in a folder that holds the binaries as bazel-bin does.
             "--bin=.",
-            "--sections=rate,shapes,sweeps,memory,fleet",
+            "--sections=rate,shapes,sweeps,tls,memory,fleet",
             f"--total-mib={TOTAL_MIB}",
             "--rounds=1",
             "--connections=1,2",
@@ -55,7 +55,7 @@ class BenchTest(unittest.TestCase):
 
     def test_every_section_is_there(self) -> None:
         self.assertEqual([one["name"] for one in self.report["sections"]], SECTIONS, self.out)
-        self.assertEqual([(one["skipped"], one["failed"]) for one in self.report["sections"]], [(None, None)] * 6)
+        self.assertEqual([(one["skipped"], one["failed"]) for one in self.report["sections"]], [(None, None)] * len(SECTIONS))
         self.assertEqual(self.code, 0)
 
     def test_every_contender_has_its_rows(self) -> None:
@@ -87,7 +87,7 @@ class BenchTest(unittest.TestCase):
         self.assertEqual(shapes["small"], SMALL_TENSORS * 4096)
         self.assertLessEqual(shapes["llama"], TOTAL_MIB * MIB)
         self.assertGreater(shapes["llama"], (TOTAL_MIB - 3) * MIB)
-        for name in ("rate", "sweep-chunks", "sweep-connections", "memory", "fleet"):
+        for name in ("rate", "sweep-chunks", "sweep-connections", "tls", "memory", "fleet"):
             for row in self.section(name)["rows"]:
                 self.assertEqual(row["rounds"][0]["bytes"], row["total_mib"] * MIB, name)
         self.assertEqual([row["total_mib"] for row in self.section("memory")["rows"]], [4, 32])
@@ -97,6 +97,10 @@ class BenchTest(unittest.TestCase):
         self.assertEqual(chunks, list(sweeps.CHUNKS_KIB))
         connections = {(row["contender"], row["connections"]) for row in self.section("sweep-connections")["rows"]}
         self.assertEqual(connections, {(name, n) for name in ("tcp", "weightstream") for n in sweeps.CONNECTIONS})
+
+    def test_tls_is_compared_with_plaintext(self) -> None:
+        rows = [(row["contender"], row["connections"]) for row in self.section("tls")["rows"]]
+        self.assertEqual(rows, [(name, n) for n in (1, 2) for name in ("tcp", "weightstream", "weightstream tls")])
 
     def test_a_fleet_is_compared_with_one_server(self) -> None:
         one, several = self.section("fleet")["rows"]

@@ -110,6 +110,8 @@ class Work:
     connections: int
     shape: str = "one"
     chunk_kib: int = 0
+    # Of the servers' certificates; None: plaintext.
+    tls_ca: Path | None = None
 
     def label(self, contender: str, arena: str, show_shape: bool = False) -> Label:
         shape = self.shape if show_shape else ""
@@ -148,6 +150,7 @@ def push_command(settings: Settings, servers: Sequence[Receiver], work: Work) ->
         f"--small_tensors={settings.small_tensors}",
         f"--connections={work.connections}",
         f"--chunk_kib={work.chunk_kib}",
+        *([f"--tls_ca={work.tls_ca}"] if work.tls_ca else []),
         *settings.source_flags(work.total_mib),
     ]
 
@@ -158,12 +161,12 @@ def push(settings: Settings, servers: Sequence[Receiver], work: Work) -> Round:
 
 def push_warm(settings: Settings, servers: Sequence[Receiver], work: Work, wanted_bytes: int) -> tuple[str, Round]:
     """A push once every server has that much memory ready; says what the arena was."""
-    ready = await_all_prepared(settings, servers, wanted_bytes)
+    ready = await_all_prepared(settings, servers, work, wanted_bytes)
     return "warm" if ready else NOT_READY, push(settings, servers, work)
 
 
-def await_all_prepared(settings: Settings, servers: Sequence[Receiver], wanted_bytes: int) -> bool:
-    return all([await_prepared(settings.command, one.address, MODEL, wanted_bytes) for one in servers])
+def await_all_prepared(settings: Settings, servers: Sequence[Receiver], work: Work, wanted_bytes: int) -> bool:
+    return all([await_prepared(settings.command, one.address, MODEL, wanted_bytes, work.tls_ca) for one in servers])
 
 
 def fresh_server_case(settings: Settings, contender: str, work: Work, *flags: str, show_shape: bool = False) -> Case:
@@ -188,7 +191,7 @@ def standing_servers_case(settings: Settings, contender: str, servers: Sequence[
     def run() -> list[tuple[Label, Round]]:
         arena, warm = push_warm(settings, servers, work, work.total_mib * MIB)
         # What they do behind a commit is not to burden the next contender's round.
-        await_all_prepared(settings, servers, work.total_mib * MIB)
+        await_all_prepared(settings, servers, work, work.total_mib * MIB)
         return [(dataclasses.replace(work.label(contender, arena), receivers=len(servers)), warm)]
 
     return run

@@ -21,6 +21,7 @@ ABSL_FLAG(std::string, shape, "one",
           "one: a single tensor; llama: the tensors of a Llama-3-8B, scaled; small: tensors of 4 KiB.");
 ABSL_FLAG(uint64_t, small_tensors, 100000, "How many tensors of 4 KiB; --total_mib does not count for these.");
 ABSL_FLAG(uint64_t, chunk_kib, 0, "KiB of data in one message; 0 leaves it to the library.");
+ABSL_FLAG(std::string, tls_ca, "", "PEM file of the CA of the servers' certificates; empty is plaintext.");
 ABSL_FLAG(std::string, model, "bench", "The model's name on the server.");
 
 namespace {
@@ -49,6 +50,7 @@ absl::Status Push(const std::string& addresses) {
   options.model = absl::GetFlag(FLAGS_model);
   options.connections = absl::GetFlag(FLAGS_connections);
   options.bucket_limit_bytes = absl::GetFlag(FLAGS_chunk_kib) << 10;
+  options.security.tls_ca = absl::GetFlag(FLAGS_tls_ca);
   const weightstream::bench::RoundReport report;
   const auto result = weightstream::Push(**source, absl::StrSplit(addresses, ','), options);
   if (!result.ok()) return result.status();

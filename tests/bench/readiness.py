@@ -19,7 +19,7 @@ SIGN_SECONDS = 10.0
 SIGN_BYTES_PER_SECOND = 500e6
 
 
-def await_prepared(command: Path, address: str, model: str, wanted_bytes: int) -> bool:
+def await_prepared(command: Path, address: str, model: str, wanted_bytes: int, tls_ca: Path | None = None) -> bool:
     """Waits until the server holds `wanted_bytes` ready; False if it does not come to that.
 
     A server without the field prepared_bytes, or one that has no room for another arena, is not waited for long.
@@ -27,7 +27,7 @@ def await_prepared(command: Path, address: str, model: str, wanted_bytes: int) -
     start = time.monotonic()
     pause = threading.Event()
     while True:
-        prepared = _model(command, address, model).get("prepared_bytes")
+        prepared = _model(command, address, model, tls_ca).get("prepared_bytes")
         if prepared is None:
             return False
         if int(prepared) >= wanted_bytes:
@@ -38,8 +38,9 @@ def await_prepared(command: Path, address: str, model: str, wanted_bytes: int) -
         pause.wait(POLL_SECONDS)
 
 
-def _model(command: Path, address: str, model: str) -> dict[str, Any]:
+def _model(command: Path, address: str, model: str, tls_ca: Path | None) -> dict[str, Any]:
     words = [str(command), "status", f"--to={address}", f"--model={model}", "--json"]
+    words += [f"--tls-ca={tls_ca}"] if tls_ca else []
     done = subprocess.run(words, capture_output=True, text=True, timeout=READY_SECONDS, check=False)
     if done.returncode != 0:
         raise BenchError(f"weightstream status failed: {done.stdout.strip()} {done.stderr.strip()}")
