@@ -49,3 +49,14 @@ class Ca:
             *("-CA", self._pair.certificate, "-CAkey", self._pair.key),
             *("-addext", f"subjectAltName={names}", "-addext", "basicConstraints=critical,CA:FALSE"),
         )
+
+    def sign_expired(self, common_name: str, names: str = LOCAL) -> Pair:
+        """The same with a certificate that ran out yesterday."""
+        pair = self.sign(common_name, names)
+        request = pair.certificate.with_suffix(".csr")
+        _openssl("x509", "-x509toreq", "-in", pair.certificate, "-key", pair.key, "-copy_extensions", "copyall",
+                 "-out", request)  # fmt: skip
+        signer = ("-CA", self._pair.certificate, "-CAkey", self._pair.key)
+        _openssl("x509", "-req", "-in", request, *signer, "-days", "-1", "-copy_extensions", "copyall",
+                 "-out", pair.certificate)  # fmt: skip
+        return pair

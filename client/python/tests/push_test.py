@@ -10,6 +10,7 @@ import numpy as np
 import weightstream
 from weightstream import Client, Progress
 
+from client.python.tests.interposer import Hook, Interposer
 from tests.end_to_end.checkpoints import Tensor, random_tensor, write_safetensors, write_sharded
 from tests.end_to_end.harness import EndToEndTest
 from tests.end_to_end.processes import Process, Server, binary
@@ -136,6 +137,37 @@ class Pushed(EndToEndTest):
         self.assertEqual((seen[-1].phase, seen[-1].moved_bytes), ("done", array.nbytes))
         moved = [each.moved_bytes for each in seen]
         self.assertEqual(moved, sorted(moved))
+
+
+class Traced(EndToEndTest):
+    def test_each_push_is_a_span_of_its_own_in_its_callers_trace(self) -> None:
+        seen: list[tuple[str, str]] = []
+
+        def hook(name: str) -> Hook:
+            def note(before: int, request: Any, pass_on: Any, context: Any) -> Any:
+                seen.append((name, dict(context.invocation_metadata()).get("traceparent", "")))
+                return pass_on(request)
+
+            return note
+
+        calls = ("GetModel", "BeginUpdate", "Push", "CommitUpdate")
+        between = Interposer(self.start_server().address, {name: hook(name) for name in calls})
+        self.addCleanup(between.close)
+        trace, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+        spans = []
+        with Client(between.address) as client:
+            for _ in range(2):
+                client.push("model", None, {"a": np.zeros(9)}, traceparent=f"00-{trace}-{parent}-01")
+                self.assertEqual([name for name, _ in seen], list(calls))
+                (told,) = {told for _, told in seen}
+                self.assertRegex(told, rf"\A00-{trace}-[0-9a-f]{{16}}-01\Z")
+                spans.append(told)
+                seen.clear()
+            client.push("model", None, {"a": np.zeros(9)})
+            self.assertEqual({told for _, told in seen}, {""})
+            with self.assertRaisesRegex(weightstream.InvalidArgumentError, "traceparent"):
+                client.push("model", None, {}, traceparent="no such thing")
+        self.assertEqual(len({parent, *spans}), 3)
 
 
 class Refused(EndToEndTest):

@@ -6,6 +6,7 @@ import os
 import unittest
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -43,6 +44,20 @@ class Memory(unittest.TestCase):
         self.assertEqual(open_source({}, source_id="step 3").source_id, "step 3")
         with self.assertRaisesRegex(weightstream.InvalidArgumentError, "257 bytes"):
             open_source({}, source_id="x" * 257)
+
+    def test_text_that_cannot_travel_is_refused_by_name(self) -> None:
+        for arrays, metadata, words in (
+            ({"\ud800": np.zeros(1)}, {}, "a tensor's name is '.ud800'.*lone surrogate"),
+            ({1: np.zeros(1)}, {}, "a tensor's name is 1, not a str"),
+            ({}, {"step": 3}, r"metadata\['step'\] is 3, not a str"),
+            ({}, {3: "step"}, "a key of metadata is 3"),
+            ({}, {"step": "\udfff"}, r"metadata\['step'\].*lone surrogate"),
+        ):
+            odd: Any = (arrays, metadata)
+            with self.subTest(words), self.assertRaisesRegex(weightstream.InvalidArgumentError, words):
+                open_source(*odd)
+        with self.assertRaisesRegex(weightstream.InvalidArgumentError, "source_id.*lone surrogate"):
+            open_source({}, source_id="\ud800")
 
 
 class Checkpoint(unittest.TestCase):

@@ -21,6 +21,7 @@ class Encoded(unittest.TestCase):
             expected = ws.WeightChunk(
                 name=SPEC.name, dtype=SPEC.dtype, shape=SPEC.shape, offset=12, crc32c=crc32c.crc32c(data), update_id="u"
             )
+            expected.header_crc32c = crc32c.crc32c(expected.SerializeToString())
             expected.data = data
             found = ws.WeightChunk.FromString(encode_chunk(SPEC, 12, [memoryview(data)], "u"))
             self.assertEqual(found, expected)
@@ -56,6 +57,38 @@ class Decoded(unittest.TestCase):
     def test_a_chunk_without_data_is_read(self) -> None:
         chunk, payload = decode_chunk(ws.WeightChunk(name="empty").SerializeToString())
         self.assertEqual((chunk.name, payload), ("empty", b""))
+
+    def test_a_flipped_bit_of_the_header_is_noticed(self) -> None:
+        message = encode_chunk(SPEC, 5, [memoryview(b"data")], "u", ["next"])
+        covered = len(message) - len(b"\x9d\x06CRC!" + b"\xa2\x06\x04data")
+        noticed = 0
+        for bit in range(8 * covered):
+            damaged = bytearray(message)
+            damaged[bit // 8] ^= 1 << bit % 8
+            try:
+                chunk, _ = decode_chunk(bytes(damaged))
+            except weightstream.DataLossError:
+                noticed += 1
+            except weightstream.InternalError:
+                continue  # No message any more.
+            else:
+                # One field has swallowed both checksums: a reader refuses data without theirs.
+                self.assertFalse(chunk.HasField("crc32c"), damaged)
+        self.assertGreater(noticed, 6 * covered)
+
+    def test_a_header_without_a_checksum_is_believed(self) -> None:
+        """As servers of before it was there send it."""
+        self.assertEqual(decode_chunk(ws.WeightChunk(name="n", data=b"x").SerializeToString())[1], b"x")
+
+    def test_the_last_of_two_header_checksums_counts(self) -> None:
+        first = ws.WeightChunk(name="n", header_crc32c=7).SerializeToString()
+        for wrong in (0, 1):
+            second = ws.WeightChunk(header_crc32c=crc32c.crc32c(first) ^ wrong, data=b"x").SerializeToString()
+            if wrong:
+                with self.assertRaises(weightstream.DataLossError):
+                    decode_chunk(first + second)
+            else:
+                self.assertEqual(decode_chunk(first + second)[1], b"x")
 
     def test_what_is_no_chunk_is_an_error(self) -> None:
         message = encode_chunk(SPEC, 5, [memoryview(bytes(300))], "u")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import grpc
 
 from weightstream.channel import Endpoint
 from weightstream.errors import CancelledError, WeightStreamError, from_rpc_error
+from weightstream.handshake import explained
 from weightstream.limits import SUPERVISION_SECONDS
 from weightstream.retries import CallKind, Remedy, RetryBudget, remedy_for
 from weightstream.v1 import weightstream_pb2 as ws
@@ -59,16 +61,38 @@ class Control:
         self.closed.set()
         self.channel.close()
 
+    def traced(self, traceparent: str | None) -> Control:
+        """The same channel, for calls of one span of a trace."""
+        control = copy.copy(self)
+        control.endpoint = self.endpoint.traced(traceparent)
+        return control
+
     def once(self, method: str, request: Any, seconds: float | None = None) -> Any:
         """One attempt of a call."""
         limit = self.endpoint.limits.call if seconds is None else seconds
+        # A token that cannot be sent is an error of its own.
+        metadata = self.endpoint.metadata()
         try:
-            return getattr(self._stub, method)(request, timeout=limit, metadata=self.endpoint.metadata())
+            return getattr(self._stub, method)(request, timeout=limit, metadata=metadata)
         except grpc.RpcError as error:
             raise from_rpc_error(error, self.endpoint.address) from None
         except ValueError as error:
-            # grpcio's word for a channel that was closed.
-            raise CancelledError(f"the client was closed: {error}", self.endpoint.address) from None
+            raise self._closed_channel(error) from None
+
+    def answers(
+        self, method: str, request: Any, deserializer: Callable[[bytes], Any] | None, seconds: float | None = None
+    ) -> Any:
+        """A call that is answered with a stream, as grpcio gives it."""
+        open_call: Any = self.channel.unary_stream(SERVICE + method, type(request).SerializeToString, deserializer)
+        metadata = self.endpoint.metadata()
+        try:
+            return open_call(request, timeout=seconds, metadata=metadata)
+        except ValueError as error:
+            raise self._closed_channel(error) from None
+
+    def _closed_channel(self, error: ValueError) -> CancelledError:
+        """ValueError is grpcio's word for it."""
+        return CancelledError(f"the client was closed: {error}", self.endpoint.address)
 
     def call(
         self,
@@ -91,11 +115,12 @@ class Control:
             began = time.monotonic()
             try:
                 result = call()
-            except WeightStreamError as error:
+            except WeightStreamError as failure:
                 stop.check()
+                error = explained(self.endpoint, failure)
                 if remedy_for(kind, error) is not Remedy.RETRY:
                     budget.answered()
-                    raise
+                    raise error from None
                 wait = budget.no_answer(began, error)
             else:
                 budget.answered()

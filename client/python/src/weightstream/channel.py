@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ipaddress
 import os
 import re
@@ -39,7 +40,8 @@ class TlsOptions:
             raise InvalidArgumentError("TlsOptions needs both cert and key, or neither")
 
 
-def _pem(value: Pem | None, what: str) -> bytes | None:
+def read_pem(value: Pem | None, what: str) -> bytes | None:
+    """The PEM text of a field of TlsOptions; NotFoundError names the field and the file that cannot be read."""
     if value is None or isinstance(value, bytes):
         return value
     try:
@@ -51,13 +53,32 @@ def _pem(value: Pem | None, what: str) -> bytes | None:
 Token = str | Callable[[], str]
 """A bearer token, or what returns the current one: it is called for each call."""
 
+# What a header can carry: RFC 6750.
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+
 _ADDRESS = re.compile(r"unix:.+|(dns:///)?(\[[0-9a-fA-F:.%\w]+\]|[^\s:/\[\]]+):\d{1,5}")
+_PORTS = range(1, 1 << 16)
+
+
+def split_address(address: str) -> tuple[str, int | None]:
+    """Host and port; of a unix socket its path, and no port."""
+    if address.startswith("unix:"):
+        return address.removeprefix("unix:").removeprefix("//"), None
+    host, _, port = address.removeprefix("dns:///").rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _valid(address: str) -> bool:
+    if not _ADDRESS.fullmatch(address):
+        return False
+    port = split_address(address)[1]
+    return port is None or port in _PORTS
 
 
 def _local(address: str) -> bool:
-    if address.startswith("unix:"):
+    host, port = split_address(address)
+    if port is None:
         return True
-    host = address.removeprefix("dns:///").rpartition(":")[0].strip("[]")
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -70,15 +91,16 @@ class Endpoint:
     def __init__(
         self, address: str, tls: TlsOptions | bool, token: Token | None, allow_plaintext_token: bool, limits: Limits
     ) -> None:
-        if not _ADDRESS.fullmatch(address):
+        if not _valid(address):
             raise InvalidArgumentError(
                 f"{address!r} is no address; give HOST:PORT, [IPV6]:PORT, unix:/PATH or dns:///HOST:PORT"
             )
         self.address = address
         self.limits = limits
-        self._tls = (TlsOptions() if tls else None) if isinstance(tls, bool) else tls
+        self.tls = (TlsOptions() if tls else None) if isinstance(tls, bool) else tls
         self._token = token
-        if token is not None and self._tls is None and not _local(address) and not allow_plaintext_token:
+        self._traceparent: str | None = None
+        if token is not None and self.tls is None and not _local(address) and not allow_plaintext_token:
             raise InvalidArgumentError(
                 f"the token would go to {address} in plain text, for anyone on the way to read; give tls=, or "
                 "allow_plaintext_token=True where the network is trusted"
@@ -86,20 +108,39 @@ class Endpoint:
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What each call carries."""
-        if self._token is None:
-            return ()
-        token = self._token if isinstance(self._token, str) else self._token()
-        return (("authorization", f"Bearer {token.strip()}"),)
+        metadata = []
+        if self._token is not None:
+            metadata.append(("authorization", f"Bearer {self._current_token()}"))
+        if self._traceparent is not None:
+            metadata.append(("traceparent", self._traceparent))
+        return tuple(metadata)
+
+    def _current_token(self) -> str:
+        assert self._token is not None
+        token = (self._token if isinstance(self._token, str) else self._token()).strip()
+        if not _TOKEN.fullmatch(token):
+            # Never quoted: it may be one that something was added to.
+            raise InvalidArgumentError(
+                f"the token, of {len(token)} characters, is none that a header can carry: A-Z a-z 0-9 - . _ ~ + / and "
+                "= at the end"
+            )
+        return token
+
+    def traced(self, traceparent: str | None) -> Endpoint:
+        """The same server, told with each call which span of a trace it is for."""
+        endpoint = copy.copy(self)
+        endpoint._traceparent = traceparent
+        return endpoint
 
     def open_channel(self) -> grpc.Channel:
         """A channel with a TCP connection of its own."""
         options = _options(self.limits)
-        if self._tls is None:
+        if self.tls is None:
             return grpc.insecure_channel(self.address, options)
-        if self._tls.server_name:
-            options.append(("grpc.ssl_target_name_override", self._tls.server_name))
+        if self.tls.server_name:
+            options.append(("grpc.ssl_target_name_override", self.tls.server_name))
         credentials = grpc.ssl_channel_credentials(
-            _pem(self._tls.ca, "ca"), _pem(self._tls.key, "key"), _pem(self._tls.cert, "cert")
+            read_pem(self.tls.ca, "ca"), read_pem(self.tls.key, "key"), read_pem(self.tls.cert, "cert")
         )
         return grpc.secure_channel(self.address, credentials, options)
 

@@ -17,6 +17,7 @@ from weightstream.push import Push, PushResult, check_chunk_bytes
 from weightstream.retries import CallKind, RetryBudget
 from weightstream.source import Tensors, open_source
 from weightstream.state import ModelState
+from weightstream.trace import traceparent_for_push
 from weightstream.v1 import weightstream_pb2 as ws
 from weightstream.verify import differences
 from weightstream.version import Version
@@ -78,6 +79,7 @@ class Client:
         progress: ProgressOption = False,
         chunk_bytes: int | None = None,
         cancel: threading.Event | None = None,
+        traceparent: str | None = None,
     ) -> PushResult:
         """Makes tensors the current version of a model; returns once they are.
 
@@ -93,20 +95,23 @@ class Client:
             progress: True for a bar by tqdm, or a function.
             chunk_bytes: The most payload in a message; None chooses.
             cancel: Once it is set the push ends with CancelledError, and the update is left to be resumed.
+            traceparent: The span that this push is a child of, as W3C Trace Context writes it: on the server's log
+                lines of the update. None takes the environment's TRACEPARENT, where there is one.
         """
         if version is not None and not 1 <= version < 1 << 64:
             raise InvalidArgumentError(f"version is {version}; give a number from 1, or None for the next one")
         check_chunk_bytes(chunk_bytes)
+        control = self._control.traced(traceparent_for_push(traceparent))
         source = open_source(tensors, metadata, source_id)
         with Reporter(progress, f"push {model}") as reporter:
             return Push(
-                self._control,
+                control,
                 source,
                 model,
                 version,
                 self._connections,
                 chunk_bytes,
-                Stop(self._control.closed, cancel),
+                Stop(control.closed, cancel),
                 reporter,
             ).run()
 

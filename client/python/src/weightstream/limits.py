@@ -48,6 +48,8 @@ MOST_STALLS = 2
 SUPERVISION_SECONDS = 0.05
 # For the parting AbortUpdate, which must not hold up the report of the failure that led to it.
 ABORT_SECONDS = 5.0
+# For each step of looking into a handshake that failed, which delays the error that it explains.
+PROBE_SECONDS = 1.0
 # grpcio's threads leave our iterators as soon as they have a message in hand.
 RELEASE_SECONDS = 10.0
 
@@ -56,8 +58,9 @@ RELEASE_SECONDS = 10.0
 class Limits:
     """Every wait is bounded by one of these, all in seconds."""
 
-    connect: float = 30
-    """To reach a server, at first and after each loss, counted from its last sign of life."""
+    connect: float = 25
+    """To reach a server, at first and after each loss, counted from its last sign of life. With what it takes to
+    notice, a dead one is reported within 30 seconds."""
     call: float = 30
     """For a call that does not depend on the model's size."""
     stall: float = 30

@@ -10,7 +10,7 @@ import crc32c
 import grpc
 import numpy as np
 
-from weightstream.calls import SERVICE, Control, Stop
+from weightstream.calls import Control, Stop
 from weightstream.errors import (
     DataLossError,
     DeadlineExceededError,
@@ -20,6 +20,7 @@ from weightstream.errors import (
     WeightStreamError,
     from_rpc_error,
 )
+from weightstream.header import manifest_crc32c
 from weightstream.progress import Progress, Reporter
 from weightstream.retries import CallKind, Remedy, RetryBudget, remedy_for
 from weightstream.source import Source, open_source
@@ -92,7 +93,9 @@ class Pull:
         manifest = self._control.call(CallKind.READ, "GetManifest", request, self._budget, self._stop)
         # From here on this very version, though another may become current.
         self._version = manifest.version
-        specs = self._chosen([TensorSpec.from_proto(spec) for spec in manifest.tensors], names)
+        specs = [TensorSpec.from_proto(spec) for spec in manifest.tensors]
+        self._check_intact(manifest, specs)
+        specs = self._chosen(specs, names)
         self._parts = _memory(specs) if into is None else _caller_memory(specs, into)
         self._total = sum(len(part.data) for part in self._parts.values())
         while self._done < self._total:
@@ -100,6 +103,16 @@ class Pull:
         self._tell("done")
         tensors = {name: Tensor(part.spec, part.data, shared=False) for name, part in self._parts.items()}
         return Version(self._model, self._version, tensors, dict(manifest.metadata))
+
+    def _check_intact(self, manifest: Any, specs: list[TensorSpec]) -> None:
+        if not manifest.HasField("manifest_crc32c"):
+            return
+        if manifest.manifest_crc32c != manifest_crc32c(specs, dict(manifest.metadata)):
+            raise DataLossError(
+                f'the manifest of version {self._version} of "{self._model}" does not match its checksum: it was '
+                "damaged on the way; pull again",
+                self._control.endpoint.address,
+            )
 
     def _chosen(self, specs: list[TensorSpec], names: Iterable[str] | None) -> list[TensorSpec]:
         if names is None:
@@ -150,10 +163,7 @@ class Pull:
 
     def _receive_missing(self) -> None:
         endpoint = self._control.endpoint
-        method: Any = self._control.channel.unary_stream(
-            SERVICE + "Pull", ws.PullRequest.SerializeToString, response_deserializer=None
-        )
-        call = method(self._request(), metadata=endpoint.metadata())
+        call = self._control.answers("Pull", self._request(), deserializer=None)
         stall = endpoint.limits.stall
         with StallWatch(stall, call.cancel) as watch:
             try:

@@ -154,7 +154,12 @@ class Push:
             self._abort(error.message)
             raise error.within("not committed") from None
         self._tell("committing")
-        request = ws.CommitUpdateRequest(model=self._model, update_id=self._update_id)
+        request = ws.CommitUpdateRequest(
+            model=self._model,
+            update_id=self._update_id,
+            version=self._version,
+            manifest_crc32c=self._source.manifest_crc32c,
+        )
         try:
             seconds = self._control.commit_seconds(self._source.total_bytes)
             return str(self._call(CallKind.COMMIT, "CommitUpdate", request, seconds).path), None
@@ -167,6 +172,8 @@ class Push:
                 ) from None
             if remedy is Remedy.GIVE_UP:
                 raise
+            if remedy is Remedy.START_OVER:
+                self._abort(error.message)
             return (self._path_if_committed() if remedy is Remedy.ASK_WHETHER_COMMITTED else None), error
 
     def _path_if_committed(self) -> str | None:

@@ -28,6 +28,8 @@ class Remedy(enum.Enum):
     RETRY = enum.auto()
     BEGIN_AGAIN = enum.auto()
     ASK_WHETHER_COMMITTED = enum.auto()
+    START_OVER = enum.auto()
+    """Abort the update, and begin again."""
 
 
 _LOST_ON_THE_WAY = {
@@ -39,6 +41,8 @@ _RULES = {
     # Damaged on the way: the range stays missing, and a resend heals it.
     (grpc.StatusCode.DATA_LOSS, CallKind.PUSH): Remedy.RETRY,
     (grpc.StatusCode.DATA_LOSS, CallKind.READ): Remedy.RETRY,
+    # What began the update was damaged on the way.
+    (grpc.StatusCode.DATA_LOSS, CallKind.COMMIT): Remedy.START_OVER,
     # An update that the server does not know: it was restarted.
     (grpc.StatusCode.NOT_FOUND, CallKind.PUSH): Remedy.BEGIN_AGAIN,
     (grpc.StatusCode.NOT_FOUND, CallKind.COMMIT): Remedy.ASK_WHETHER_COMMITTED,

@@ -6,6 +6,7 @@ transposed view) is copied when its turn comes, a few tensors at a time, never t
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import os
@@ -21,6 +22,7 @@ import numpy as np
 
 from weightstream import dlpack, dtypes
 from weightstream.errors import InvalidArgumentError
+from weightstream.header import manifest_crc32c
 from weightstream.limits import MOST_SOURCE_ID_BYTES
 from weightstream.safetensors_file import SafetensorsFile, open_checkpoint
 from weightstream.spec import TensorSpec
@@ -110,6 +112,19 @@ def _entry_of(name: Any, value: Any) -> _Entry:
     )
 
 
+def _check_text(what: str, value: Any) -> str:
+    """InvalidArgumentError unless it is text that can travel: a str that UTF-8 can hold."""
+    if not isinstance(value, str):
+        raise InvalidArgumentError(f"{what} is {value!r}, not a str")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidArgumentError(
+            f"{what} is {value!r}, which is not Unicode text: it holds a lone surrogate"
+        ) from None
+    return value
+
+
 class Source:
     """Tensors in the order of a version's layout, and their bytes. Any thread may read it.
 
@@ -124,9 +139,14 @@ class Source:
         source_id: str,
         files: Sequence[SafetensorsFile] = (),
     ) -> None:
-        if len(source_id.encode()) > MOST_SOURCE_ID_BYTES:
-            raise InvalidArgumentError(f"source_id has {len(source_id.encode())} bytes; give at most 256")
+        source_id_bytes = len(_check_text("source_id", source_id).encode())
+        if source_id_bytes > MOST_SOURCE_ID_BYTES:
+            raise InvalidArgumentError(f"source_id has {source_id_bytes} bytes; give at most {MOST_SOURCE_ID_BYTES}")
+        for key, value in metadata.items():
+            _check_text("a key of metadata", key)
+            _check_text(f"metadata[{key!r}]", value)
         for entry in entries:
+            _check_text("a tensor's name", entry.spec.name)
             # Before it is sorted: this is what says which tensor has a dtype that nobody knows.
             _ = entry.spec.nbytes
         self._entries = sorted(entries, key=lambda entry: entry.spec.layout_key)
@@ -155,6 +175,11 @@ class Source:
                     self._copies.popitem(last=False)
             self._copies.move_to_end(tensor)
             return self._copies[tensor]
+
+    @functools.cached_property
+    def manifest_crc32c(self) -> int:
+        """By which a commit says what it means."""
+        return manifest_crc32c(self.specs, self.metadata)
 
     def in_place(self, tensor: int) -> bool:
         """Whether view() is the caller's own memory."""

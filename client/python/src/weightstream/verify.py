@@ -7,7 +7,7 @@ from typing import Any
 import crc32c
 import grpc
 
-from weightstream.calls import SERVICE, Control, Stop
+from weightstream.calls import Control, Stop
 from weightstream.errors import DeadlineExceededError, from_rpc_error
 from weightstream.retries import CallKind, RetryBudget
 from weightstream.source import Source
@@ -56,10 +56,8 @@ def _digests(control: Control, model: str, version: int, largest_tensor: int) ->
     endpoint = control.endpoint
     # Told a tensor at a time, from a medium that may be a disk.
     patience = endpoint.limits.stall + endpoint.limits.per_gib * largest_tensor / _GIB
-    method: Any = control.channel.unary_stream(
-        SERVICE + "DigestModel", ws.DigestModelRequest.SerializeToString, ws.TensorDigest.FromString
-    )
-    call = method(ws.DigestModelRequest(model=model, version=version), metadata=endpoint.metadata())
+    request = ws.DigestModelRequest(model=model, version=version)
+    call = control.answers("DigestModel", request, ws.TensorDigest.FromString)
     found = {}
     with StallWatch(patience, call.cancel) as watch:
         try:

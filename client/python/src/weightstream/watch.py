@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import grpc
 
-from weightstream.calls import SERVICE, Control, Stop
+from weightstream.calls import Control, Stop
 from weightstream.errors import from_rpc_error
+from weightstream.handshake import explained
 from weightstream.retries import CallKind, Remedy, RetryBudget, remedy_for
 from weightstream.state import ModelState
 from weightstream.v1 import weightstream_pb2 as ws
@@ -21,16 +21,13 @@ def watch_model(control: Control, model: str, interval: float, timeout: float | 
     request = ws.WatchModelRequest(model=model, interval_ms=max(1, round(interval * 1000)))
     budget = RetryBudget(control.endpoint.limits.connect)
     stop = Stop(control.closed)
-    method: Any = control.channel.unary_stream(
-        SERVICE + "WatchModel", ws.WatchModelRequest.SerializeToString, ws.Model.FromString
-    )
     while True:
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
             return
         began = time.monotonic()
         stop.check()
-        call = method(request, timeout=left, metadata=control.endpoint.metadata())
+        call = control.answers("WatchModel", request, ws.Model.FromString, left)
         try:
             for state in call:
                 budget.progressed()
@@ -40,7 +37,7 @@ def watch_model(control: Control, model: str, interval: float, timeout: float | 
         except grpc.RpcError as error:
             if deadline is not None and time.monotonic() >= deadline:
                 return
-            failure = from_rpc_error(error, control.endpoint.address)
+            failure = explained(control.endpoint, from_rpc_error(error, control.endpoint.address))
             if remedy_for(CallKind.READ, failure) is not Remedy.RETRY:
                 raise failure from None
             wait = budget.no_answer(began, failure)

@@ -7,18 +7,19 @@ generated class would add two of its own: it makes and reads all of a message bu
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 
 import crc32c
 from google.protobuf.message import DecodeError
 
-from weightstream.errors import InternalError
+from weightstream.errors import DataLossError, InternalError
 from weightstream.spec import TensorSpec
 from weightstream.v1 import weightstream_pb2 as ws
 
-# Of `data`: field 100, length-delimited.
-_DATA_TAG = 100 << 3 | 2
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+_HEADER_CRC32C_TAG = 99 << 3 | _FIXED32
+_DATA_TAG = 100 << 3 | _LENGTH
 
 
 def _varint(value: int) -> bytes:
@@ -30,13 +31,14 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-_ENCODED_TAG = _varint(_DATA_TAG)
+_ENCODED_HEADER_CRC32C_TAG = _varint(_HEADER_CRC32C_TAG)
+_ENCODED_DATA_TAG = _varint(_DATA_TAG)
 
 
 def encode_chunk(
     spec: TensorSpec, offset: int, pieces: Sequence[memoryview], update_id: str, followed_by: Sequence[str] = ()
 ) -> bytes:
-    """A serialized WeightChunk of the pieces' bytes, one behind the other."""
+    """A serialized WeightChunk of the pieces' bytes, one behind the other, with both of its checksums."""
     checksum = 0
     for piece in pieces:
         checksum = crc32c.crc32c(piece, checksum)
@@ -50,7 +52,8 @@ def encode_chunk(
         followed_by=followed_by,
     ).SerializeToString()
     size = sum(len(piece) for piece in pieces)
-    return b"".join((header, _ENCODED_TAG, _varint(size), *pieces))
+    header_checksum = struct.pack("<I", crc32c.crc32c(header))
+    return b"".join((header, _ENCODED_HEADER_CRC32C_TAG, header_checksum, _ENCODED_DATA_TAG, _varint(size), *pieces))
 
 
 def _read_varint(message: bytes, at: int) -> tuple[int, int]:
@@ -64,38 +67,59 @@ def _read_varint(message: bytes, at: int) -> tuple[int, int]:
         shift += 7
 
 
-def _find_data(message: bytes) -> tuple[int, int] | None:
-    """Where `data` starts, tag and payload, if it is the last field; None sends the message the long way."""
-    at = 0
-    while at < len(message):
-        start = at
-        tag, at = _read_varint(message, at)
-        kind = tag & 7
-        if kind == _LENGTH:
-            size, at = _read_varint(message, at)
-            if tag == _DATA_TAG:
-                return (start, at) if at + size == len(message) else None
-            at += size
-        elif kind == _VARINT:
-            _, at = _read_varint(message, at)
-        elif kind in (_FIXED32, _FIXED64):
-            at += 4 if kind == _FIXED32 else 8
-        else:
-            return None
-    return None
+class _Fields:
+    """Where in a message its last `header_crc32c` starts (tag and value), and its `data`, if they come last."""
+
+    def __init__(self, message: bytes) -> None:
+        self.header_crc32c: tuple[int, int] | None = None
+        self.data: tuple[int, int] | None = None
+        at = 0
+        while at < len(message):
+            start = at
+            tag, at = _read_varint(message, at)
+            self.data = None
+            if tag == _HEADER_CRC32C_TAG:
+                self.header_crc32c = (start, at)
+            kind = tag & 7
+            if kind == _LENGTH:
+                size, at = _read_varint(message, at)
+                if tag == _DATA_TAG:
+                    self.data = (start, at)
+                at += size
+            elif kind == _VARINT:
+                _, at = _read_varint(message, at)
+            elif kind in (_FIXED32, _FIXED64):
+                at += 4 if kind == _FIXED32 else 8
+            else:
+                raise InternalError(f"the server sent a malformed chunk: field {tag >> 3} of wire type {kind}")
+        if at > len(message):
+            raise IndexError(at)
+
+
+def _check_header(message: bytes, fields: _Fields) -> None:
+    if fields.header_crc32c is None:
+        return
+    start, value = fields.header_crc32c
+    (expected,) = struct.unpack_from("<I", message, value)
+    if crc32c.crc32c(memoryview(message)[:start]) != expected:
+        raise DataLossError("a chunk does not match its header_crc32c: it was damaged on the way")
 
 
 def decode_chunk(message: bytes) -> tuple[ws.WeightChunk, memoryview]:
-    """A serialized WeightChunk: all but its payload, and the payload in place. InternalError if it is none."""
+    """A serialized WeightChunk: all but its payload, and the payload in place.
+
+    InternalError if it is none; DataLossError if it has a `header_crc32c` that does not match.
+    """
     try:
-        found = _find_data(message)
-    except IndexError:
-        found = None
-    try:
-        if found is None:
+        fields = _Fields(message)
+        # Before anything of it is believed: what a flipped bit makes of a header is often no message any more.
+        _check_header(message, fields)
+        if fields.data is None:
             chunk = ws.WeightChunk.FromString(message)
-            return chunk, memoryview(chunk.data)
-        start, payload = found
-        return ws.WeightChunk.FromString(message[:start]), memoryview(message)[payload:]
-    except DecodeError as error:
+            data = memoryview(chunk.data)
+        else:
+            start, payload = fields.data
+            chunk, data = ws.WeightChunk.FromString(message[:start]), memoryview(message)[payload:]
+    except (DecodeError, IndexError) as error:
         raise InternalError(f"the server sent a malformed chunk: {error}") from None
+    return chunk, data
