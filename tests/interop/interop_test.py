@@ -31,6 +31,14 @@ MISTAKES = {
     "nobody there": ("UNAVAILABLE", ()),
 }
 
+# What a server with tokens answers to who may not do what he wants. The token is no secret, and is in no message.
+TOKEN = "0123456789-reader-0123456789"
+REFUSALS = {
+    "no token": ("UNAUTHENTICATED", ("token",)),
+    "unknown token": ("UNAUTHENTICATED", ("token",)),
+    "role that does not suffice": ("PERMISSION_DENIED", ("BeginUpdate", "'refused'", "the role push")),
+}
+
 
 def camel_case(code: str) -> str:
     """As Go writes a code, but for the one that it spells in its own way."""
@@ -122,10 +130,19 @@ class Interop(EndToEndTest):
 
     def test_each_error_is_seen_as_the_language_shows_it(self) -> None:
         server = self.start_server("--bucket-mib=1")
-        found = self.result(self.start("errors", server.address))
-        self.assertEqual(sorted(found), sorted(MISTAKES))
-        for mistake, (code, words) in MISTAKES.items():
+        self.assert_seen(self.result(self.start("errors", server.address)), MISTAKES)
+
+    def test_each_refusal_is_seen_as_the_language_shows_it(self) -> None:
+        tokens = self.folder / "tokens"
+        tokens.write_text(f"read * token:{TOKEN}\n")
+        server = self.start_server(f"--auth-token-file={tokens}", "--allow-plaintext-tokens")
+        self.assert_seen(self.result(self.start("refusals", server.address, TOKEN)), REFUSALS)
+
+    def assert_seen(self, found: Any, mistakes: dict[str, tuple[str, tuple[str, ...]]]) -> None:
+        self.assertEqual(sorted(found), sorted(mistakes))
+        for mistake, (code, words) in mistakes.items():
             with self.subTest(mistake):
+                self.assertNotIn(TOKEN, found[mistake]["message"])
                 self.assertEqual(found[mistake]["code"], self.code_name(code), found[mistake]["message"])
                 for word in words:
                     self.assertIn(word, found[mistake]["message"])

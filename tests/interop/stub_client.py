@@ -18,7 +18,7 @@ from weightstream.v1 import weightstream_pb2 as ws
 from weightstream.v1.weightstream_pb2_grpc import WeightStreamStub
 
 from tests.end_to_end.safetensors_file import SafetensorsFile
-from tests.interop.stub_errors import provoke_errors
+from tests.interop.stub_errors import provoke_errors, provoke_refusals
 
 CALL_SECONDS = 30
 TRANSFER_SECONDS = 120
@@ -104,6 +104,8 @@ def main() -> None:
     with grpc.insecure_channel(address) as channel:
         if what == "errors":
             result = provoke_errors(channel)
+        elif what == "refusals":
+            result = provoke_refusals(channel, *rest)
         else:
             model, version, path = rest
             result = {"push": push, "pull": pull}[what](WeightStreamStub(channel), model, int(version), Path(path))

@@ -106,6 +106,17 @@ class Provoker:
             WeightStreamStub(nobody).ListModels(ws.ListModelsRequest(), timeout=CALL_SECONDS)
 
 
+def provoke_refusals(channel: grpc.Channel, token: str) -> Seen:
+    """What a server with tokens answers to who has none, a wrong one, or one that may only read."""
+    provoker = Provoker(channel)
+    for name, held in (("no token", ""), ("unknown token", token + "0"), ("role that does not suffice", token)):
+        metadata = [("authorization", f"Bearer {held}")] if held else []
+        request = ws.BeginUpdateRequest(model="refused", version=1, tensors=[f32(4)])
+        with provoker.noted(name):
+            provoker.server.BeginUpdate(request, timeout=CALL_SECONDS, metadata=metadata)
+    return provoker.found
+
+
 def provoke_errors(channel: grpc.Channel) -> Seen:
     provoker = Provoker(channel)
     provoker.begin_mistakes()

@@ -24,7 +24,8 @@ func dial(address string) (*grpc.ClientConn, error) {
 }
 
 func run(arguments []string) (interface{}, error) {
-	usage := fmt.Errorf("usage: push ADDRESS MODEL VERSION FOLDER | pull ADDRESS MODEL VERSION FILE | errors ADDRESS")
+	usage := fmt.Errorf("usage: push ADDRESS MODEL VERSION FOLDER | pull ADDRESS MODEL VERSION FILE | errors ADDRESS | " +
+		"refusals ADDRESS TOKEN")
 	if len(arguments) < 2 {
 		return nil, usage
 	}
@@ -35,6 +36,9 @@ func run(arguments []string) (interface{}, error) {
 	defer connection.Close()
 	if arguments[0] == "errors" && len(arguments) == 2 {
 		return provokeErrors(connection)
+	}
+	if arguments[0] == "refusals" && len(arguments) == 3 {
+		return provokeRefusals(connection, arguments[2])
 	}
 	if len(arguments) != 5 {
 		return nil, usage
