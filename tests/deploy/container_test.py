@@ -114,6 +114,16 @@ class Container(EndToEndTest):
                 self.assertEqual({Path(path).name for path in others} - LOADERS, libraries)
                 self.assertTrue({Path(path).name for path in others} & LOADERS)
 
+    def test_whose_code_is_in_it_is_told(self) -> None:
+        rootfs = self.make_rootfs("cuda")
+        notices = {path.parent.name: path for path in (rootfs / "usr/share/doc").glob("*/copyright")}
+        self.assertLessEqual({"libc6", "libgrpc-dev", "libssl-dev", "zlib1g"}, set(notices))
+        # As cudart asks for the driver. A machine without a toolkit builds a server without it.
+        has_cuda_runtime = b"libcuda.so.1" in Path(binary("STATIC_SERVER")).read_bytes()
+        self.assertEqual("cuda-cudart" in notices, has_cuda_runtime)
+        if has_cuda_runtime:
+            self.assertIn("NVIDIA", notices["cuda-cudart"].read_text(errors="replace"))
+
     def test_nothing_in_it_can_be_changed_by_its_user_or_raises_rights(self) -> None:
         rootfs = self.make_rootfs()
         for path in [rootfs, *rootfs.rglob("*")]:
