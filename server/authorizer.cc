@@ -105,25 +105,20 @@ absl::StatusOr<std::unique_ptr<Authorizer>> Authorizer::Load(const std::string& 
 
 void Authorizer::Reload() {
   const absl::StatusOr<std::string> text = ReadSmallFile(kFlag, path_, "a file of roles and tokens");
+  bool unchanged = false;
   {
     absl::MutexLock lock(&mutex_);
-    if (text.ok() && *text == text_) {
-      complaint_.clear();
-      return;
-    }
+    unchanged = text.ok() && *text == text_;
   }
-  absl::StatusOr<AccessRules> rules = text.ok() ? Parse(path_, *text) : absl::StatusOr<AccessRules>(text.status());
-  if (rules.ok()) LogInfo("access_rules", {{"file", path_}, {"credentials", absl::StrCat(rules->size())}});
-  absl::MutexLock lock(&mutex_);
-  const std::string complaint = rules.ok() ? "" : std::string(rules.status().message());
-  const bool told = complaint == complaint_;
-  complaint_ = complaint;
-  if (!rules.ok()) {
-    if (!told) {
-      LogError("access_rules_not_reloaded", {{"error", complaint}, {"note", "the rules read before stay in use"}});
-    }
+  if (unchanged) {
+    complaint_.Note(absl::OkStatus());
     return;
   }
+  absl::StatusOr<AccessRules> rules = text.ok() ? Parse(path_, *text) : absl::StatusOr<AccessRules>(text.status());
+  complaint_.Note(rules.status());
+  if (!rules.ok()) return;
+  LogInfo("access_rules", {{"file", path_}, {"credentials", absl::StrCat(rules->size())}});
+  absl::MutexLock lock(&mutex_);
   text_ = *text;
   rules_ = std::make_shared<const AccessRules>(*std::move(rules));
   generation_.fetch_add(1, std::memory_order_release);

@@ -16,6 +16,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "server/access_rules.h"
+#include "server/reload_complaint.h"
 
 namespace weightstream {
 
@@ -57,8 +58,7 @@ class Authorizer {
   mutable absl::Mutex mutex_;
   std::string text_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<const AccessRules> rules_ ABSL_GUARDED_BY(mutex_);
-  // Why the file is not used, as it was logged.
-  std::string complaint_ ABSL_GUARDED_BY(mutex_);
+  ReloadComplaint complaint_{"access_rules_not_reloaded", "the rules read before stay in use"};
 };
 
 // One call's right to go on, asked for again in the course of a long one: a token that is taken out of the file ends

@@ -67,16 +67,11 @@ std::shared_ptr<grpc::ServerCredentials> TlsCredentials::grpc_credentials() {
 }
 
 void TlsCredentials::Reload() {
-  absl::StatusOr<Material> material = Read(options_);
+  const absl::StatusOr<Material> material = Read(options_);
+  complaint_.Note(material.status());
+  if (!material.ok()) return;
   {
     absl::MutexLock lock(&mutex_);
-    const std::string complaint = material.ok() ? "" : std::string(material.status().message());
-    const bool told = complaint == complaint_;
-    complaint_ = complaint;
-    if (!material.ok()) {
-      if (!told) LogError("tls_not_reloaded", {{"error", complaint}, {"note", "the files read before stay in use"}});
-      return;
-    }
     if (material->pair.certificates_pem == material_.pair.certificates_pem &&
         material->pair.key_pem == material_.pair.key_pem && material->client_ca_pem == material_.client_ca_pem) {
       return;

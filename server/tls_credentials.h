@@ -19,6 +19,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "security/pem_files.h"
+#include "server/reload_complaint.h"
 #include "server/security_options.h"
 
 namespace weightstream {
@@ -56,8 +57,7 @@ class TlsCredentials {
   uint64_t generation_ ABSL_GUARDED_BY(mutex_) = 1;
   // The generation that gRPC has.
   uint64_t fetched_ ABSL_GUARDED_BY(mutex_) = 0;
-  // Why the files are not used, as it was logged.
-  std::string complaint_ ABSL_GUARDED_BY(mutex_);
+  ReloadComplaint complaint_{"tls_not_reloaded", "the files read before stay in use"};
 };
 
 }  // namespace weightstream
