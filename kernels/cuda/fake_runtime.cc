@@ -366,6 +366,17 @@ CudaError FakeCudaRuntime::CopyToHost(char* host_memory, const char* device_memo
   return Queue(stream, "CopyToHost", [=] { std::memcpy(host_memory, device_memory, bytes); });
 }
 
+CudaError FakeCudaRuntime::CopyOnDevice(char* destination, const char* source, uint64_t bytes,
+                                        CudaStreamHandle stream) {
+  if (const CudaError error = Begin("CopyOnDevice"); error != kCudaSuccess) return error;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (!OnDevice(destination, bytes) || !OnDevice(source, bytes))
+      return Misuse("copy within what is not device memory");
+  }
+  return Queue(stream, "CopyOnDevice", [=] { std::memcpy(destination, source, bytes); });
+}
+
 CudaError FakeCudaRuntime::Cast(FloatCast cast, const char* source, char* destination, uint64_t elements,
                                 CudaStreamHandle stream) {
   if (const CudaError error = Begin("Cast"); error != kCudaSuccess) return error;

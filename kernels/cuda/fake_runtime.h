@@ -43,8 +43,9 @@ struct FakeCudaOptions {
 class FakeCudaRuntime final : public CudaRuntime {
  public:
   // The error that the `index`-th call (from 0, since the rule was set) of this name ("Malloc", as in runtime.h) is to
-  // have; 0 lets it through. "CopyToDevice!", "CopyToHost!", "Cast!" and "DigestSegments!" are asked when the work's
-  // turn on its stream comes: an error there is one of the device, and shows in later calls as CUDA's do.
+  // have; 0 lets it through. "CopyToDevice!", "CopyToHost!", "CopyOnDevice!", "Cast!" and "DigestSegments!" are asked
+  // when the work's turn on its stream comes: an error there is one of the device, and shows in later calls as CUDA's
+  // do.
   using Rule = std::function<CudaError(absl::string_view call, uint64_t index)>;
 
   explicit FakeCudaRuntime(FakeCudaOptions options = {});
@@ -86,6 +87,7 @@ class FakeCudaRuntime final : public CudaRuntime {
   CudaError CopyToDevice(char* device_memory, const char* host_memory, uint64_t bytes,
                          CudaStreamHandle stream) override;
   CudaError CopyToHost(char* host_memory, const char* device_memory, uint64_t bytes, CudaStreamHandle stream) override;
+  CudaError CopyOnDevice(char* destination, const char* source, uint64_t bytes, CudaStreamHandle stream) override;
   CudaError IpcGetMemHandle(CudaIpcHandle* handle, char* memory) override;
   CudaError IpcOpenMemHandle(const CudaIpcHandle& handle, char** memory) override;
   CudaError IpcCloseMemHandle(char* memory) override;

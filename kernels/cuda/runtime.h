@@ -67,6 +67,8 @@ class CudaRuntime {
                                  CudaStreamHandle stream) = 0;
   virtual CudaError CopyToHost(char* host_memory, const char* device_memory, uint64_t bytes,
                                CudaStreamHandle stream) = 0;
+  // Within the device's memory: how fast that is. The two must not overlap.
+  virtual CudaError CopyOnDevice(char* destination, const char* source, uint64_t bytes, CudaStreamHandle stream) = 0;
 
   virtual CudaError IpcGetMemHandle(CudaIpcHandle* handle, char* memory) = 0;
   // Of the start of the allocation. Not in the process that exported it.

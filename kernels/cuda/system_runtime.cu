@@ -102,6 +102,9 @@ class SystemRuntime final : public CudaRuntime {
   CudaError CopyToHost(char* host_memory, const char* device_memory, uint64_t bytes, CudaStreamHandle stream) override {
     return cudaMemcpyAsync(host_memory, device_memory, bytes, cudaMemcpyDeviceToHost, AsStream(stream));
   }
+  CudaError CopyOnDevice(char* destination, const char* source, uint64_t bytes, CudaStreamHandle stream) override {
+    return cudaMemcpyAsync(destination, source, bytes, cudaMemcpyDeviceToDevice, AsStream(stream));
+  }
 
   CudaError IpcGetMemHandle(CudaIpcHandle* handle, char* memory) override {
     cudaIpcMemHandle_t system_handle;

@@ -37,7 +37,7 @@ run "server" ./weightstream-server-static --help
 run "client" ./weightstream-static --version
 run "device contract" ./device_contract
 run "kernels and their twins" ./cuda_kernels
-run "benchmark" ./gpu_benchmark
+run "benchmark" ./gpu_benchmark timeline.svg
 
 echo
 printf '%s\n' "${table[@]}" | while IFS='|' read -r name result note; do

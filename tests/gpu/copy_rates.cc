@@ -1,0 +1,106 @@
+#include <cstring>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "absl/synchronization/blocking_counter.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "kernels/checksum.h"
+#include "kernels/staging.h"
+#include "tests/gpu/rates.h"
+
+namespace weightstream {
+namespace {
+
+constexpr absl::Duration kPatience = absl::Seconds(30);
+// So much memory that it does not stay in a cache from one use to the next.
+constexpr int kSourceRings = 4;
+
+// Starts a copy for each chunk of the target, and waits for them all.
+absl::Status EachChunk(const BenchmarkSizes& sizes, uint64_t chunk,
+                       const std::function<void(uint64_t at, Device::CopyDone done)>& start) {
+  absl::BlockingCounter left(static_cast<int>(sizes.target_bytes / chunk));
+  absl::Mutex mutex;
+  absl::Status first_error;
+  for (uint64_t at = 0; at < sizes.target_bytes; at += chunk) {
+    start(at, [&](absl::Status status) {
+      {
+        absl::MutexLock lock(&mutex);
+        first_error.Update(status);
+      }
+      left.DecrementCount();
+    });
+  }
+  left.Wait();
+  return first_error;
+}
+
+std::string Size(uint64_t chunk) {
+  return chunk % (1 << 20) == 0 ? absl::StrFormat("%d MiB", chunk >> 20) : absl::StrFormat("%d KiB", chunk >> 10);
+}
+
+class CopyRates {
+ public:
+  CopyRates(Device& device, const BenchmarkSizes& sizes, RateReport& report, Target& target, PinnedMemory& pinned)
+      : device_(device), sizes_(sizes), report_(report), target_(target), pinned_(pinned) {
+    source_.assign(kSourceRings * sizes.staging_bytes, 'w');
+    std::memset(pinned.data(), 'w', pinned.bytes());
+  }
+
+  absl::Status Measure(uint64_t chunk) {
+    const std::string ceiling = absl::StrFormat("pinned to device, chunks of %s (the ceiling)", Size(chunk));
+    const auto alone = MedianRate(sizes_.target_bytes, sizes_.rounds, [&] { return CopyPinned(chunk); });
+    if (!alone.ok()) return alone.status();
+    report_.Add(ceiling, *alone);
+    auto ring = StagingRing::Create(device_, sizes_.staging_bytes, chunk);
+    if (!ring.ok()) return ring.status();
+    const auto staged = MedianRate(sizes_.target_bytes, sizes_.rounds, [&] { return CopyStaged(**ring, chunk); });
+    if (!staged.ok()) return staged.status();
+    report_.Add(absl::StrFormat("memory to device through staging, chunks of %s", Size(chunk)), *staged, ceiling);
+    return absl::OkStatus();
+  }
+
+ private:
+  absl::Status CopyPinned(uint64_t chunk) {
+    return EachChunk(sizes_, chunk, [&](uint64_t at, Device::CopyDone done) {
+      device_.CopyToTarget({pinned_.data() + at % pinned_.bytes(), chunk}, target_, at, std::move(done));
+    });
+  }
+
+  absl::Status CopyStaged(StagingRing& ring, uint64_t chunk) {
+    return EachChunk(sizes_, chunk, [&](uint64_t at, Device::CopyDone done) {
+      absl::StatusOr<StagingSlot> slot = ring.Acquire(absl::Now() + kPatience, nullptr);
+      if (!slot.ok()) return done(slot.status());
+      const auto held = std::make_shared<StagingSlot>(*std::move(slot));
+      CopyAndExtendCrc32c(0, held->data(), absl::string_view(source_).substr(at % source_.size(), chunk));
+      device_.CopyToTarget({held->data(), chunk}, target_, at, [held, done = std::move(done)](absl::Status copied) {
+        *held = StagingSlot();
+        done(std::move(copied));
+      });
+    });
+  }
+
+  Device& device_;
+  const BenchmarkSizes& sizes_;
+  RateReport& report_;
+  Target& target_;
+  PinnedMemory& pinned_;
+  std::string source_;
+};
+
+}  // namespace
+
+absl::Status MeasureCopies(Device& device, const BenchmarkSizes& sizes, RateReport& report) {
+  auto target = device.CreateTarget({.bytes = sizes.target_bytes});
+  if (!target.ok()) return target.status();
+  auto pinned = device.AllocatePinned(sizes.staging_bytes);
+  if (!pinned.ok()) return pinned.status();
+  CopyRates rates(device, sizes, report, **target, **pinned);
+  for (const uint64_t chunk : sizes.chunk_bytes) {
+    if (absl::Status measured = rates.Measure(chunk); !measured.ok()) return measured;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace weightstream

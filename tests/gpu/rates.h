@@ -1,0 +1,81 @@
+// What the GPU benchmark measures: each function a group of rates, over the seam, so that a test can run them over
+// devices without a GPU. What has no room on the machine is left out with the reason.
+#ifndef WEIGHTSTREAM_TESTS_GPU_RATES_H_
+#define WEIGHTSTREAM_TESTS_GPU_RATES_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "kernels/cuda/runtime.h"
+#include "kernels/device.h"
+
+namespace weightstream {
+
+struct BenchmarkSizes {
+  // A target, and the version of a push. Multiples of 64 MiB on a GPU.
+  uint64_t target_bytes = uint64_t{1} << 30;
+  uint64_t staging_bytes = uint64_t{64} << 20;
+  std::vector<uint64_t> chunk_bytes = {uint64_t{1} << 20, uint64_t{4} << 20, uint64_t{16} << 20};
+  uint64_t push_bytes = uint64_t{2} << 30;
+  // The median of this many, after one that warms up.
+  int rounds = 5;
+  // How often a kernel is started in a round: one alone would be over before it could be timed well.
+  int kernel_repeats = 10;
+};
+
+// Rates in GB/s by name, in the order in which they came; printed as they come.
+class RateReport {
+ public:
+  // With another rate's name, also as a share of that.
+  void Add(const std::string& name, double rate, const std::string& of = "");
+  // What was not measured, and why.
+  void Skip(const std::string& name, const std::string& why);
+
+  struct Row {
+    std::string name;
+    double rate = 0;
+  };
+  const std::vector<Row>& rows() const { return rows_; }
+  // 0 if it was not measured.
+  double rate(const std::string& name) const;
+
+ private:
+  std::vector<Row> rows_;
+};
+
+// The median rate of `rounds` rounds that move that many bytes each, in GB/s; or the first error.
+absl::StatusOr<double> MedianRate(uint64_t bytes, int rounds, const std::function<absl::Status()>& round);
+
+// Pinned memory to the device, by chunk size: the ceiling; and from pageable memory through checksum and staging, on
+// one thread: all of a chunk's way but the network.
+absl::Status MeasureCopies(Device& device, const BenchmarkSizes& sizes, RateReport& report);
+
+// A copy within device memory, which is what its bandwidth is taken to be; digest and casts as shares of it, each by
+// the bytes that it reads and writes; and the digest by way of the device, reading back and joining included.
+absl::Status MeasureKernels(CudaRuntime& runtime, Device& device, const BenchmarkSizes& sizes, RateReport& report);
+
+// A server that is pushed to over loopback, for comparison with others.
+struct PushContender {
+  std::string name;
+  // Of the row that its rate is shown as a share of; may be empty.
+  std::string of;
+  std::function<absl::StatusOr<std::unique_ptr<Device>>()> open_device;
+};
+
+// Whole pushes, commit included, in rounds that are interleaved. The versions of host targets lie below `data_dir`.
+absl::Status MeasurePushes(const std::vector<PushContender>& contenders, const std::string& data_dir,
+                           const BenchmarkSizes& sizes, RateReport& report);
+
+// One more push to the first of them, traced: prints how far receiving and copying overlap, and the middle as text, and
+// writes it as a picture where a path is given.
+absl::Status TracePush(const PushContender& contender, const std::string& data_dir, const BenchmarkSizes& sizes,
+                       const std::string& svg_path);
+
+}  // namespace weightstream
+
+#endif  // WEIGHTSTREAM_TESTS_GPU_RATES_H_
