@@ -55,7 +55,9 @@ class BenchTest(unittest.TestCase):
 
     def test_every_section_is_there(self) -> None:
         self.assertEqual([one["name"] for one in self.report["sections"]], SECTIONS, self.out)
-        self.assertEqual([(one["skipped"], one["failed"]) for one in self.report["sections"]], [(None, None)] * len(SECTIONS))
+        self.assertEqual(
+            [(one["skipped"], one["failed"]) for one in self.report["sections"]], [(None, None)] * len(SECTIONS)
+        )
         self.assertEqual(self.code, 0)
 
     def test_every_contender_has_its_rows(self) -> None:
