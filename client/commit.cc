@@ -45,7 +45,7 @@ absl::StatusOr<CommitEnd> CommitOnServer(const PushContext& context, ControlClie
   request.set_model(context.options.model);
   request.set_update_id(update_id);
   request.set_version(version);
-  if (const absl::optional<uint32_t> crc32c = context.manifest_checksum.Get(); crc32c.has_value()) {
+  if (const absl::optional<uint32_t> crc32c = context.manifest_checksum.Get(context.index); crc32c.has_value()) {
     request.set_manifest_crc32c(*crc32c);
   }
   absl::StatusOr<v1::CommitUpdateResponse> reply = CallUntilAnswered<v1::CommitUpdateResponse>(

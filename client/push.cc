@@ -101,7 +101,7 @@ absl::StatusOr<PushResult> Push(const WeightSource& source, const std::vector<st
   const PushContext context{source,
                             options,
                             ManifestIndex(source.tensors()),
-                            ManifestChecksum(source),
+                            ManifestChecksum(source.metadata()),
                             *total_bytes,
                             ChooseConnections(options, *total_bytes),
                             ChooseBucketLimit(options),

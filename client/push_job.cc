@@ -34,7 +34,7 @@ PushResult PushJob::Run() {
   if (context_.options.version != 0) GiveVersion(context_.options.version);
   for (const std::unique_ptr<ServerSession>& session : sessions_) session->Start(/*ask_versions=*/version_ == 0);
   // While they connect, rather than when the commit wants it.
-  context_.manifest_checksum.Get();
+  context_.manifest_checksum.Get(context_.index);
   while (!AllDone()) {
     SuperviseOnce();
     context_.wakeup.WaitFor(kSupervisionInterval);

@@ -47,7 +47,7 @@ class PushRoundTest : public testing::Test {
   const PushContext context_{*source_,
                              options_,
                              ManifestIndex(source_->tensors()),
-                             ManifestChecksum(*source_),
+                             ManifestChecksum(source_->metadata()),
                              model_.total_bytes(),
                              kStreams,
                              options_.bucket_limit_bytes,

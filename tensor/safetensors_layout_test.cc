@@ -45,6 +45,24 @@ TEST(LayOut, OrdersByFallingAlignmentThenByNameBytewise) {
   ExpectRoundTrip(layout);
 }
 
+TEST(LayOut, NamesThatBeginAlikeAreOrderedByteByByte) {
+  std::vector<std::string> names = {"model.", "model.\u00e9", "model.layers.0", "model.layers.0.weight"};
+  for (int i = 0; i < 1200; i += 7) {
+    names.push_back(absl::StrCat("model.layers.", i));
+    names.push_back(absl::StrCat("model.experts.", i, ".weight"));
+  }
+  std::sort(names.begin(), names.end());
+  names.erase(std::unique(names.begin(), names.end()), names.end());
+  for (const absl::string_view ahead : {"", "a prefix of all that is longer than the eight bytes: "}) {
+    std::vector<TensorSpec> tensors;
+    std::vector<std::string> expected;
+    for (const std::string& name : names) expected.push_back(absl::StrCat(ahead, name));
+    for (const std::string& name : expected) tensors.push_back({name, DType::kF32, {1}});
+    std::shuffle(tensors.begin(), tensors.end(), std::mt19937(5));
+    EXPECT_THAT(NamesOf(LayOut(tensors)), testing::ElementsAreArray(expected));
+  }
+}
+
 TEST(LayOut, AnOddRunOfSmallElementsDoesNotMisalignLargerOnes) {
   const SafetensorsLayout layout = LayOut({{"a", DType::kBF16, {3}}, {"b", DType::kF32, {1}}, {"c", DType::kU8, {7}}});
   EXPECT_THAT(NamesOf(layout), testing::ElementsAre("b", "a", "c"));
