@@ -8,6 +8,9 @@ SENTENCE = "a stream of weights, whole or not at all. "
 ALPHABET = sorted(set(SENTENCE))
 MODEL = "tiny"
 
+# So small a model takes longer on several threads, which wait for one another.
+torch.set_num_threads(1)
+
 
 class TinyModel(torch.nn.Module):
     """Predicts the next character."""

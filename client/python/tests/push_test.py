@@ -128,6 +128,14 @@ class Pushed(EndToEndTest):
         server.signal(signal.SIGTERM)
         self.assertEqual(server.wait(60), 0, server.log())
 
+    def test_a_name_is_reached_at_the_address_that_answers(self) -> None:
+        """Where localhost has an IPv6 address as well, nobody answers there."""
+        server = self.start_server()
+        for address in (f"localhost:{server.port}", f"dns:///localhost:{server.port}"):
+            with Client(address) as client:
+                client.push("model", None, {"a": np.arange(10)})
+        self.assert_current(server, "model", [as_tensor("a", np.arange(10))])
+
     def test_progress_grows_from_nothing_to_all(self) -> None:
         server = self.start_server()
         seen: list[Progress] = []
@@ -158,7 +166,8 @@ class Traced(EndToEndTest):
         with Client(between.address) as client:
             for _ in range(2):
                 client.push("model", None, {"a": np.zeros(9)}, traceparent=f"00-{trace}-{parent}-01")
-                self.assertEqual([name for name, _ in seen], list(calls))
+                # A busy server is asked more than once how far away it is.
+                self.assertEqual({name for name, _ in seen}, set(calls))
                 (told,) = {told for _, told in seen}
                 self.assertRegex(told, rf"\A00-{trace}-[0-9a-f]{{16}}-01\Z")
                 spans.append(told)

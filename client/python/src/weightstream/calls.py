@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import threading
 import time
@@ -21,6 +22,8 @@ from weightstream.v1.weightstream_pb2_grpc import WeightStreamStub
 T = TypeVar("T")
 
 SERVICE = "/weightstream.v1.WeightStream/"
+# Of grpc.health.v1, which every server of ours has, and which wants no token.
+_HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 _GIB = 1 << 30
 
 
@@ -130,18 +133,20 @@ class Control:
 
     def await_connected(self, seconds: float, stop: Stop) -> None:
         """Waits until the channel is connected, or that long: calls to a server that is not there fail at once."""
-        until = time.monotonic() + seconds
-        ready = grpc.channel_ready_future(self.channel)
+        # A call that waits for the connection: grpc.channel_ready_future leaves a thread behind, which complains on
+        # stderr when the channel is closed. Whatever is answered, somebody is there.
+        check: Any = self.channel.unary_unary(_HEALTH_CHECK, request_serializer=None, response_deserializer=None)
         try:
-            while time.monotonic() < until:
+            call = check.future(b"", timeout=max(seconds, SUPERVISION_SECONDS), wait_for_ready=True)
+        except ValueError as error:
+            raise self._closed_channel(error) from None
+        try:
+            while not call.done():
                 stop.check()
-                try:
-                    ready.result(timeout=SUPERVISION_SECONDS)
-                except grpc.FutureTimeoutError:
-                    continue
-                return
+                with contextlib.suppress(grpc.FutureTimeoutError, grpc.FutureCancelledError, grpc.RpcError):
+                    call.result(timeout=SUPERVISION_SECONDS)
         finally:
-            ready.cancel()
+            call.cancel()
 
     def commit_seconds(self, model_bytes: int) -> float:
         """A commit may have to write the whole model to a disk."""
