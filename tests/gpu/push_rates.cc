@@ -86,6 +86,10 @@ double Median(std::vector<double> rates) {
   return rates[rates.size() / 2];
 }
 
+absl::Status Annotated(const std::string& name, const absl::Status& status) {
+  return absl::Status(status.code(), absl::StrCat(name, ": ", status.message()));
+}
+
 void PrintOverlap(const std::string& name, const std::vector<ActivitySpan>& spans) {
   const Overlap overlap = OverlapOf(spans);
   absl::PrintF(
@@ -119,8 +123,7 @@ absl::Status MeasurePushes(const std::vector<PushContender>& contenders, const s
   for (int round = -1; round < sizes.rounds; ++round) {
     for (size_t i = 0; i < contenders.size(); ++i) {
       const absl::StatusOr<double> rate = servers[i].Push(**source);
-      if (!rate.ok())
-        return absl::Status(rate.status().code(), absl::StrCat(contenders[i].name, ": ", rate.status().message()));
+      if (!rate.ok()) return Annotated(contenders[i].name, rate.status());
       if (round >= 0) rates[i].push_back(*rate);
     }
   }
