@@ -59,7 +59,9 @@ class Chunks(DamageTest):
 
         client, between = self.interpose(Push=damage)
         result = client.push("model", 1, self.weights, chunk_bytes=1 << 16)
-        self.assertEqual((result.retries, between.calls["Push"]), (1, 2))
+        self.assertEqual(result.retries, 1)
+        # A server that is slow to answer is taken for far away, and gets several streams.
+        self.assertGreaterEqual(between.calls["Push"], 2)
         self.assert_current(self.server, "model", self.tensors)
 
     def test_the_server_refuses_each_flipped_bit_of_a_header(self) -> None:
