@@ -6,6 +6,18 @@ bundle=$TEST_TMPDIR/bundle
 mkdir "$bundle"
 cp -L tests/gpu/run_bundle.sh tests/gpu/gpu_benchmark tests/gpu/device_contract tests/gpu/cuda_kernels \
   server/weightstream-server-static client/weightstream-static "$bundle"
+tests/gpu/gather_libraries.sh "$bundle"
+# On a bare host there is glibc and nothing else.
+for program in "$bundle"/*; do
+  [[ "$program" == *.so* || "$program" == *.sh ]] && continue
+  outside=$(LD_LIBRARY_PATH=$bundle ldd "$program" | grep -v "=> $bundle/" |
+    grep -vE 'linux-vdso|ld-linux|lib(c|m|pthread|dl|rt)\.so' || true)
+  if [[ -n "$outside" ]]; then
+    echo "$program loads what the bundle has not: $outside"
+    exit 1
+  fi
+done
+
 output=$("$bundle/run_bundle.sh" 2>&1) || {
   echo "$output"
   exit 1

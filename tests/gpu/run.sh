@@ -14,7 +14,6 @@ targets=(
 )
 "${bazel[@]}" build "${targets[@]}"
 outputs=$("${bazel[@]}" info bazel-bin 2>/dev/null)
-isal=$(g++ -print-file-name=libisal.so.2)
 
 bundle=build/gpu-bundle
 rm -rf "$bundle"
@@ -23,9 +22,9 @@ for target in "${targets[@]}"; do
   path=${target#//}
   cp -f "$outputs/${path/://}" "$bundle/"
 done
-cp -fL "$isal" "$bundle/libisal.so.2"
-cp -f tests/gpu/run_bundle.sh "$bundle/"
 chmod -R u+w "$bundle"
+tests/gpu/gather_libraries.sh "$bundle"
+cp -f tests/gpu/run_bundle.sh "$bundle/"
 tar -C build -czf build/gpu-bundle.tar.gz gpu-bundle
 echo "build/gpu-bundle.tar.gz: $(du -h build/gpu-bundle.tar.gz | cut -f 1)"
 

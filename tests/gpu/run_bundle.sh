@@ -9,13 +9,17 @@ readonly skipped=77
 table=()
 code=0
 
+# The programs look beside themselves for libraries; what these need in turn is found by this. Not for nvidia-smi, which
+# is the host's.
+readonly libraries=$PWD
+
 # Runs a program; its last line, or the reason, goes into the table.
 run() {
   local name=$1
   shift
   echo "== $name"
   local log result=0
-  log=$("$@" 2>&1) || result=$?
+  log=$(LD_LIBRARY_PATH=$libraries "$@" 2>&1) || result=$?
   echo "$log"
   local skips
   skips=$(grep -c '^\[  SKIPPED \].*ms)$' <<<"$log")
