@@ -90,12 +90,16 @@ absl::Status Annotated(const std::string& name, const absl::Status& status) {
   return absl::Status(status.code(), absl::StrCat(name, ": ", status.message()));
 }
 
+// To what a reader wants to know.
+std::string Short(absl::Duration duration) {
+  return absl::FormatDuration(absl::Trunc(duration, absl::Microseconds(10)));
+}
+
 void PrintOverlap(const std::string& name, const std::vector<ActivitySpan>& spans) {
   const Overlap overlap = OverlapOf(spans);
   absl::PrintF(
       "%s: of %s, receiving %s, copying %s, both at a time %s: %.2f of the shorter is hidden behind the other\n", name,
-      absl::FormatDuration(overlap.elapsed), absl::FormatDuration(overlap.receiving),
-      absl::FormatDuration(overlap.copying), absl::FormatDuration(overlap.both), overlap.hidden());
+      Short(overlap.elapsed), Short(overlap.receiving), Short(overlap.copying), Short(overlap.both), overlap.hidden());
 }
 
 absl::Status WriteFile(const std::string& path, const std::string& text) {

@@ -59,6 +59,11 @@ Moments Extent(absl::Span<const ActivitySpan> spans) {
   return spans.empty() ? Moments() : extent;
 }
 
+// To what a reader wants to know.
+std::string LengthText(const Moments& extent) {
+  return absl::FormatDuration(absl::Trunc(extent.second - extent.first, absl::Microseconds(10)));
+}
+
 // By what goes on and its lane, in the order in which they are shown.
 using Lanes = std::map<std::pair<Activity, int>, std::vector<Moments>>;
 
@@ -140,7 +145,7 @@ std::string TimelineText(absl::Span<const ActivitySpan> spans, int columns) {
     }
     text.append("|\n");
   }
-  absl::StrAppendFormat(&text, "%-11s %s\n", "", absl::FormatDuration(extent.second - extent.first));
+  absl::StrAppendFormat(&text, "%-11s %s\n", "", LengthText(extent));
   return text;
 }
 
@@ -166,8 +171,7 @@ std::string TimelineSvg(absl::Span<const ActivitySpan> spans, absl::string_view 
     }
     y += kLane;
   }
-  absl::StrAppendFormat(&svg, "<text x=\"%d\" y=\"%d\">%s</text>\n</svg>\n", kLeft, y + 14,
-                        absl::FormatDuration(extent.second - extent.first));
+  absl::StrAppendFormat(&svg, "<text x=\"%d\" y=\"%d\">%s</text>\n</svg>\n", kLeft, y + 14, LengthText(extent));
   return svg;
 }
 
