@@ -3,6 +3,7 @@ once, with its cause: against the real server."""
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -116,6 +117,15 @@ class Handshakes(SecurityTest):
         self.assert_told_at_once(self.serve(), "the server speaks TLS and this client plaintext; give tls=", False)
         plaintext = self.start_server(data_dir=self.data_dir("plaintext"))
         self.assert_told_at_once(plaintext, "the server does not speak TLS", self.trusting())
+
+    def test_a_key_that_is_not_the_certificates_or_wants_a_passphrase(self) -> None:
+        server = self.serve(f"--tls-client-ca={self.ca.certificate}")
+        trainer, other = self.ca.sign("trainer"), self.ca.sign("other")
+        locked = self.folder / "locked.key"
+        encrypt = ["openssl", "ec", "-in", str(trainer.key), "-aes256", "-passout", "pass:secret", "-out", str(locked)]
+        subprocess.run(encrypt, check=True, capture_output=True)
+        for key in (other.key, locked):
+            self.assert_told_at_once(server, "key is the key of cert", self.trusting(Pair(trainer.certificate, key)))
 
     def test_certificates_that_were_renewed_are_taken_up(self) -> None:
         """By each new connection, and each push makes some."""

@@ -79,7 +79,8 @@ def _context(tls: TlsOptions | None) -> ssl.SSLContext:
     key = read_pem(tls.key, "key") if tls else None
     if cert is not None and key is not None:
         with _memory_file(cert) as cert_path, _memory_file(key) as key_path:
-            context.load_cert_chain(cert_path, key_path)
+            # gRPC takes no key with a passphrase, and OpenSSL would ask the terminal for one.
+            context.load_cert_chain(cert_path, key_path, password="")
     return context
 
 
@@ -119,8 +120,8 @@ def _probe(endpoint: Endpoint) -> str:
         return _shake_hands(endpoint, context, lambda: asked)
     except ssl.SSLError as error:
         return _of_handshake(error, endpoint.tls)
-    except OSError:
-        # Closed, reset, or silent.
+    except (OSError, ValueError):
+        # Closed, reset, or silent; or a name that Python thinks is none.
         return _refused(endpoint.tls) if asked else ""
 
 
