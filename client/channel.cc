@@ -57,8 +57,8 @@ grpc::ChannelArguments Arguments(const TimeLimits& limits, int index) {
 std::shared_ptr<grpc::Channel> NewChannel(const std::string& address, const TimeLimits& limits, int index,
                                           const std::shared_ptr<const ClientCredentials>& credentials) {
   grpc::ChannelArguments arguments = Arguments(limits, index);
-  if (credentials->tls() && !credentials->server_name().empty()) {
-    arguments.SetSslTargetNameOverride(credentials->server_name());
+  if (const std::string name = credentials->ServerNameFor(address); credentials->tls() && !name.empty()) {
+    arguments.SetSslTargetNameOverride(name);
   }
   if (!credentials->has_token()) return grpc::CreateCustomChannel(address, credentials->ForChannel(), arguments);
   std::vector<std::unique_ptr<grpc::experimental::ClientInterceptorFactoryInterface>> interceptors;

@@ -47,6 +47,12 @@ std::shared_ptr<grpc::ChannelCredentials> ClientCredentials::ForChannel() const 
   return grpc::SslCredentials(options);
 }
 
+std::string ClientCredentials::ServerNameFor(const std::string& address) const {
+  if (!security_.tls_server_name.empty()) return security_.tls_server_name;
+  const auto found = security_.tls_names.find(address);
+  return found == security_.tls_names.end() ? "" : found->second;
+}
+
 std::string ClientCredentials::token() const {
   absl::StatusOr<std::string> token = ReadToken(kTokenFlag, security_.auth_token_file);
   absl::MutexLock lock(&mutex_);

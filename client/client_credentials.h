@@ -27,7 +27,8 @@ class ClientCredentials {
   bool tls() const { return security_.uses_tls(); }
   bool has_token() const { return !security_.auth_token_file.empty(); }
   bool has_certificate() const { return !certificates_pem_.empty(); }
-  const std::string& server_name() const { return security_.tls_server_name; }
+  // The name that the certificate of the server at `address` must have; empty is the one in the address.
+  std::string ServerNameFor(const std::string& address) const;
   // PEM; empty for the system's CAs, and without a certificate.
   const std::string& ca_pem() const { return ca_pem_; }
   const std::string& certificates_pem() const { return certificates_pem_; }

@@ -32,8 +32,8 @@ struct TimeLimits {
 // INVALID_ARGUMENT, naming the limit, unless each is positive (per_gib may be zero).
 absl::Status ValidateTimeLimits(const TimeLimits& limits);
 
-// HOST:PORT, [IPV6]:PORT, unix:/PATH or dns:///HOST:PORT. INVALID_ARGUMENT, quoting the address, otherwise. Only the
-// form is checked; nothing is resolved.
+// What ParseAddress (address.h) takes. INVALID_ARGUMENT, quoting the address, otherwise. Only the form is checked;
+// nothing is resolved. An address is one server here, also where dns:/// stands for several: fleet.h tells them apart.
 absl::Status ValidateAddress(absl::string_view address);
 
 }  // namespace weightstream

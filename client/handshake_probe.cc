@@ -287,8 +287,8 @@ absl::Status ProbeHandshake(const std::string& address, const ClientCredentials&
   const absl::Cleanup close = [fd] { ::close(fd); };
   const absl::Cleanup forget = [] { ERR_clear_error(); };
   const NoSigpipe no_sigpipe;
-  const std::string name = credentials.server_name().empty() ? HostOf(address) : credentials.server_name();
-  return Probe(credentials, name).Run(fd);
+  const std::string name = credentials.ServerNameFor(address);
+  return Probe(credentials, name.empty() ? HostOf(address) : name).Run(fd);
 }
 
 absl::Status ExplainFailure(const absl::Status& failure, grpc::Channel& channel, const std::string& address,

@@ -11,20 +11,11 @@
 #include <cstring>
 
 #include "absl/cleanup/cleanup.h"
-#include "absl/strings/match.h"
-#include "absl/strings/strip.h"
+#include "absl/strings/str_cat.h"
+#include "client/address.h"
 
 namespace weightstream {
 namespace {
-
-constexpr absl::string_view kUnix = "unix:";
-
-// HOST:PORT of the forms that name a host.
-absl::string_view HostAndPort(absl::string_view address) {
-  if (!absl::ConsumePrefix(&address, "dns:")) return address;
-  if (absl::ConsumePrefix(&address, "//")) address.remove_prefix(std::min(address.find('/'), address.size() - 1) + 1);
-  return address;
-}
 
 bool AwaitConnected(int fd, absl::Duration limit) {
   pollfd waiting{.fd = fd, .events = POLLOUT, .revents = 0};
@@ -62,23 +53,19 @@ int ConnectUnix(absl::string_view path, absl::Duration limit) {
 }  // namespace
 
 std::string HostOf(absl::string_view address) {
-  if (absl::StartsWith(address, kUnix)) return "localhost";
-  absl::string_view host = HostAndPort(address);
-  host = host.substr(0, host.rfind(':'));
-  if (host.size() > 2 && host.front() == '[') host = host.substr(1, host.size() - 2);
-  return std::string(host);
+  const absl::StatusOr<Address> parsed = ParseAddress(address);
+  return !parsed.ok() || parsed->kind == Address::Kind::kUnix ? "localhost" : parsed->host;
 }
 
 int ConnectSocket(const std::string& address, absl::Duration limit) {
-  absl::string_view rest = address;
-  if (absl::ConsumePrefix(&rest, kUnix)) return ConnectUnix(rest, limit);
-  const absl::string_view host_and_port = HostAndPort(address);
-  const std::string port(host_and_port.substr(host_and_port.rfind(':') + 1));
+  const absl::StatusOr<Address> parsed = ParseAddress(address);
+  if (!parsed.ok()) return -1;
+  if (parsed->kind == Address::Kind::kUnix) return ConnectUnix(parsed->path, limit);
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_NUMERICSERV;
   addrinfo* found = nullptr;
-  if (::getaddrinfo(HostOf(address).c_str(), port.c_str(), &hints, &found) != 0) return -1;
+  if (::getaddrinfo(parsed->host.c_str(), absl::StrCat(parsed->port).c_str(), &hints, &found) != 0) return -1;
   const absl::Cleanup release = [found] { ::freeaddrinfo(found); };
   for (const addrinfo* one = found; one != nullptr; one = one->ai_next) {
     const int fd = ConnectTo(one->ai_addr, one->ai_addrlen, limit);

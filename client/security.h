@@ -2,6 +2,7 @@
 #ifndef WEIGHTSTREAM_CLIENT_SECURITY_H_
 #define WEIGHTSTREAM_CLIENT_SECURITY_H_
 
+#include <map>
 #include <string>
 
 #include "absl/status/status.h"
@@ -21,6 +22,9 @@ struct Security {
   std::string tls_key{};
   // The name that the server's certificate must have; empty is the one in the address.
   std::string tls_server_name{};
+  // The same by address, for servers whose addresses were looked up (fleet.h): their certificates are for the name.
+  // Where tls_server_name is given, that holds. Does not mean TLS by itself.
+  std::map<std::string, std::string> tls_names{};
   // The bearer token that goes with each call; empty is none.
   std::string auth_token_file{};
   // Sends the token also in plaintext over TCP, where others may read it.

@@ -2,7 +2,9 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "client/fleet.h"
 #include "tensor/spec.h"
 
 namespace weightstream::command {
@@ -21,18 +23,16 @@ FlagSpec JsonFlag() {
               "{\"ok\": false, \"error\": {\"code\", \"message\"}}."};
 }
 
-FlagSpec ServersFlag() {
-  return {.name = "to",
+FlagSpec ServersFlag(const std::string& name, const std::string& help) {
+  return {.name = name,
           .kind = FlagKind::kList,
           .value = "ADDR[,ADDR...]",
-          .help = "The servers: HOST:PORT each, or unix:PATH.",
+          .help = absl::StrCat(help,
+                               " HOST:PORT or unix:PATH each; dns:///NAME:PORT for a server at each address of the "
+                               "name, as of a headless service; or @FILE, with one of these a line and comments after "
+                               "#."),
           .required = true,
-          .check = ValidateAddress};
-}
-
-FlagSpec ServerFlag(const std::string& name, const std::string& help) {
-  return {
-      .name = name, .kind = FlagKind::kText, .value = "ADDR", .help = help, .required = true, .check = ValidateAddress};
+          .check = ValidateFleetItem};
 }
 
 FlagSpec ModelFlag(bool required, const std::string& help) {

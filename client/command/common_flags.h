@@ -13,8 +13,8 @@
 namespace weightstream::command {
 
 FlagSpec JsonFlag();
-FlagSpec ServersFlag();
-FlagSpec ServerFlag(const std::string& name, const std::string& help);
+// The servers that a command is for, to be given to FindServers. `help` says what they are to it.
+FlagSpec ServersFlag(const std::string& name, const std::string& help);
 FlagSpec ModelFlag(bool required, const std::string& help);
 FlagSpec VersionFlag(bool required, const std::string& help);
 FlagSpec ConnectSecondsFlag();

@@ -103,7 +103,9 @@ TEST(ProcessTest, EveryCommandHasHelpWithItsOwnFlagsAnExampleAndExitCodes) {
                                     absl::StrCat("  weightstream ", command, " "), std::string("Exit codes:\n  0 ")}) {
       EXPECT_TRUE(absl::StrContains(help, part)) << part << "\nin\n" << help;
     }
-    EXPECT_EQ(absl::StrContains(help, "--allow-partial"), command == "push") << help;
+    EXPECT_EQ(absl::StrContains(help, "--allow-partial"), command == "push" || command == "rollback") << help;
+    // Wherever servers are named they may be a fleet.
+    EXPECT_TRUE(absl::StrContains(help, "dns:///NAME:PORT")) << help;
   }
 }
 
@@ -133,7 +135,9 @@ TEST(ProcessTest, BadUsageIsExitCode2WithTheCauseAndWhereToLook) {
        "see weightstream push --help"},
       {{"status"}, "--to=ADDR[,ADDR...] is missing", "see weightstream status --help"},
       {{"watch", "--to=a:1", "--until-version=1"}, "--until-version wants --model", "see weightstream watch --help"},
-      {{"pull", "--from=a:1,b:1", "--model=m", "--out=x"}, "--from", "see weightstream pull --help"},
+      {{"pull", "--from=a:1,a:1", "--model=m", "--out=x"}, "--from", "see weightstream pull --help"},
+      {{"status", "--to=@"}, "\"@\" names no file", "see weightstream status --help"},
+      {{"status", "--to=dns://10.0.0.1/a:1"}, "give dns:///a:1", "see weightstream status --help"},
       {{"verify", "--to=a:1", "--model=m"}, "PATH is missing", "see weightstream verify --help"},
       {{"rollback", "--to=a:1", "--model=m"}, "--version=N is missing", "see weightstream rollback --help"},
   };

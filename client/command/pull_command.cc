@@ -1,7 +1,12 @@
 // weightstream pull: reads a committed version back into a file.
+#include <string>
+#include <vector>
+
 #include "absl/strings/str_cat.h"
 #include "client/command/command.h"
 #include "client/command/common_flags.h"
+#include "client/command/find_servers.h"
+#include "client/command/first_holder.h"
 #include "client/command/formatting.h"
 #include "client/command/read_run.h"
 #include "client/command/report.h"
@@ -21,9 +26,9 @@ const CommandSpec& Spec() {
           "Reads a committed version from a server and writes it to DIR/model.safetensors. Every chunk's checksum is "
           "checked, and the file appears only once it is whole. A connection lost in the middle is retried.",
       .examples = {"weightstream pull --from=10.0.0.5:7070 --model=llama --out=/tmp/llama",
-                   "weightstream pull --from=10.0.0.5:7070 --model=llama --version=11 --out=old"},
+                   "weightstream pull --from=dns:///weightstream:7070 --model=llama --version=11 --out=old"},
       .flags = WithSecurityFlags(
-          {ServerFlag("from", "The server: HOST:PORT or unix:PATH."),
+          {ServersFlag("from", "The server; of several the first that answers that it holds the version."),
            ModelFlag(true, "The model's name on the server."),
            VersionFlag(false, "The version to read. Default: the current one."),
            {.name = "out",
@@ -41,13 +46,11 @@ const CommandSpec& Spec() {
   return spec;
 }
 
-int Run(const CommandLine& line) {
-  const std::string server = line.Text("from");
-  const ReadOptions options = ReadOptionsFrom(line);
+Report PullFrom(const std::string& server, const ReadOptions& options, const std::string& folder) {
   const absl::Duration begin = MonotonicNow();
   ProgressPrinter printer(stderr, {server}, ProgressPrinter::OptionsFor(stderr));
   const absl::StatusOr<PullResult> result =
-      Pull(server, options, line.Text("out"), ShowOn(printer, server, "pulling"), Interrupted);
+      Pull(server, options, folder, ShowOn(printer, server, "pulling"), Interrupted);
   printer.Finish();
   const absl::Duration elapsed = MonotonicNow() - begin;
   const double seconds = absl::ToDoubleSeconds(elapsed);
@@ -65,8 +68,24 @@ int Run(const CommandLine& line) {
                                DurationText(elapsed), ", ", FormatRate(rate), ": ", result->path, "\n");
   } else {
     report.json.update({{"version", options.version}, {"seconds", seconds}});
-    report.status = OrInterrupted(result.status(), "nothing was written; run the same command again");
+    report.status = result.status();
   }
+  return report;
+}
+
+int Run(const CommandLine& line) {
+  ReadOptions options = ReadOptionsFrom(line);
+  const absl::StatusOr<std::vector<std::string>> servers =
+      FindServers(line.List("from"), options.limits.connect, options.security);
+  const absl::StatusOr<std::string> server = servers.ok() ? FirstHolder(*servers, options) : servers.status();
+  Report report;
+  if (server.ok()) {
+    report = PullFrom(*server, options, line.Text("out"));
+  } else {
+    report.json = {{"model", options.model}, {"version", options.version}};
+    report.status = server.status();
+  }
+  report.status = OrInterrupted(report.status, "nothing was written; run the same command again");
   return Finish(report, line.Switch("json"));
 }
 

@@ -4,6 +4,7 @@
 
 #include "client/command/command.h"
 #include "client/command/common_flags.h"
+#include "client/command/find_servers.h"
 #include "client/command/progress_printer.h"
 #include "client/command/push_report.h"
 #include "client/command/report.h"
@@ -22,7 +23,7 @@ constexpr uint64_t kMib = 1 << 20;
 
 std::vector<FlagSpec> Flags() {
   return {
-      ServersFlag(),
+      ServersFlag("to", "The servers."),
       ModelFlag(true, "The model's name on the servers: letters, digits, '.', '_' and '-'."),
       VersionFlag(
           false,
@@ -75,8 +76,11 @@ const CommandSpec& Spec() {
           "Pushes the weights in PATH to every server and makes them current there, on all servers or on none.\n"
           "PATH is a .safetensors file or a Hugging Face checkpoint folder (model.safetensors, or "
           "model.safetensors.index.json and its shards).\n"
+          "The commit is sent only once every server has everything; each server's outcome is told.\n"
           "A push that was interrupted is resumed by running the same command again: only what is missing is sent.",
       .examples = {"weightstream push /models/llama --to=10.0.0.5:7070,10.0.0.6:7070 --model=llama",
+                   "weightstream push /models/llama --to=dns:///weightstream:7070 --model=policy",
+                   "weightstream push /models/llama --to=@fleet.txt --model=llama --allow-partial",
                    "weightstream push step-4200.safetensors --to=localhost:7070 --model=policy --json"},
       .flags = WithSecurityFlags(Flags()),
       .exclusive = {{"bucket-mib", "bucket-bytes"}},
@@ -132,14 +136,17 @@ Report ReportEarlyFailure(const absl::Status& status, const PushOptions& options
 int Run(const CommandLine& line) {
   constexpr char kRemedy[] = "run the same command again to resume";
   const bool json = line.Switch("json");
-  const PushOptions options = OptionsFrom(line);
-  const std::vector<std::string>& servers = line.List("to");
+  PushOptions options = OptionsFrom(line);
   absl::StatusOr<std::unique_ptr<WeightSource>> source = OpenCheckpointSource(line.positional());
   if (!source.ok()) return Finish(ReportEarlyFailure(source.status(), options), json);
 
-  ProgressPrinter printer(stderr, servers, ProgressPrinter::OptionsFor(stderr));
+  const absl::StatusOr<std::vector<std::string>> servers =
+      FindServers(line.List("to"), options.limits.connect, options.security);
+  if (!servers.ok()) return Finish(ReportEarlyFailure(OrInterrupted(servers.status(), kRemedy), options), json);
+
+  ProgressPrinter printer(stderr, *servers, ProgressPrinter::OptionsFor(stderr));
   const absl::StatusOr<PushResult> result = Push(
-      **source, servers, options,
+      **source, *servers, options,
       [&](const PushProgress& progress) { printer.Update(progress.server, StateOf(progress)); }, Interrupted);
   printer.Finish();
   if (!result.ok()) return Finish(ReportEarlyFailure(OrInterrupted(result.status(), kRemedy), options), json);

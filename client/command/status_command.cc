@@ -1,11 +1,11 @@
 // weightstream status: what servers hold, what is in flight.
-#include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client/command/command.h"
 #include "client/command/common_flags.h"
+#include "client/command/find_servers.h"
 #include "client/command/formatting.h"
 #include "client/command/model_json.h"
 #include "client/command/model_service.h"
@@ -30,8 +30,10 @@ const CommandSpec& Spec() {
           "updates that "
           "ended, with the reason.",
       .examples = {"weightstream status --to=10.0.0.5:7070,10.0.0.6:7070",
+                   "weightstream status --to=dns:///weightstream:7070",
                    "weightstream status --to=localhost:7070 --model=llama --json"},
-      .flags = WithSecurityFlags({ServersFlag(), ModelFlag(false, "Only this model, in detail."), JsonFlag()}),
+      .flags = WithSecurityFlags(
+          {ServersFlag("to", "The servers."), ModelFlag(false, "Only this model, in detail."), JsonFlag()}),
       .needs = WithSecurityNeeds(),
       .done = "every server answered (and has the model)",
       .failed = "a server did not; what the others said is shown",
@@ -47,15 +49,10 @@ ModelsOrStatus Ask(const std::string& server, const std::string& model, const Se
   return std::vector<v1::Model>{*std::move(state)};
 }
 
-// All at once: a dead server costs its deadline, and the deadlines of several must not add up.
 std::vector<ModelsOrStatus> AskAll(const std::vector<std::string>& servers, const std::string& model,
                                    const Security& security) {
   std::vector<ModelsOrStatus> answers(servers.size(), absl::UnknownError("not asked"));
-  std::vector<std::thread> threads;
-  for (size_t i = 0; i < servers.size(); ++i) {
-    threads.emplace_back([&, i] { answers[i] = Ask(servers[i], model, security); });
-  }
-  for (std::thread& thread : threads) thread.join();
+  OnEachServer(servers.size(), [&](size_t i) { answers[i] = Ask(servers[i], model, security); });
   return answers;
 }
 
@@ -78,11 +75,19 @@ std::string AnswerText(const ModelsOrStatus& answer, bool detail) {
 }
 
 int Run(const CommandLine& line) {
-  const std::vector<std::string>& servers = line.List("to");
+  constexpr char kRemedy[] = "run the same command again";
   const std::string model = line.Text("model");
-  const std::vector<ModelsOrStatus> answers = AskAll(servers, model, SecurityFrom(line));
   Report report;
   Json list = Json::array();
+  Security security = SecurityFrom(line);
+  const absl::StatusOr<std::vector<std::string>> found = FindServers(line.List("to"), TimeLimits().connect, security);
+  if (!found.ok()) {
+    report.json = {{"servers", std::move(list)}};
+    report.status = OrInterrupted(found.status(), kRemedy);
+    return Finish(report, line.Switch("json"));
+  }
+  const std::vector<std::string>& servers = *found;
+  const std::vector<ModelsOrStatus> answers = AskAll(servers, model, security);
   for (size_t i = 0; i < servers.size(); ++i) {
     if (!answers[i].ok() && report.status.ok()) {
       report.status =
@@ -94,7 +99,7 @@ int Run(const CommandLine& line) {
     if (servers.size() > 1 || answers[i].ok()) absl::StrAppend(&report.text, AnswerText(answers[i], !model.empty()));
   }
   report.json = {{"servers", std::move(list)}};
-  report.status = OrInterrupted(report.status, "run the same command again");
+  report.status = OrInterrupted(report.status, kRemedy);
   return Finish(report, line.Switch("json"));
 }
 

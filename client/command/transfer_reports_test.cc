@@ -68,7 +68,7 @@ VerifyResult Compared(uint64_t tensors) {
 }
 
 TEST(VerifyReportTest, EqualBytesAreDone) {
-  const Report report = ReportVerify("a:1", "llama", Compared(2));
+  const ServerReport report = ReportVerify("a:1", "llama", Compared(2));
   EXPECT_TRUE(report.status.ok());
   EXPECT_EQ(report.text, "a:1: version 3, 2 tensors, 1.0 KiB: every checksum is equal\n");
   EXPECT_EQ(report.json["equal"], true);
@@ -78,7 +78,7 @@ TEST(VerifyReportTest, ADifferenceFailsAndIsNamed) {
   VerifyResult result = Compared(9);
   result.differences.push_back({"w", "missing on the server"});
   result.differing_tensors = 5;
-  const Report report = ReportVerify("a:1", "llama", result);
+  const ServerReport report = ReportVerify("a:1", "llama", result);
   EXPECT_EQ(report.status.code(), absl::StatusCode::kDataLoss);
   EXPECT_EQ(report.text, "w: missing on the server\nand 4 more\n");
   EXPECT_EQ(report.json["equal"], false);

@@ -7,8 +7,9 @@
 
 namespace weightstream::command {
 
-Report ReportVerify(const std::string& server, const std::string& model, const VerifyResult& result) {
-  Report report;
+ServerReport ReportVerify(const std::string& server, const std::string& model, const VerifyResult& result) {
+  ServerReport report;
+  report.server = server;
   Json differences = Json::array();
   for (const Difference& difference : result.differences) {
     differences.push_back({{"tensor", difference.tensor}, {"what", difference.what}});
@@ -25,8 +26,7 @@ Report ReportVerify(const std::string& server, const std::string& model, const V
     report.text = absl::StrCat(server, ": version ", result.version, ", ", result.tensors, " tensors, ",
                                FormatBytes(result.total_bytes), ": every checksum is equal\n");
   }
-  report.json = {{"server", server},
-                 {"model", model},
+  report.json = {{"model", model},
                  {"version", result.version},
                  {"total_bytes", result.total_bytes},
                  {"tensors", result.tensors},

@@ -4,13 +4,13 @@
 
 #include <string>
 
-#include "client/command/report.h"
+#include "client/command/fleet_report.h"
 #include "client/read.h"
 
 namespace weightstream::command {
 
 // A difference fails the command, with DATA_LOSS: it was found where the bytes should have been equal.
-Report ReportVerify(const std::string& server, const std::string& model, const VerifyResult& result);
+ServerReport ReportVerify(const std::string& server, const std::string& model, const VerifyResult& result);
 
 }  // namespace weightstream::command
 

@@ -2,6 +2,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/command/command.h"
 #include "client/command/common_flags.h"
+#include "client/command/find_servers.h"
 #include "client/command/report.h"
 #include "client/command/signals.h"
 #include "client/command/watch_events.h"
@@ -29,7 +30,7 @@ const CommandSpec& Spec() {
       .examples = {"weightstream watch --to=10.0.0.5:7070,10.0.0.6:7070",
                    "weightstream watch --to=localhost:7070 --model=llama --until-version=12 --timeout-seconds=600"},
       .flags = WithSecurityFlags(
-          {ServersFlag(),
+          {ServersFlag("to", "The servers."),
            ModelFlag(false, "Only this model, which need not exist yet. Default: every model."),
            {.name = "until-version",
             .kind = FlagKind::kNumber,
@@ -56,7 +57,6 @@ const CommandSpec& Spec() {
 
 WatchOptions OptionsFrom(const CommandLine& line) {
   WatchOptions options;
-  options.servers = line.List("to");
   options.model = line.Text("model");
   options.until_version = line.Number("until-version", 0);
   if (line.Has("timeout-seconds")) options.timeout = absl::Seconds(line.Number("timeout-seconds", 0));
@@ -67,7 +67,15 @@ WatchOptions OptionsFrom(const CommandLine& line) {
 
 int Run(const CommandLine& line) {
   const bool json = line.Switch("json");
-  const WatchOptions options = OptionsFrom(line);
+  Report report;
+  WatchOptions options = OptionsFrom(line);
+  absl::StatusOr<std::vector<std::string>> servers =
+      FindServers(line.List("to"), options.limits.connect, options.security);
+  if (!servers.ok()) {
+    report.status = OrInterrupted(servers.status(), "run the same command again");
+    return Finish(report, json);
+  }
+  options.servers = *std::move(servers);
   const bool with_server = options.servers.size() > 1;
   WatchRun run(
       options,
@@ -75,7 +83,6 @@ int Run(const CommandLine& line) {
         return PrintNow(json ? JsonLine(WatchEventJson(event)) : WatchEventText(event, with_server));
       },
       Interrupted);
-  Report report;
   report.status = run.Run();
   return Finish(report, json);
 }
