@@ -11,6 +11,8 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "absl/types/optional.h"
+#include "proto/trace_context.h"
 #include "server/commit_hook_body.h"
 
 namespace weightstream {
@@ -21,6 +23,10 @@ struct CurrentVersionEvent {
   uint64_t version = 0;
   std::string folder;
   std::string path;
+  // The update that brought it; empty after a rollback, and for what was there at the start.
+  std::string update{};
+  // Of the call that made it current. The hook is told a span of this trace, too.
+  absl::optional<TraceContext> trace{};
 };
 
 struct CommitHookRequest {

@@ -32,6 +32,9 @@ std::vector<std::string> Environment(const CurrentVersionEvent& event) {
   std::vector<std::string> variables = {
       absl::StrCat(kPrefix, "MODEL=", event.model), absl::StrCat(kPrefix, "VERSION=", event.version),
       absl::StrCat(kPrefix, "PATH=", event.path), absl::StrCat(kPrefix, "FOLDER=", event.folder)};
+  if (event.trace.has_value()) {
+    variables.push_back(absl::StrCat(kTraceparentVariable, "=", FormatTraceparent(ChildOf(*event.trace))));
+  }
   const size_t ours = variables.size();
   for (char** inherited = environ; *inherited != nullptr; ++inherited) {
     const absl::string_view variable = *inherited;

@@ -75,6 +75,7 @@ class HttpHook final : public CommitHook {
     post.path = request.path;
     post.body = request.body.Fill(event);
     post.set_header("Host", Authority());
+    if (event.trace.has_value()) post.set_header(kTraceparent, FormatTraceparent(ChildOf(*event.trace)));
     if (!post.body.empty()) post.set_header("Content-Type", "application/json");
     std::string answer;
     post.content_receiver = [&](const char* bytes, size_t count, uint64_t, uint64_t) {

@@ -21,8 +21,10 @@ void CommitHookRunner::BecameCurrent(CurrentVersionEvent event) {
   Entry& entry = entries_[event.model];
   if (entry.record.version != 0 && entry.record.state == CommitHookState::kPending) {
     metrics_.CommitHookEnded(CommitHookOutcome::kSuperseded);
+    const LogTrace trace(entry.event.trace);
     LogInfo("commit_hook_superseded", {{"model", event.model},
                                        {"version", absl::StrCat(entry.record.version)},
+                                       {"update", entry.event.update},
                                        {"by_version", absl::StrCat(event.version)}});
   }
   const absl::Time now = absl::Now();
@@ -83,18 +85,21 @@ CommitHookRunner::Entry* CommitHookRunner::Next() {
 }
 
 void CommitHookRunner::Attempt(const CurrentVersionEvent& event, int attempt) {
+  const LogTrace trace(event.trace);
   const absl::Duration start = MonotonicNow();
   const absl::StatusOr<std::string> answer = hook_->Call(event);
   const std::string seconds = absl::StrCat(absl::ToDoubleSeconds(MonotonicNow() - start));
   if (answer.ok()) {
     LogInfo("commit_hook_succeeded", {{"model", event.model},
                                       {"version", absl::StrCat(event.version)},
+                                      {"update", event.update},
                                       {"attempt", absl::StrCat(attempt)},
                                       {"seconds", seconds},
                                       {"answer", *answer}});
   } else {
     LogWarning("commit_hook_failed", {{"model", event.model},
                                       {"version", absl::StrCat(event.version)},
+                                      {"update", event.update},
                                       {"attempt", absl::StrCat(attempt, " of ", options_.attempts)},
                                       {"seconds", seconds},
                                       {"error", answer.status().ToString()}});
@@ -127,8 +132,10 @@ void CommitHookRunner::Ended(const CurrentVersionEvent& event, int attempt, cons
 void CommitHookRunner::GiveUp(Entry& entry, absl::string_view why) {
   entry.record.state = CommitHookState::kFailed;
   metrics_.CommitHookEnded(CommitHookOutcome::kFailed);
+  const LogTrace trace(entry.event.trace);
   LogError("commit_hook_given_up", {{"model", entry.event.model},
                                     {"version", absl::StrCat(entry.record.version)},
+                                    {"update", entry.event.update},
                                     {"attempts", absl::StrCat(entry.record.attempts)},
                                     {"reason", std::string(why)},
                                     {"error", entry.record.message}});

@@ -11,6 +11,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "absl/synchronization/mutex.h"
 #include "gtest/gtest.h"
 #include "server/test_update.h"
@@ -110,6 +111,22 @@ TEST_F(HttpHookTest, RequestsAreSentInOrderAndAnswersReturned) {
   EXPECT_EQ(*answer, R"(200 {"success": true, "message": "well"}; 200)");
   EXPECT_EQ(seen(), (std::vector<std::string>{
                         R"(/one?x=1 application/json {"path":"/data/policy/7/model.safetensors"})", "/two  "}));
+}
+
+TEST_F(HttpHookTest, TheTraceOfTheCommitGoesOnAsASpanOfItsOwn) {
+  Serve([](const httplib::Request& request, httplib::Response& answer) {
+    answer.set_content(request.get_header_value("traceparent"), "text/plain");
+  });
+  Request("/one", "");
+  EXPECT_EQ(*Call(), "200") << "no header without a trace";
+  CurrentVersionEvent event = kEvent;
+  event.trace = TraceContext{"0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", 1};
+  const absl::StatusOr<std::string> answer = NewCommitHook(options_)->Call(event);
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  const absl::optional<TraceContext> told = ParseTraceparent(absl::StripPrefix(*answer, "200 "));
+  ASSERT_TRUE(told.has_value()) << *answer;
+  EXPECT_EQ(told->trace_id, event.trace->trace_id);
+  EXPECT_NE(told->span_id, event.trace->span_id);
 }
 
 TEST_F(HttpHookTest, AnAnswerThatSaysNoIsAFailureWithItsWordsAndEndsTheAttempt) {

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
@@ -14,6 +15,8 @@ namespace weightstream {
 namespace {
 
 std::atomic<LogFormat> global_format{LogFormat::kText};
+
+thread_local const LogTrace* current_trace = nullptr;
 
 // Broken UTF-8 must not break the line.
 std::string Quoted(const std::string& value) {
@@ -54,18 +57,37 @@ absl::Status StartLogging(absl::string_view level, LogFormat format) {
   return absl::OkStatus();
 }
 
+LogTrace::LogTrace(absl::optional<TraceContext> trace) : trace_(std::move(trace)), before_(current_trace) {
+  current_trace = this;
+}
+
+LogTrace::~LogTrace() { current_trace = before_; }
+
+absl::optional<TraceContext> LogTrace::Current() {
+  return current_trace == nullptr ? absl::nullopt : current_trace->trace_;
+}
+
+absl::optional<TraceContext> LogTrace::CurrentOr(const absl::optional<TraceContext>& other) {
+  absl::optional<TraceContext> current = Current();
+  return current.has_value() ? current : other;
+}
+
 std::string FormatLogLine(LogFormat format, absl::string_view event, LogFields fields) {
-  std::string line;
-  if (format == LogFormat::kJson) {
-    line = absl::StrCat("\"event\":", Quoted(std::string(event)));
-    for (const auto& [key, value] : fields) absl::StrAppend(&line, ",", Quoted(std::string(key)), ":", Quoted(value));
-    line += '}';
-    return line;
+  const bool json = format == LogFormat::kJson;
+  std::string line = json ? absl::StrCat("\"event\":", Quoted(std::string(event))) : std::string(event);
+  const auto append = [&](absl::string_view key, const std::string& value) {
+    if (json) {
+      absl::StrAppend(&line, ",", Quoted(std::string(key)), ":", Quoted(value));
+    } else {
+      absl::StrAppend(&line, " ", key, "=", NeedsQuotes(value) ? Quoted(value) : value);
+    }
+  };
+  for (const auto& [key, value] : fields) append(key, value);
+  if (const absl::optional<TraceContext> trace = LogTrace::Current(); trace.has_value()) {
+    append("trace_id", trace->trace_id);
+    append("span_id", trace->span_id);
   }
-  line = std::string(event);
-  for (const auto& [key, value] : fields) {
-    absl::StrAppend(&line, " ", key, "=", NeedsQuotes(value) ? Quoted(value) : value);
-  }
+  if (json) line += '}';
   return line;
 }
 

@@ -8,11 +8,13 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/optional.h"
+#include "proto/trace_context.h"
 
 namespace weightstream {
 
 // A key in snake_case and its value; the same thing has the same key on every line: model, version, update, peer,
-// bytes, error.
+// bytes, error. trace_id and span_id are LogTrace's.
 using LogField = std::pair<absl::string_view, std::string>;
 using LogFields = std::initializer_list<LogField>;
 
@@ -26,6 +28,25 @@ void LogDebug(absl::string_view event, LogFields fields);
 void LogInfo(absl::string_view event, LogFields fields);
 void LogWarning(absl::string_view event, LogFields fields);
 void LogError(absl::string_view event, LogFields fields);
+
+// The lines of this thread carry this trace as trace_id and span_id, behind their own fields, for as long as this
+// lives; those of no trace where it is nothing. The one before holds again after it. A call has one for its thread.
+class LogTrace {
+ public:
+  explicit LogTrace(absl::optional<TraceContext> trace);
+  ~LogTrace();
+  LogTrace(const LogTrace&) = delete;
+  LogTrace& operator=(const LogTrace&) = delete;
+
+  // This thread's; nothing where there is none.
+  static absl::optional<TraceContext> Current();
+  // The same, or else that of what the thread works on.
+  static absl::optional<TraceContext> CurrentOr(const absl::optional<TraceContext>& other);
+
+ private:
+  const absl::optional<TraceContext> trace_;
+  const LogTrace* const before_;
+};
 
 // The line without time and level, for tests: `update_begun model=m note="two words"` or {"event":"update_begun",...}.
 std::string FormatLogLine(LogFormat format, absl::string_view event, LogFields fields);

@@ -1,5 +1,7 @@
 #include "server/log.h"
 
+#include <thread>
+
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 #include "tensor/test_files.h"
@@ -37,6 +39,32 @@ TEST(LogTest, BrokenUtf8IsReplacedNotThrown) {
   const std::string broken = "a\xff\xfe b";
   EXPECT_TRUE(nlohmann::json::accept("{" + FormatLogLine(LogFormat::kJson, "e", {{"k", broken}})));
   EXPECT_EQ(FormatLogLine(LogFormat::kText, "e", {{"k", broken}}).find('\xff'), std::string::npos);
+}
+
+TEST(LogTest, TheLinesOfATraceCarryIt) {
+  const TraceContext outer{"0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", 1};
+  const TraceContext inner{"11111111111111111111111111111111", "2222222222222222", 0};
+  EXPECT_EQ(FormatLogLine(LogFormat::kText, "e", {}), "e");
+  {
+    const LogTrace trace(outer);
+    EXPECT_EQ(FormatLogLine(LogFormat::kText, "e", {{"k", "v"}}),
+              "e k=v trace_id=0af7651916cd43dd8448eb211c80319c span_id=b7ad6b7169203331");
+    EXPECT_EQ(nlohmann::json::parse("{" + FormatLogLine(LogFormat::kJson, "e", {{"k", "v"}})).at("span_id"),
+              "b7ad6b7169203331");
+    EXPECT_EQ(LogTrace::CurrentOr(inner)->span_id, outer.span_id);
+    {
+      const LogTrace own(inner);
+      EXPECT_EQ(FormatLogLine(LogFormat::kText, "e", {}),
+                "e trace_id=11111111111111111111111111111111 span_id=2222222222222222");
+      const LogTrace none(absl::nullopt);
+      EXPECT_EQ(FormatLogLine(LogFormat::kText, "e", {}), "e");
+    }
+    EXPECT_EQ(LogTrace::Current()->span_id, outer.span_id);
+    std::thread other([] { EXPECT_FALSE(LogTrace::Current().has_value()); });
+    other.join();
+  }
+  EXPECT_FALSE(LogTrace::Current().has_value());
+  EXPECT_EQ(LogTrace::CurrentOr(inner)->span_id, inner.span_id);
 }
 
 TEST(LogTest, UnknownLevelIsRefusedWithTheKnownOnes) {

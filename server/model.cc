@@ -232,7 +232,7 @@ absl::StatusOr<VersionRecord> Model::Commit(const std::string& update_id, const 
   }
   // A stream that is still open would keep the version's memory mapped, for writing at that.
   update->CutStreams(absl::ZeroDuration());
-  if (context_.on_current) context_.on_current(name_, record->version);
+  if (context_.on_current) context_.on_current(name_, record->version, update_id);
   // To free a version's memory, and to unmap another's, takes a good part of the time of receiving one: nobody waits
   // for it. The spare comes after, and may have the room.
   context_.arenas->InBackground(
@@ -287,12 +287,14 @@ absl::StatusOr<uint64_t> Model::Rollback(uint64_t version) {
     previous = std::exchange(current_, version);
     Changed();
   }
-  if (context_.on_current) context_.on_current(name_, version);
+  if (context_.on_current) context_.on_current(name_, version, "");
   return previous;
 }
 
 void Model::EndUpdate(const std::shared_ptr<Update>& update, UpdateOutcome outcome, absl::string_view reason) {
   if (!update->Abort(reason)) return;
+  // The call that supersedes it is of another sender's trace.
+  const LogTrace trace(outcome == UpdateOutcome::kSuperseded ? update->trace() : LogTrace::CurrentOr(update->trace()));
   context_.metrics->UpdateEnded(outcome);
   const absl::Status discarded = context_.store->DiscardIncoming(name_, update->identity().id);
   LogInfo("update_aborted", {{"model", name_},
@@ -300,7 +302,10 @@ void Model::EndUpdate(const std::shared_ptr<Update>& update, UpdateOutcome outco
                              {"update", update->identity().id},
                              {"landed_bytes", absl::StrCat(update->ranges().landed_bytes())},
                              {"reason", std::string(reason)}});
-  if (!discarded.ok()) LogWarning("cannot_discard", {{"model", name_}, {"error", std::string(discarded.message())}});
+  if (!discarded.ok()) {
+    LogWarning("cannot_discard",
+               {{"model", name_}, {"update", update->identity().id}, {"error", std::string(discarded.message())}});
+  }
   {
     absl::MutexLock lock(&mutex_);
     Retire(*update);
@@ -361,6 +366,15 @@ absl::StatusOr<std::shared_ptr<Update>> Model::FindUpdate(absl::string_view upda
   }
   return absl::NotFoundError(absl::StrCat("model '", name_, "' has no update '", Printable(update_id),
                                           "'; it may have ended, or the server was restarted: begin it again"));
+}
+
+absl::optional<TraceContext> Model::TraceOf(absl::string_view update_id) const {
+  absl::MutexLock lock(&mutex_);
+  if (update_ != nullptr && update_->identity().id == update_id) return update_->trace();
+  for (const UpdateRecord& past : history_) {
+    if (past.identity.id == update_id) return past.trace;
+  }
+  return absl::nullopt;
 }
 
 std::shared_ptr<Update> Model::update_in_flight() const {

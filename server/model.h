@@ -31,8 +31,8 @@ struct ModelContext {
   ArenaSupply* arenas = nullptr;
   const Limits* limits = nullptr;
   Metrics* metrics = nullptr;
-  // Called with no lock held, once a version has become current.
-  std::function<void(const std::string& model, uint64_t version)> on_current;
+  // Called with no lock held, once a version has become current; with the update that brought it, empty for a rollback.
+  std::function<void(const std::string& model, uint64_t version, const std::string& update)> on_current;
 };
 
 struct BeginParams {
@@ -92,6 +92,8 @@ class Model {
 
   // The update, if it is in flight; else why it is not, if that is still known, or NOT_FOUND.
   absl::StatusOr<std::shared_ptr<Update>> FindUpdate(absl::string_view update_id) const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Of the update, in flight or ended; nothing if it is not known, or of no trace.
+  absl::optional<TraceContext> TraceOf(absl::string_view update_id) const ABSL_LOCKS_EXCLUDED(mutex_);
   std::shared_ptr<Update> update_in_flight() const ABSL_LOCKS_EXCLUDED(mutex_);
 
   // A committed version; 0 is the current one. NOT_FOUND says what there is.

@@ -21,10 +21,16 @@ std::string NewUpdateId() {
   return absl::StrFormat("%08x%08x%08x%08x", random(), random(), random(), random());
 }
 
+void LogCannotAbort(const Update& update, const absl::Status& why) {
+  const LogTrace trace(update.trace());
+  LogWarning("cannot_abort",
+             {{"model", update.identity().model}, {"update", update.identity().id}, {"error", why.ToString()}});
+}
+
 }  // namespace
 
 ModelRegistry::ModelRegistry(ModelStore& store, Device& device, const Limits& limits, Metrics& metrics,
-                             std::function<void(const std::string&, uint64_t)> on_current)
+                             std::function<void(const std::string&, uint64_t, const std::string&)> on_current)
     : store_(store),
       limits_(limits),
       metrics_(metrics),
@@ -34,7 +40,7 @@ ModelRegistry::ModelRegistry(ModelStore& store, Device& device, const Limits& li
     const auto model = std::make_shared<Model>(stored, Context());
     models_[stored.name] = model;
     model->ApplyRetention();
-    if (stored.current != 0 && on_current_) on_current_(stored.name, stored.current);
+    if (stored.current != 0 && on_current_) on_current_(stored.name, stored.current, "");
   }
 }
 
@@ -118,7 +124,7 @@ void ModelRegistry::AbortIdle() {
     const absl::Status aborted = model->Abort(
         update->identity().id,
         absl::StrCat("no chunk for ", absl::FormatDuration(limits_.idle_update), " (--idle-update-seconds)"));
-    if (!aborted.ok()) LogWarning("cannot_abort", {{"model", model->name()}, {"error", aborted.ToString()}});
+    if (!aborted.ok()) LogCannotAbort(*update, aborted);
   }
 }
 
@@ -146,7 +152,7 @@ void ModelRegistry::AbortAll(absl::string_view reason) {
     const std::shared_ptr<Update> update = model->update_in_flight();
     if (update == nullptr) continue;
     const absl::Status aborted = model->Abort(update->identity().id, reason);
-    if (!aborted.ok()) LogWarning("cannot_abort", {{"model", model->name()}, {"error", aborted.ToString()}});
+    if (!aborted.ok()) LogCannotAbort(*update, aborted);
   }
 }
 

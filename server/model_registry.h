@@ -30,7 +30,7 @@ class ModelRegistry {
   // `store`, `device`, `limits` and `metrics` outlive this. `on_current` is told of each version that became current,
   // also of those that the store recovered.
   ModelRegistry(ModelStore& store, Device& device, const Limits& limits, Metrics& metrics,
-                std::function<void(const std::string& model, uint64_t version)> on_current);
+                std::function<void(const std::string& model, uint64_t version, const std::string& update)> on_current);
 
   // Begins an update of a model, which is made known if it is not. UNAVAILABLE while draining.
   absl::StatusOr<BegunUpdate> Begin(const std::string& model, BeginParams params) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -66,7 +66,7 @@ class ModelRegistry {
   ModelStore& store_;
   const Limits& limits_;
   Metrics& metrics_;
-  const std::function<void(const std::string&, uint64_t)> on_current_;
+  const std::function<void(const std::string&, uint64_t, const std::string&)> on_current_;
 
   mutable absl::Mutex mutex_;
   std::map<std::string, std::shared_ptr<Model>> models_ ABSL_GUARDED_BY(mutex_);

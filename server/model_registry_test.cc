@@ -23,7 +23,7 @@ class ModelRegistryTest : public testing::Test {
   ModelRegistry& registry() {
     if (registry_ == nullptr) {
       registry_ = std::make_unique<ModelRegistry>(*store_, *device_, limits_, metrics_,
-                                                  [this](const std::string& model, uint64_t version) {
+                                                  [this](const std::string& model, uint64_t version, const std::string&) {
                                                     current_.push_back(absl::StrCat(model, "@", version));
                                                   });
     }
@@ -129,7 +129,7 @@ TEST_F(ModelRegistryTest, RecoveredModelsAreKnownAndAnnounced) {
   WriteVersion(absl::StrCat(copy, "/n/1"), 1);
   ASSERT_EQ(symlink("4", absl::StrCat(copy, "/m/current").c_str()), 0);
   const auto store = ModelStore::Open(copy).value();
-  ModelRegistry registry(*store, *device_, limits_, metrics_, [this](const std::string& model, uint64_t version) {
+  ModelRegistry registry(*store, *device_, limits_, metrics_, [this](const std::string& model, uint64_t version, const std::string&) {
     current_.push_back(absl::StrCat(model, "@", version));
   });
   EXPECT_THAT(current_, ElementsAre("m@4"));

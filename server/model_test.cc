@@ -28,7 +28,7 @@ class ModelTest : public testing::Test {
     context_.arenas = &arenas_;
     context_.limits = &limits_;
     context_.metrics = &metrics_;
-    context_.on_current = [this](const std::string& model, uint64_t version) {
+    context_.on_current = [this](const std::string& model, uint64_t version, const std::string&) {
       made_current_.emplace_back(model, version);
     };
   }

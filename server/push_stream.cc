@@ -11,6 +11,7 @@
 #include "server/chunk_check.h"
 #include "server/landing.h"
 #include "server/log.h"
+#include "tensor/text.h"
 
 namespace weightstream {
 namespace {
@@ -68,14 +69,15 @@ absl::Status TakeChunk(const CallEnvironment& environment, grpc::ServerContext* 
   return feed->lander().Land(*checked, chunk.pieces());
 }
 
-void LogEnd(const grpc::ServerContext& context, absl::optional<Feed>& feed, const v1::PushResponse& response,
-            const absl::Status& status) {
-  const std::string update = feed.has_value() ? feed->update().identity().id : "";
+// `named` is what its first chunk called the update, which need not be one.
+void LogEnd(const grpc::ServerContext& context, absl::optional<Feed>& feed, const std::string& named,
+            const v1::PushResponse& response, const absl::Status& status) {
   const std::string model = feed.has_value() ? feed->update().identity().model : "";
+  const LogTrace trace(feed.has_value() ? LogTrace::CurrentOr(feed->update().trace()) : LogTrace::Current());
   const auto log = status.ok() ? LogDebug : LogWarning;
   log("push_stream_ended", {{"peer", context.peer()},
                             {"model", model},
-                            {"update", update},
+                            {"update", Printable(named)},
                             {"chunks", absl::StrCat(response.chunks())},
                             {"bytes", absl::StrCat(response.bytes())},
                             {"status", status.ToString()}});
@@ -95,10 +97,12 @@ absl::Status ServePush(const CallEnvironment& environment, grpc::ServerContext* 
   absl::optional<Feed> feed;
   ReceivedChunk chunk;
   grpc::ByteBuffer message;
+  std::string named;
   absl::Status status;
   while (status.ok() && reader->Read(&message)) {
     if (!feed.has_value()) (*call)->PeerAnswered();
     status = chunk.Parse(message);
+    if (status.ok() && named.empty()) named = chunk.header().update_id;
     if (status.ok()) status = TakeChunk(environment, context, permit, chunk, feed);
     if (!status.ok()) break;
     response->set_chunks(response->chunks() + 1);
@@ -115,7 +119,7 @@ absl::Status ServePush(const CallEnvironment& environment, grpc::ServerContext* 
     status.Update(feed->lander().Finish());
     response->set_missing_bytes(feed->update().ranges().missing_bytes());
   }
-  LogEnd(*context, feed, *response, status);
+  LogEnd(*context, feed, named, *response, status);
   return status;
 }
 

@@ -65,7 +65,7 @@ class GrpcServer final : public Server {
   absl::Status ServeMetrics();
   void ConfigureConnections(grpc::ServerBuilder& builder) const;
   void WatchIdle();
-  void BecameCurrent(const std::string& model, uint64_t version);
+  void BecameCurrent(const std::string& model, uint64_t version, const std::string& update);
   // The model is SERVING from now on.
   void TellHealth(const std::string& model) ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -107,9 +107,11 @@ absl::Status GrpcServer::Start() {
     if (!staging.ok()) return staging.status();
     staging_ = *std::move(staging);
   }
-  registry_ = std::make_unique<ModelRegistry>(
-      *store_, *device_, options_.limits, metrics_,
-      [this](const std::string& model, uint64_t version) { BecameCurrent(model, version); });
+  registry_ =
+      std::make_unique<ModelRegistry>(*store_, *device_, options_.limits, metrics_,
+                                      [this](const std::string& model, uint64_t version, const std::string& update) {
+                                        BecameCurrent(model, version, update);
+                                      });
   if (options_.on_commit.enabled()) {
     hooks_ = std::make_unique<CommitHookRunner>(options_.on_commit, NewCommitHook(options_.on_commit), metrics_);
   }
@@ -209,13 +211,13 @@ void GrpcServer::ConfigureConnections(grpc::ServerBuilder& builder) const {
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 1000);
 }
 
-void GrpcServer::BecameCurrent(const std::string& model, uint64_t version) {
+void GrpcServer::BecameCurrent(const std::string& model, uint64_t version, const std::string& update) {
   TellHealth(model);
   if (hooks_ == nullptr) return;
   // Absolute, for who has another working directory.
   const auto absolute = [](const std::string& path) { return std::filesystem::absolute(path).string(); };
-  hooks_->BecameCurrent(
-      {model, version, absolute(store_->VersionFolder(model, version)), absolute(store_->VersionPath(model, version))});
+  hooks_->BecameCurrent({model, version, absolute(store_->VersionFolder(model, version)),
+                         absolute(store_->VersionPath(model, version)), update, LogTrace::Current()});
 }
 
 void GrpcServer::TellHealth(const std::string& model) {

@@ -4,11 +4,13 @@
 #include <grpcpp/support/method_handler.h>
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "proto/convert.h"
 #include "proto/status.h"
+#include "proto/trace_context.h"
 #include "server/log.h"
 #include "server/model_state.h"
 #include "server/push_stream.h"
@@ -37,6 +39,13 @@ void SetMissing(const Update& update, bool takes_everything_missing, v1::BeginUp
     for (const ByteRange& range : missing.ranges) missing_bytes += range.size();
   }
   response->set_missing_bytes(missing_bytes);
+}
+
+// The caller's; nothing if it sent none that is valid, or several.
+absl::optional<TraceContext> TraceFrom(const grpc::ServerContext& context) {
+  const auto [first, end] = context.client_metadata().equal_range(kTraceparent);
+  if (first == end || std::next(first) != end) return absl::nullopt;
+  return ParseTraceparent(absl::string_view(first->second.data(), first->second.size()));
 }
 
 }  // namespace
@@ -85,6 +94,7 @@ void WeightStreamService::AddUnary(absl::string_view method,
                                            google::protobuf::MessageLite>(
           [handler, method](WeightStreamService* service, grpc::ServerContext* context, const Request* request,
                             Response* response) {
+            const LogTrace trace(TraceFrom(*context));
             absl::Status status = service->Authorize(*context, method, *request);
             if (status.ok()) status = (service->*handler)(context, *request, response);
             return service->Ended(method, status);
@@ -103,6 +113,7 @@ void WeightStreamService::AddServerStream(absl::string_view method,
       new grpc::internal::ServerStreamingHandler<WeightStreamService, Request, Response>(
           [handler, method](WeightStreamService* service, grpc::ServerContext* context, const Request* request,
                             grpc::ServerWriter<Response>* writer) {
+            const LogTrace trace(TraceFrom(*context));
             absl::Status status = service->Authorize(*context, method, *request);
             if (status.ok()) status = (service->*handler)(context, *request, writer);
             return service->Ended(method, status);
@@ -117,6 +128,7 @@ void WeightStreamService::AddPush() {
       new grpc::internal::ClientStreamingHandler<WeightStreamService, grpc::ByteBuffer, v1::PushResponse>(
           [](WeightStreamService* service, grpc::ServerContext* context, grpc::ServerReader<grpc::ByteBuffer>* reader,
              v1::PushResponse* response) {
+            const LogTrace trace(TraceFrom(*context));
             return service->Ended("Push", ServePush(service->environment_, context, reader, response));
           },
           this)));
@@ -141,7 +153,10 @@ absl::Status WeightStreamService::BeginUpdate(grpc::ServerContext* context, cons
                                  {"error", begun.status().ToString()}});
     return begun.status();
   }
-  const Update& update = *begun->update;
+  Update& update = *begun->update;
+  if (absl::optional<TraceContext> sender = LogTrace::Current(); sender.has_value())
+    update.SetTrace(*std::move(sender));
+  const LogTrace trace(update.trace());
   response->set_update_id(update.identity().id);
   response->set_resumed(begun->resumed);
   response->set_total_bytes(update.ranges().total_bytes());
@@ -166,6 +181,7 @@ absl::Status WeightStreamService::CommitUpdate(grpc::ServerContext* context, con
                                                v1::CommitUpdateResponse* response) {
   absl::StatusOr<std::shared_ptr<Model>> model = registry_.Find(request.model());
   if (!model.ok()) return model.status();
+  const LogTrace trace(LogTrace::CurrentOr((*model)->TraceOf(request.update_id())));
   const absl::Duration start = MonotonicNow();
   CommitExpectation expected;
   if (request.has_version()) expected.version = request.version();

@@ -95,6 +95,16 @@ bool Update::Abort(absl::string_view reason) {
   return true;
 }
 
+absl::optional<TraceContext> Update::trace() const {
+  absl::MutexLock lock(&mutex_);
+  return trace_;
+}
+
+void Update::SetTrace(TraceContext trace) {
+  absl::MutexLock lock(&mutex_);
+  trace_ = std::move(trace);
+}
+
 uint64_t Update::AddStream(CutStream cut) {
   absl::MutexLock lock(&mutex_);
   const uint64_t token = next_stream_token_++;
@@ -129,6 +139,7 @@ UpdateRecord Update::Record() const {
   record.state = state_;
   record.end_time = end_time_;
   record.reason = reason_;
+  record.trace = trace_;
   record.open_streams = static_cast<uint32_t>(streams_.size());
   return record;
 }

@@ -17,6 +17,7 @@
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "kernels/device.h"
+#include "proto/trace_context.h"
 #include "server/range_tracker.h"
 #include "server/update_state.h"
 #include "tensor/monotonic_clock.h"
@@ -42,6 +43,7 @@ struct UpdateRecord {
   std::string reason;
   uint32_t open_streams = 0;
   uint32_t manifest_crc32c = 0;
+  absl::optional<TraceContext> trace{};
 };
 
 // Shared by the model, the streams that feed it and the copies in flight: the target lives until the last of them is
@@ -91,6 +93,10 @@ class Update {
   // otherwise hold the target for as long as its sender likes.
   void CutStreams(absl::Duration patience) ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // The trace of the sender that began it or resumed it last: for the lines in the log that no call of its writes.
+  absl::optional<TraceContext> trace() const ABSL_LOCKS_EXCLUDED(mutex_);
+  void SetTrace(TraceContext trace) ABSL_LOCKS_EXCLUDED(mutex_);
+
   // Notes that the sender is alive.
   void Touch() { last_activity_nanos_.store(absl::ToInt64Nanoseconds(MonotonicNow()), std::memory_order_relaxed); }
   // When it began, and when its sender last gave a sign of life, as MonotonicNow() tells: a clock that is set is no
@@ -122,6 +128,7 @@ class Update {
   std::atomic<bool> receiving_{true};
   std::string reason_ ABSL_GUARDED_BY(mutex_);
   absl::Time end_time_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();
+  absl::optional<TraceContext> trace_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_stream_token_ ABSL_GUARDED_BY(mutex_) = 1;
   std::map<uint64_t, CutStream> streams_ ABSL_GUARDED_BY(mutex_);
 };
