@@ -8,6 +8,7 @@
 #include "client/grpc_deadline.h"
 #include "client/handshake_probe.h"
 #include "proto/status.h"
+#include "proto/trace_context.h"
 
 namespace weightstream {
 namespace {
@@ -17,20 +18,27 @@ constexpr int kControlChannel = -1;
 }  // namespace
 
 ControlClient::ControlClient(std::string address, const TimeLimits& limits,
-                             std::shared_ptr<const ClientCredentials> credentials, StopSignal& stop)
+                             std::shared_ptr<const ClientCredentials> credentials, StopSignal& stop,
+                             std::string traceparent)
     : address_(std::move(address)),
       limits_(limits),
       credentials_(std::move(credentials)),
       stop_(stop),
+      traceparent_(std::move(traceparent)),
       channel_(NewChannel(address_, limits, kControlChannel, credentials_)),
       stub_(v1::WeightStream::NewStub(channel_)) {}
+
+void ControlClient::Prepare(grpc::ClientContext& context, absl::Duration limit) const {
+  SetDeadline(context, limit);
+  if (!traceparent_.empty()) context.AddMetadata(kTraceparent, traceparent_);
+}
 
 template <typename Request, typename Response>
 absl::StatusOr<Response> ControlClient::Call(grpc::Status (v1::WeightStream::Stub::*method)(grpc::ClientContext*,
                                                                                             const Request&, Response*),
                                              const Request& request, absl::Duration limit) {
   grpc::ClientContext context;
-  SetDeadline(context, limit);
+  Prepare(context, limit);
   const StopSignal::Listener cancel_on_stop(stop_, [&context](const absl::Status&) { context.TryCancel(); });
   Response response;
   const grpc::Status status = ((*stub_).*method)(&context, request, &response);
@@ -77,7 +85,7 @@ absl::StatusOr<v1::Manifest> ControlClient::GetManifest(const v1::GetManifestReq
 
 absl::Status ControlClient::AbortUpdate(const v1::AbortUpdateRequest& request, absl::Duration limit) {
   grpc::ClientContext context;
-  SetDeadline(context, limit);
+  Prepare(context, limit);
   v1::AbortUpdateResponse response;
   return FromGrpcStatus(stub_->AbortUpdate(&context, request, &response));
 }

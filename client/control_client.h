@@ -28,11 +28,12 @@ namespace weightstream {
 // handshake fails, or what the server said.
 class ControlClient {
  public:
-  // Requires a valid address. `model_bytes` sizes the deadline of Commit, which may write them.
+  // Requires a valid address. `traceparent` goes with each call, where it is not empty.
   ControlClient(std::string address, const TimeLimits& limits, std::shared_ptr<const ClientCredentials> credentials,
-                StopSignal& stop);
+                StopSignal& stop, std::string traceparent = "");
 
   absl::StatusOr<v1::BeginUpdateResponse> BeginUpdate(const v1::BeginUpdateRequest& request);
+  // `model_bytes` sizes the deadline: a commit may write them.
   absl::StatusOr<v1::CommitUpdateResponse> CommitUpdate(const v1::CommitUpdateRequest& request, uint64_t model_bytes);
   absl::StatusOr<v1::Model> GetModel(const v1::GetModelRequest& request);
   absl::StatusOr<v1::Manifest> GetManifest(const v1::GetManifestRequest& request);
@@ -49,6 +50,7 @@ class ControlClient {
   v1::WeightStream::Stub& stub() { return *stub_; }
   grpc::Channel& channel() { return *channel_; }
   StopSignal& stop() { return stop_; }
+  const std::string& traceparent() const { return traceparent_; }
 
  private:
   template <typename Request, typename Response>
@@ -56,10 +58,14 @@ class ControlClient {
                                                                                Response*),
                                 const Request& request, absl::Duration limit);
 
+  // Before the call.
+  void Prepare(grpc::ClientContext& context, absl::Duration limit) const;
+
   const std::string address_;
   const TimeLimits limits_;
   const std::shared_ptr<const ClientCredentials> credentials_;
   StopSignal& stop_;
+  const std::string traceparent_;
   const std::shared_ptr<grpc::Channel> channel_;
   const std::unique_ptr<v1::WeightStream::Stub> stub_;
 };

@@ -8,6 +8,7 @@
 #include "client/defaults.h"
 #include "client/push_context.h"
 #include "client/push_job.h"
+#include "proto/trace_context.h"
 #include "tensor/monotonic_clock.h"
 
 namespace weightstream {
@@ -56,6 +57,12 @@ absl::Status ValidateOptions(const PushOptions& options, size_t servers) {
   if (options.bucket_limit_bytes > kMaxChunkBytes) {
     return absl::InvalidArgumentError(absl::StrCat("a bucket limit of ", options.bucket_limit_bytes,
                                                    " bytes is too large; give at most ", kMaxChunkBytes));
+  }
+  if (!options.traceparent.empty() && !ParseTraceparent(options.traceparent).has_value()) {
+    return absl::InvalidArgumentError(absl::StrCat("traceparent \"", Printable(options.traceparent),
+                                                   "\" is none; give \"00-\", 32 and 16 digits of lower-case "
+                                                   "hexadecimal and two of flags, with \"-\" between, as W3C Trace "
+                                                   "Context has it"));
   }
   if (options.max_attempts < 1) {
     return absl::InvalidArgumentError(absl::StrCat("max_attempts is ", options.max_attempts, "; give at least 1"));

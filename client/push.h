@@ -44,6 +44,9 @@ struct PushOptions {
   int max_attempts = 5;
   TimeLimits limits;
   Security security;
+  // The trace that the push is a part of, as W3C Trace Context has it: "00-<trace id>-<span id>-<flags>". Each server's
+  // update is a span of its own in it, a child of that one, which the server writes to its log. Empty is none.
+  std::string traceparent{};
 };
 
 enum class PushPhase { kConnecting, kBeginning, kSending, kWaiting, kCommitting, kDone, kFailed };
@@ -77,6 +80,10 @@ struct ServerOutcome {
   int retries = 0;
   // The version's file on that server; empty where there is none.
   std::string path;
+  // By which the server's log calls the update; empty where none was begun.
+  std::string update_id;
+  // What that server was told; empty without a trace.
+  std::string traceparent;
   absl::Duration begin_time, send_time, commit_time;
 };
 

@@ -65,13 +65,13 @@ class StreamVerdicts {
 }  // namespace
 
 RoundResult RunPushRound(const PushContext& context, const std::string& address, const std::string& update_id,
-                         ChunkPlan& plan, int streams_per_connection, StopSignal& stop, StallWatch& watch,
-                         TransferCounters& counters) {
+                         const std::string& traceparent, ChunkPlan& plan, int streams_per_connection, StopSignal& stop,
+                         StallWatch& watch, TransferCounters& counters) {
   StopSignal round_stop;
   const StopSignal::Listener from_outside(stop, [&](const absl::Status& cause) { round_stop.Stop(cause); });
   const StallWatch::Guard guard(watch, round_stop, context.options.limits.stall);
   StreamVerdicts verdicts(round_stop);
-  const PushStreamTask task{context, update_id, plan, round_stop, watch, counters};
+  const PushStreamTask task{context, update_id, traceparent, plan, round_stop, watch, counters};
 
   // Each connects with its first call: one that was started ahead, without a call whose thread polls it, was seen to
   // take more than a second.

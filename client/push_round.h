@@ -28,10 +28,10 @@ struct RoundResult {
 // Sends what the plan has left, with this many streams on each connection. Blocks until every stream has ended. A
 // stream that fails in a way that can be repeated ends alone, and the others take what it would have sent; one that
 // fails for good, a stall or a stop ends them all. The connections are new, and closed at the end, so that a retry does
-// not inherit a path that has failed.
+// not inherit a path that has failed. `traceparent` goes with each stream, where it is not empty.
 RoundResult RunPushRound(const PushContext& context, const std::string& address, const std::string& update_id,
-                         ChunkPlan& plan, int streams_per_connection, StopSignal& stop, StallWatch& watch,
-                         TransferCounters& counters);
+                         const std::string& traceparent, ChunkPlan& plan, int streams_per_connection, StopSignal& stop,
+                         StallWatch& watch, TransferCounters& counters);
 
 }  // namespace weightstream
 

@@ -36,7 +36,7 @@ class PushRoundTest : public testing::Test {
                     .ok());
     ChunkPlan plan(source_->tensors(), CheckBeginReply(begun, context_.index).value(), begun.bucket_limit_bytes(),
                    begun.takes_packed_chunks());
-    return RunPushRound(context_, server.address(), begun.update_id(), plan,
+    return RunPushRound(context_, server.address(), begun.update_id(), /*traceparent=*/"", plan,
                         /*streams_per_connection=*/1, stop_, watch_, counters_);
   }
 

@@ -9,6 +9,7 @@
 #include "kernels/checksum.h"
 #include "proto/chunk_codec.h"
 #include "proto/status.h"
+#include "proto/trace_context.h"
 #include "weightstream/v1/weightstream.pb.h"
 
 namespace weightstream {
@@ -98,6 +99,7 @@ absl::StatusOr<absl::optional<uint64_t>> RunPushStream(grpc::Channel& channel, c
   absl::optional<PlannedChunk> chunk = task.plan.Next();
   if (!chunk.has_value()) return absl::nullopt;
   grpc::ClientContext context;
+  if (!task.traceparent.empty()) context.AddMetadata(kTraceparent, task.traceparent);
   const StopSignal::Listener cancel_on_stop(task.stop, [&context](const absl::Status&) { context.TryCancel(); });
   v1::PushResponse response;
   const std::unique_ptr<grpc::ClientWriter<grpc::ByteBuffer>> stream = OpenRawPush(channel, context, response);

@@ -19,6 +19,8 @@ namespace weightstream {
 struct PushStreamTask {
   const PushContext& context;
   const std::string& update_id;
+  // Goes with the stream, where it is not empty.
+  const std::string& traceparent;
   ChunkPlan& plan;
   StopSignal& stop;
   StallWatch& watch;

@@ -7,16 +7,27 @@
 #include "client/defaults.h"
 #include "client/failure_rules.h"
 #include "client/start_thread.h"
+#include "proto/trace_context.h"
 #include "tensor/monotonic_clock.h"
 
 namespace weightstream {
+namespace {
+
+// For one server's update; empty where there is no trace.
+std::string ChildTraceparent(const std::string& parent) {
+  const absl::optional<TraceContext> context = ParseTraceparent(parent);
+  return context.has_value() ? FormatTraceparent(ChildOf(*context)) : "";
+}
+
+}  // namespace
 
 ServerSession::ServerSession(const PushContext& context, std::string address, std::atomic<int>& finished)
     : context_(context),
       address_(std::move(address)),
       finished_(finished),
       budget_(context.options.max_attempts, context.options.limits.connect),
-      control_(address_, context.options.limits, context.credentials, stop_) {}
+      control_(address_, context.options.limits, context.credentials, stop_,
+               ChildTraceparent(context.options.traceparent)) {}
 
 ServerSession::~ServerSession() = default;
 
@@ -165,6 +176,8 @@ void ServerSession::Finish(const absl::Status& status) {
     outcome_.server = address_;
     outcome_.status = status;
     outcome_.path = path_;
+    outcome_.update_id = update_id_;
+    outcome_.traceparent = control_.traceparent();
     outcome_.sent_bytes = counters_.sent_bytes.load();
     outcome_.resumed_bytes = counters_.resumed_bytes.load();
     outcome_.retries = counters_.retries.load();

@@ -116,8 +116,8 @@ RoundResult UpdateTransfer::RunRound(const v1::BeginUpdateResponse& reply, absl:
   const Pace pace = ChoosePace(round_trip, std::min(context_.bucket_limit_bytes, reply.bucket_limit_bytes()),
                                context_.options.bucket_limit_bytes != 0);
   ChunkPlan plan(context_.source.tensors(), std::move(missing), pace.chunk_bytes, reply.takes_packed_chunks());
-  return RunPushRound(context_, address_, reply.update_id(), plan, pace.streams_per_connection, control_.stop(), watch_,
-                      counters_);
+  return RunPushRound(context_, address_, reply.update_id(), control_.traceparent(), plan, pace.streams_per_connection,
+                      control_.stop(), watch_, counters_);
 }
 
 }  // namespace weightstream

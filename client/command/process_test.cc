@@ -138,6 +138,7 @@ TEST(ProcessTest, BadUsageIsExitCode2WithTheCauseAndWhereToLook) {
       {{"pull", "--from=a:1,a:1", "--model=m", "--out=x"}, "--from", "see weightstream pull --help"},
       {{"status", "--to=@"}, "\"@\" names no file", "see weightstream status --help"},
       {{"status", "--to=dns://10.0.0.1/a:1"}, "give dns:///a:1", "see weightstream status --help"},
+      {{"push", "x", "--to=a:1", "--model=m", "--traceparent=x"}, "no trace context", "see weightstream push --help"},
       {{"verify", "--to=a:1", "--model=m"}, "PATH is missing", "see weightstream verify --help"},
       {{"rollback", "--to=a:1", "--model=m"}, "--version=N is missing", "see weightstream rollback --help"},
   };

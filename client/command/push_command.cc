@@ -1,7 +1,9 @@
 // weightstream push: opens the checkpoint, pushes it, shows how far it is.
 #include <cmath>
+#include <cstdlib>
 #include <memory>
 
+#include "absl/strings/str_cat.h"
 #include "client/command/command.h"
 #include "client/command/common_flags.h"
 #include "client/command/find_servers.h"
@@ -11,6 +13,8 @@
 #include "client/command/signals.h"
 #include "client/push.h"
 #include "client/weight_source.h"
+#include "proto/trace_context.h"
+#include "tensor/text.h"
 
 namespace weightstream::command {
 namespace {
@@ -20,6 +24,21 @@ constexpr uint64_t kMostAttempts = 1000;
 // A gRPC message cannot reach 2 GiB.
 constexpr uint64_t kMostBucketMib = 1024;
 constexpr uint64_t kMib = 1 << 20;
+
+absl::Status CheckTraceparent(absl::string_view text) {
+  if (ParseTraceparent(text).has_value()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("\"", Printable(text),
+                                                 "\" is no trace context; give one such as "
+                                                 "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"));
+}
+
+// The flag's, or the environment's. An environment that holds nonsense is none of the user's doing: as the
+// specification has it, it is passed over.
+std::string TraceparentFrom(const CommandLine& line) {
+  if (line.Has("traceparent")) return line.Text("traceparent");
+  const char* const inherited = std::getenv(kTraceparentVariable);
+  return inherited != nullptr && ParseTraceparent(inherited).has_value() ? inherited : "";
+}
 
 std::vector<FlagSpec> Flags() {
   return {
@@ -62,6 +81,13 @@ std::vector<FlagSpec> Flags() {
            "How often in a row a server may fail without one new byte landed before it counts as failed. Default 5.",
        .least = 1,
        .most = kMostAttempts},
+      {.name = "traceparent",
+       .kind = FlagKind::kText,
+       .value = "CONTEXT",
+       .help =
+           "The trace that this push is a part of, as W3C Trace Context has it, for the servers' logs. Default: the "
+           "environment's TRACEPARENT.",
+       .check = CheckTraceparent},
       JsonFlag(),
   };
 }
@@ -106,6 +132,7 @@ PushOptions OptionsFrom(const CommandLine& line) {
   options.max_attempts = static_cast<int>(line.Number("max-attempts", options.max_attempts));
   options.limits = TimeLimitsFrom(line);
   options.security = SecurityFrom(line);
+  options.traceparent = TraceparentFrom(line);
   return options;
 }
 

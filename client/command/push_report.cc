@@ -44,6 +44,8 @@ Json ServerJson(const ServerOutcome& outcome) {
                {"resumed_bytes", outcome.resumed_bytes},
                {"retries", outcome.retries},
                {"path", outcome.path},
+               {"update_id", outcome.update_id},
+               {"traceparent", outcome.traceparent},
                {"begin_seconds", absl::ToDoubleSeconds(outcome.begin_time)},
                {"send_seconds", absl::ToDoubleSeconds(outcome.send_time)},
                {"commit_seconds", absl::ToDoubleSeconds(outcome.commit_time)},
