@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import unittest
+import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -85,6 +87,8 @@ class Manifests(EndToEndTest):
             self.assertEqual([service["metadata"]["name"] for service in services], ["weightstream"])
             ports = {port["name"] for port in services[0]["spec"]["ports"]}
             self.assertLessEqual({endpoint["port"] for endpoint in monitor["spec"]["endpoints"]}, ports)
+            (port,) = (p for p in overlay.sidecar["ports"] if p["name"] == "metrics")
+            self.assertEqual(overlay.flags.get("metrics-listen"), f"0.0.0.0:{port['containerPort']}")
 
     def test_memory_suffices_for_the_versions_and_is_set_aside(self) -> None:
         for name in manifests.overlays():
@@ -161,8 +165,11 @@ class Pod:
         return argument.replace("=/tls/", f"={self.tls}/").replace("=/weights/", f"={self.weights}/")
 
     def arguments(self) -> list[str]:
-        """The flags but for --data-dir, which the harness adds, with a port of the system's choice."""
-        return [self.here(flag).replace(":7070", ":0") for flag in self.overlay.sidecar["args"]]
+        """The pod's flags, with ports of the system's choice."""
+        return [
+            re.sub(r"\A(--(?:metrics-)?listen=.*):[0-9]+\Z", r"\1:0", self.here(flag))
+            for flag in self.overlay.sidecar["args"]
+        ]
 
     def start(self) -> Server:
         flags = [flag for flag in self.arguments() if not flag.startswith(("--data-dir=", "--listen="))]
@@ -245,6 +252,14 @@ class Pods(EndToEndTest):
 
     def test_pod_vllm_service_monitor(self) -> None:
         self.pod_holds_its_promises("vllm-service-monitor")
+
+    def test_the_pod_that_is_scraped_answers_with_metrics(self) -> None:
+        server = Pod(self, "vllm-service-monitor").start()
+        lines = [json.loads(line) for line in server.log().splitlines()]
+        (address,) = (line["address"] for line in lines if line["event"] == "metrics")
+        port = address.rpartition(":")[2]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=CALL_SECONDS) as answer:
+            self.assertIn(b"weightstream_received_bytes_total", answer.read())
 
     def test_pod_sglang(self) -> None:
         self.pod_holds_its_promises("sglang")
