@@ -123,11 +123,16 @@ std::string FormatTable(absl::Span<const std::string> titles, absl::Span<const s
     if (right[i]) header[i].erase(0, 1);
     widths[i] = header[i].size();
     for (const std::vector<std::string>& row : rows) {
+      if (row.size() == 1) continue;
       if (i > 0 || row[i].size() <= most_first) widths[i] = std::max(widths[i], row[i].size());
     }
   }
   std::string out;
   const auto append_row = [&](const std::vector<std::string>& row) {
+    if (row.size() == 1) {
+      absl::StrAppend(&out, row[0], "\n");
+      return;
+    }
     std::string line;
     for (size_t i = 0; i < columns; ++i) {
       std::string cell = row[i];

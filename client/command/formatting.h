@@ -40,8 +40,8 @@ std::string JsonTimeText(absl::Time time);
 std::string OneLine(absl::string_view text);
 
 // Rows as columns, two spaces apart, each as wide as its widest cell, the last one as it is. Columns whose title starts
-// with '>' are set to the right. A first cell wider than `most_first` stands on a line of its own, so that one long
-// name does not widen the table.
+// with '>' are set to the right. A row of one cell stands as it is, across the columns. A first cell wider than
+// `most_first` stands on a line of its own, so that one long name does not widen the table.
 std::string FormatTable(absl::Span<const std::string> titles, absl::Span<const std::vector<std::string>> rows,
                         size_t most_first);
 

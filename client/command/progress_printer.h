@@ -11,6 +11,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "client/command/live_block.h"
 #include "client/command/progress_bar.h"
 
 namespace weightstream::command {
@@ -40,17 +41,14 @@ class ProgressPrinter {
 
  private:
   void Run() ABSL_LOCKS_EXCLUDED(mutex_);
-  void Redraw(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Wipe() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Say(const std::vector<std::string>& lines) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   FILE* const stream_;
   const Options options_;
   // Held while writing to the stream: bars and notices must not mix, and nobody waits for it but news.
   absl::Mutex mutex_;
+  LiveBlock block_ ABSL_GUARDED_BY(mutex_);
   ProgressBar bar_ ABSL_GUARDED_BY(mutex_);
-  // Lines of bars on the terminal now.
-  size_t drawn_lines_ ABSL_GUARDED_BY(mutex_) = 0;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };

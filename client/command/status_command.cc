@@ -25,10 +25,8 @@ const CommandSpec& Spec() {
       .summary = "Shows what servers hold and what is in flight",
       .description =
           "Shows each server's models: the current version, the versions held, the bytes and the age of the current "
-          "one, and "
-          "the update in flight (its version, how far it is, its state). With --model also the files, and the last "
-          "updates that "
-          "ended, with the reason.",
+          "one, and the update in flight (its version, its state, how far it is, its mean rate and the time left). "
+          "With --model also the files, the commit hook, and the last updates that ended, with the reason.",
       .examples = {"weightstream status --to=10.0.0.5:7070,10.0.0.6:7070",
                    "weightstream status --to=dns:///weightstream:7070",
                    "weightstream status --to=localhost:7070 --model=llama --json"},
@@ -66,12 +64,27 @@ Json AnswerJson(const std::string& server, const ModelsOrStatus& answer) {
   return json;
 }
 
-std::string AnswerText(const ModelsOrStatus& answer, bool detail) {
+// Of one model.
+std::string DetailText(const ModelsOrStatus& answer) {
   if (!answer.ok()) {
     return absl::StrCat(absl::StatusCodeToString(answer.status().code()), ": ", OneLine(answer.status().message()),
                         "\n");
   }
-  return detail ? ModelDetail(answer->front(), absl::Now()) : ModelsTable(*answer, absl::Now());
+  return ModelDetail(answer->front(), absl::Now());
+}
+
+std::string AnswersText(const std::vector<std::string>& servers, const std::vector<ModelsOrStatus>& answers,
+                        bool detail) {
+  // With one server its error is the command's own.
+  if (servers.size() == 1 && !answers[0].ok()) return "";
+  if (servers.size() == 1) return detail ? DetailText(answers[0]) : ModelsTable(*answers[0], absl::Now());
+  std::string text;
+  std::vector<ServerModels> fleet;
+  for (size_t i = 0; i < servers.size(); ++i) {
+    if (detail) absl::StrAppend(&text, i == 0 ? "" : "\n", servers[i], "\n", DetailText(answers[i]));
+    fleet.push_back({servers[i], answers[i]});
+  }
+  return detail ? text : FleetTable(fleet, absl::Now());
 }
 
 int Run(const CommandLine& line) {
@@ -94,10 +107,8 @@ int Run(const CommandLine& line) {
           absl::Status(answers[i].status().code(), absl::StrCat(servers[i], ": ", answers[i].status().message()));
     }
     list.push_back(AnswerJson(servers[i], answers[i]));
-    if (servers.size() > 1) absl::StrAppend(&report.text, i == 0 ? "" : "\n", servers[i], "\n");
-    // With one server its error is the command's own.
-    if (servers.size() > 1 || answers[i].ok()) absl::StrAppend(&report.text, AnswerText(answers[i], !model.empty()));
   }
+  report.text = AnswersText(servers, answers, !model.empty());
   report.json = {{"servers", std::move(list)}};
   report.status = OrInterrupted(report.status, kRemedy);
   return Finish(report, line.Switch("json"));

@@ -1,17 +1,27 @@
 #include "client/command/status_text.h"
 
 #include <algorithm>
+#include <cmath>
+#include <iterator>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "client/command/formatting.h"
 #include "client/command/model_json.h"
+#include "client/command/progress_line.h"
 
 namespace weightstream::command {
 namespace {
 
 // What leaves the other columns their room within 80.
-constexpr size_t kModelColumns = 20;
-constexpr size_t kVersionsColumns = 12;
+constexpr size_t kColumns = 79;
+// With the server, where there are several.
+constexpr size_t kModelColumns = 40;
+// "192.168.100.100:65535"; a longer one, of a name, pushes its model aside.
+constexpr size_t kServerColumns = 21;
+constexpr size_t kVersionsColumns = 9;
 
 // The server's clock may be ahead of ours.
 std::string Age(absl::Time then, absl::Time now) {
@@ -26,13 +36,54 @@ std::string VersionsHeld(const v1::Model& model, size_t most) {
   return absl::StrCat(versions.size(), " held");
 }
 
-std::string UpdateInFlight(const v1::Model& model) {
-  for (const v1::UpdateInfo& update : model.updates()) {
-    if (!InFlight(update)) continue;
-    return absl::StrCat(update.version(), " ", FormatPercent(update.landed_bytes(), update.total_bytes()), " ",
-                        UpdateStateName(update.state()));
+// Over the whole of its time; 0 where the clocks do not agree on one.
+double MeanRate(const v1::UpdateInfo& update, absl::Time now) {
+  const double seconds = absl::ToDoubleSeconds(now - TimeOf(update.begin_time()));
+  return seconds > 0 && std::isfinite(seconds) ? static_cast<double>(update.landed_bytes()) / seconds : 0;
+}
+
+// "receiving 42.1 %, 5.8/14.0 GiB, 1.23 GB/s, 6.6s left".
+std::string UpdateText(const v1::UpdateInfo& update, absl::Time now) {
+  std::vector<std::string> parts = {
+      absl::StrCat(UpdateStateName(update.state()), " ", FormatPercent(update.landed_bytes(), update.total_bytes())),
+      FormatBytesOf(update.landed_bytes(), update.total_bytes())};
+  if (update.state() == v1::UPDATE_STATE_RECEIVING) {
+    const double rate = MeanRate(update, now);
+    if (rate >= 1) parts.push_back(FormatRate(rate));
+    const std::string left = TimeLeftText(update.landed_bytes(), update.total_bytes(), rate);
+    if (!left.empty()) parts.push_back(left);
   }
-  return "-";
+  return absl::StrJoin(parts, ", ");
+}
+
+using Rows = std::vector<std::vector<std::string>>;
+
+constexpr const char* kColumnsOfAModel[] = {">CURRENT", "HELD", ">BYTES", ">AGE"};
+
+std::vector<std::string> Titles(std::string first) {
+  std::vector<std::string> titles = {std::move(first)};
+  titles.insert(titles.end(), std::begin(kColumnsOfAModel), std::end(kColumnsOfAModel));
+  return titles;
+}
+
+void AddModel(const std::string& first, const v1::Model& model, absl::Time now, Rows& rows) {
+  const v1::VersionInfo* current = CurrentVersion(model);
+  rows.push_back({first, model.current_version() == 0 ? "-" : absl::StrCat(model.current_version()),
+                  VersionsHeld(model, kVersionsColumns), current == nullptr ? "-" : FormatBytes(current->total_bytes()),
+                  current == nullptr ? "-" : Age(TimeOf(current->commit_time()), now)});
+  for (const v1::UpdateInfo& update : model.updates()) {
+    if (InFlight(update)) rows.push_back({absl::StrCat("  ", update.version(), ": ", UpdateText(update, now))});
+  }
+}
+
+// Words in lines of at most kColumns, each with two spaces in front.
+void AddWrapped(absl::string_view text, Rows& rows) {
+  std::string line;
+  for (const absl::string_view word : absl::StrSplit(text, ' ', absl::SkipEmpty())) {
+    if (!line.empty() && line.size() + 1 + word.size() > kColumns) rows.push_back({std::exchange(line, "")});
+    absl::StrAppend(&line, line.empty() ? "  " : " ", word);
+  }
+  if (!line.empty()) rows.push_back({line});
 }
 
 std::string VersionsSection(const v1::Model& model, absl::Time now) {
@@ -51,11 +102,9 @@ std::string InFlightSection(const v1::Model& model, absl::Time now) {
   std::string out;
   for (const v1::UpdateInfo& update : model.updates()) {
     if (!InFlight(update)) continue;
-    absl::StrAppend(&out, "update in flight: version ", update.version(), ", ", UpdateStateName(update.state()), ", ",
-                    FormatPercent(update.landed_bytes(), update.total_bytes()), " of ",
-                    FormatBytes(update.total_bytes()), ",\n  ", update.open_streams(),
-                    update.open_streams() == 1 ? " stream" : " streams", ", begun ",
-                    Age(TimeOf(update.begin_time()), now), " ago\n");
+    absl::StrAppend(&out, "update in flight to version ", update.version(), ":\n  ", UpdateText(update, now), "\n  ",
+                    update.open_streams(), update.open_streams() == 1 ? " stream" : " streams", ", begun ",
+                    Age(TimeOf(update.begin_time()), now), " ago, update ", update.update_id(), "\n");
   }
   return out.empty() ? "no update in flight\n" : out;
 }
@@ -89,16 +138,30 @@ std::string CommitHookSection(const v1::Model& model, absl::Time now) {
 
 std::string ModelsTable(const std::vector<v1::Model>& models, absl::Time now) {
   if (models.empty()) return "no models\n";
-  std::vector<std::vector<std::string>> rows;
-  for (const v1::Model& model : models) {
-    const v1::VersionInfo* current = CurrentVersion(model);
-    rows.push_back({OneLine(model.name()), model.current_version() == 0 ? "-" : absl::StrCat(model.current_version()),
-                    VersionsHeld(model, kVersionsColumns),
-                    current == nullptr ? "-" : FormatBytes(current->total_bytes()),
-                    current == nullptr ? "-" : Age(TimeOf(current->commit_time()), now), UpdateInFlight(model)});
+  Rows rows;
+  for (const v1::Model& model : models) AddModel(OneLine(model.name()), model, now, rows);
+  return FormatTable(Titles("MODEL"), rows, kModelColumns);
+}
+
+std::string FleetTable(const std::vector<ServerModels>& servers, absl::Time now) {
+  size_t widest = sizeof("SERVER") - 1;
+  for (const ServerModels& one : servers) widest = std::max(widest, one.server.size());
+  widest = std::min(widest, kServerColumns);
+  const auto with_server = [widest](const std::string& server, absl::string_view what) {
+    return absl::StrCat(server, std::string(widest - std::min(widest, server.size()), ' '), "  ", what);
+  };
+  Rows rows;
+  for (const ServerModels& one : servers) {
+    if (!one.models.ok()) {
+      rows.push_back({with_server(one.server, absl::StatusCodeToString(one.models.status().code()))});
+      AddWrapped(OneLine(one.models.status().message()), rows);
+      continue;
+    }
+    if (one.models->empty()) rows.push_back({with_server(one.server, "no models")});
+    for (const v1::Model& model : *one.models)
+      AddModel(with_server(one.server, OneLine(model.name())), model, now, rows);
   }
-  const std::string titles[] = {"MODEL", ">CURRENT", "HELD", ">BYTES", ">AGE", "UPDATE"};
-  return FormatTable(titles, rows, kModelColumns);
+  return FormatTable(Titles(with_server("SERVER", "MODEL")), rows, kModelColumns);
 }
 
 std::string ModelDetail(const v1::Model& model, absl::Time now) {

@@ -5,13 +5,30 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "weightstream/v1/weightstream.pb.h"
 
 namespace weightstream::command {
 
-// One row a model.
+// One row a model, and below it a line for its update in flight:
+//
+//   MODEL  CURRENT  HELD      BYTES    AGE
+//   llama       12  11,12  14.0 GiB  3m05s
+//     13: receiving 42.1 %, 5.8/14.0 GiB, 1.23 GB/s, 6.6s left
+//
+// Rate and time left are those of the whole update so far: nothing else can be told from one look.
 std::string ModelsTable(const std::vector<v1::Model>& models, absl::Time now);
+
+// What one of several servers answered.
+struct ServerModels {
+  std::string server;
+  absl::StatusOr<std::vector<v1::Model>> models;
+};
+
+// The same for several servers, one table with the server in front: what they hold is there to be compared. A server
+// that failed has a line with the reason.
+std::string FleetTable(const std::vector<ServerModels>& servers, absl::Time now);
 
 // Everything of one model: versions, the update in flight, the updates that ended and why.
 std::string ModelDetail(const v1::Model& model, absl::Time now);

@@ -52,9 +52,10 @@ TEST(StatusTextTest, ATableReadsWellAt80Columns) {
   empty.set_name("draft");
   const std::string table = ModelsTable({Llama(), empty}, kNow);
   EXPECT_EQ(table,
-            "MODEL  CURRENT  HELD      BYTES    AGE  UPDATE\n"
-            "llama       12  11,12  14.0 GiB  3m05s  13 42.1 % receiving\n"
-            "draft        -  -             -      -  -\n");
+            "MODEL  CURRENT  HELD      BYTES    AGE\n"
+            "llama       12  11,12  14.0 GiB  3m05s\n"
+            "  13: receiving 42.1 %, 421/1000 B, 35 B/s, 17s left\n"
+            "draft        -  -             -      -\n");
 }
 
 TEST(StatusTextTest, ALongNameAndManyVersionsDoNotWidenTheTable) {
@@ -69,22 +70,51 @@ TEST(StatusTextTest, ALongNameAndManyVersionsDoNotWidenTheTable) {
   EXPECT_TRUE(absl::StrContains(lines[2], "35 held")) << lines[2];
 }
 
+TEST(StatusTextTest, AFleetIsOneTableThatReadsWellAt80Columns) {
+  v1::Model longest = Llama();
+  longest.set_name("reward-model-of-the-second-stage");
+  longest.set_current_version(18446744073709551615u);
+  v1::Model empty;
+  empty.set_name("draft");
+  const absl::Status dead = absl::UnavailableError(
+      "failed to connect to all addresses; last error: UNKNOWN: ipv4:10.0.0.7:7070: Failed to connect to remote host: "
+      "Connection refused\x1b[2J");
+  const std::vector<ServerModels> servers = {{"10.0.0.5:7070", std::vector<v1::Model>{Llama(), empty}},
+                                             {"10.0.0.6:7070", std::vector<v1::Model>{longest}},
+                                             {"10.0.0.7:7070", dead},
+                                             {"10.0.0.10:7070", std::vector<v1::Model>{}}};
+  EXPECT_EQ(FleetTable(servers, kNow),
+            "SERVER          MODEL               CURRENT  HELD      BYTES    AGE\n"
+            "10.0.0.5:7070   llama                    12  11,12  14.0 GiB  3m05s\n"
+            "  13: receiving 42.1 %, 421/1000 B, 35 B/s, 17s left\n"
+            "10.0.0.5:7070   draft                     -  -             -      -\n"
+            "10.0.0.6:7070   reward-model-of-the-second-stage\n"
+            "                       18446744073709551615  11,12         -      -\n"
+            "  13: receiving 42.1 %, 421/1000 B, 35 B/s, 17s left\n"
+            "10.0.0.7:7070   UNAVAILABLE\n"
+            "  failed to connect to all addresses; last error: UNKNOWN: ipv4:10.0.0.7:7070:\n"
+            "  Failed to connect to remote host: Connection refused\\x1b[2J\n"
+            "10.0.0.10:7070  no models\n");
+}
+
 TEST(StatusTextTest, AServerClockAheadOfOursIsNoNegativeAge) {
   v1::Model model;
   model.set_name("m");
   model.set_current_version(1);
   AddVersion(model, 1, 5, -100);
-  EXPECT_TRUE(absl::StrContains(ModelsTable({model}, kNow), "  0.0s  ")) << ModelsTable({model}, kNow);
+  EXPECT_TRUE(absl::StrContains(ModelsTable({model}, kNow), "  0.0s\n")) << ModelsTable({model}, kNow);
 }
 
 TEST(StatusTextTest, NoModelsIsSaid) { EXPECT_EQ(ModelsTable({}, kNow), "no models\n"); }
 
 TEST(StatusTextTest, TheDetailNamesFilesTheUpdateInFlightAndWhyOthersEnded) {
   const std::string detail = ModelDetail(Llama(), kNow);
-  for (const char* part : {"model llama\ncurrent version 12, 14.0 GiB, committed 3m05s ago\n", "12 *",
-                           "2026-11-24 07:00:33 UTC", "/dev/shm/weightstream/llama/12/model.safetensors\n",
-                           "update in flight: version 13, receiving, 42.1 % of 1000 B,\n  4 streams, begun 12s ago\n",
-                           "aborted", "3m20s", "no chunk for 60 s\\x1b[2J\n"}) {
+  for (const char* part :
+       {"model llama\ncurrent version 12, 14.0 GiB, committed 3m05s ago\n", "12 *", "2026-11-24 07:00:33 UTC",
+        "/dev/shm/weightstream/llama/12/model.safetensors\n",
+        "update in flight to version 13:\n  receiving 42.1 %, 421/1000 B, 35 B/s, 17s left\n  4 streams, begun "
+        "12s ago, update u13\n",
+        "aborted", "3m20s", "no chunk for 60 s\\x1b[2J\n"}) {
     EXPECT_TRUE(absl::StrContains(detail, part)) << part << "\nin\n" << detail;
   }
 }

@@ -1,12 +1,14 @@
-// weightstream watch: one line per change, until something ends it.
-#include "absl/strings/str_cat.h"
+// weightstream watch: what changes, as it does, until something ends it.
+#include "absl/types/optional.h"
 #include "client/command/command.h"
 #include "client/command/common_flags.h"
 #include "client/command/find_servers.h"
+#include "client/command/live_block.h"
 #include "client/command/report.h"
 #include "client/command/signals.h"
 #include "client/command/watch_events.h"
 #include "client/command/watch_run.h"
+#include "client/command/watch_screen.h"
 
 namespace weightstream::command {
 namespace {
@@ -19,15 +21,15 @@ const CommandSpec& Spec() {
       .name = "watch",
       .summary = "Follows what servers hold and receive",
       .description =
-          "Prints a line at each change on any of the servers: time, server, model, state, version, how far, rate. The "
-          "states "
-          "are current (this version is the current one now), receiving, committing, committed, aborted (with the "
-          "reason) and "
-          "unreachable. It ends at Ctrl-C, or as the flags say.\n"
+          "On a terminal: a line for each model of each server, redrawn in place, with what is current, or how far the "
+          "update in flight is, its rate and the time left; what happens is told above, with the time.\n"
+          "Elsewhere a line at each change on any of the servers: time, server, model, state, version, how far, rate, "
+          "time left. The states are current (this version is the current one now), receiving, committing, committed, "
+          "aborted (with the reason), unreachable and reachable (again, or without a model to tell of).\n"
           "With --json each line is an object with time, server, model, state, version, landed_bytes, total_bytes, "
-          "percent, "
-          "bytes_per_second and reason; the last one is the outcome, with \"ok\".",
-      .examples = {"weightstream watch --to=10.0.0.5:7070,10.0.0.6:7070",
+          "percent, bytes_per_second, seconds_left and reason; the last one is the outcome, with \"ok\". It ends at "
+          "Ctrl-C, or as the flags say. A name is looked up once, at the start.",
+      .examples = {"weightstream watch --to=dns:///weightstream:7070",
                    "weightstream watch --to=localhost:7070 --model=llama --until-version=12 --timeout-seconds=600"},
       .flags = WithSecurityFlags(
           {ServersFlag("to", "The servers."),
@@ -77,13 +79,17 @@ int Run(const CommandLine& line) {
   }
   options.servers = *std::move(servers);
   const bool with_server = options.servers.size() > 1;
+  absl::optional<WatchScreen> screen;
+  if (!json && LiveBlock::CanRedraw(stdout)) screen.emplace(stdout, options.servers, options.model);
   WatchRun run(
       options,
       [&](const WatchEvent& event) {
+        if (screen.has_value()) return screen->Show(event);
         return PrintNow(json ? JsonLine(WatchEventJson(event)) : WatchEventText(event, with_server));
       },
       Interrupted);
   report.status = run.Run();
+  if (screen.has_value()) screen->Finish();
   return Finish(report, json);
 }
 

@@ -6,12 +6,41 @@
 #include "absl/strings/str_join.h"
 #include "client/command/formatting.h"
 #include "client/command/model_json.h"
+#include "client/command/progress_line.h"
 
 namespace weightstream::command {
 namespace {
 
 bool Changed(const v1::UpdateInfo& before, const v1::UpdateInfo& after) {
   return before.state() != after.state() || before.landed_bytes() != after.landed_bytes();
+}
+
+// null where there is nothing to come, or no rate to tell it from.
+Json SecondsLeft(const WatchEvent& event) {
+  if (event.state != "receiving" || event.bytes_per_second < 1 || event.landed_bytes >= event.total_bytes)
+    return Json();
+  return static_cast<double>(event.total_bytes - event.landed_bytes) / event.bytes_per_second;
+}
+
+std::string LineOf(const WatchEvent& event, std::string time, bool with_server) {
+  std::vector<std::string> parts = {std::move(time)};
+  if (with_server || event.model.empty()) parts.push_back(event.server);
+  if (!event.model.empty()) parts.push_back(OneLine(event.model));
+  parts.push_back(event.state);
+  if (!event.model.empty()) {
+    parts.push_back(event.version == 0 ? "no version" : absl::StrCat("version ", event.version));
+  }
+  if (event.state == "receiving") {
+    parts.push_back(
+        absl::StrCat(FormatPercent(event.landed_bytes, event.total_bytes), " of ", FormatBytes(event.total_bytes)));
+    if (event.bytes_per_second >= 1) parts.push_back(FormatRate(event.bytes_per_second));
+    const std::string left = TimeLeftText(event.landed_bytes, event.total_bytes, event.bytes_per_second);
+    if (!left.empty()) parts.push_back(left);
+  } else if (event.total_bytes > 0) {
+    parts.push_back(FormatBytes(event.total_bytes));
+  }
+  if (!event.reason.empty()) parts.push_back(OneLine(event.reason));
+  return absl::StrCat(absl::StrJoin(parts, "  "), "\n");
 }
 
 }  // namespace
@@ -26,26 +55,16 @@ Json WatchEventJson(const WatchEvent& event) {
           {"total_bytes", event.total_bytes},
           {"percent", Percent(event.landed_bytes, event.total_bytes)},
           {"bytes_per_second", event.bytes_per_second},
+          {"seconds_left", SecondsLeft(event)},
           {"reason", event.reason}};
 }
 
 std::string WatchEventText(const WatchEvent& event, bool with_server) {
-  std::vector<std::string> parts = {TimeText(event.time)};
-  if (with_server || event.model.empty()) parts.push_back(event.server);
-  if (!event.model.empty()) parts.push_back(OneLine(event.model));
-  parts.push_back(event.state);
-  if (!event.model.empty()) {
-    parts.push_back(event.version == 0 ? "no version" : absl::StrCat("version ", event.version));
-  }
-  if (event.state == "receiving") {
-    parts.push_back(
-        absl::StrCat(FormatPercent(event.landed_bytes, event.total_bytes), " of ", FormatBytes(event.total_bytes)));
-    if (event.bytes_per_second >= 1) parts.push_back(FormatRate(event.bytes_per_second));
-  } else if (event.total_bytes > 0) {
-    parts.push_back(FormatBytes(event.total_bytes));
-  }
-  if (!event.reason.empty()) parts.push_back(OneLine(event.reason));
-  return absl::StrCat(absl::StrJoin(parts, "  "), "\n");
+  return LineOf(event, TimeText(event.time), with_server);
+}
+
+std::string WatchEventBrief(const WatchEvent& event, bool with_server) {
+  return LineOf(event, absl::FormatTime("%H:%M:%S", event.time, absl::LocalTimeZone()), with_server);
 }
 
 WatchEvent WatchedServer::UpdateEvent(const std::string& name, const v1::UpdateInfo& update, absl::Time now) const {

@@ -17,10 +17,10 @@ namespace weightstream::command {
 struct WatchEvent {
   absl::Time time;
   std::string server{};
-  // Empty where the event is about the server: "unreachable".
+  // Empty where the event is about the server: "unreachable", "reachable".
   std::string model{};
   // "current" (this version is the current one now; 0 is none), an update's state ("receiving", "committing",
-  // "committed", "aborted"), or "unreachable".
+  // "committed", "aborted"); or "unreachable", and "reachable" after that, and of a server that has no models.
   std::string state{};
   uint64_t version = 0;
   uint64_t landed_bytes = 0;
@@ -33,6 +33,8 @@ Json WatchEventJson(const WatchEvent& event);
 
 // One line with its line feed; the server is shown if `with_server`.
 std::string WatchEventText(const WatchEvent& event, bool with_server);
+// The same for who looks on: the time of the day, in their own time zone, and no date.
+std::string WatchEventBrief(const WatchEvent& event, bool with_server);
 
 // Remembers what a server's models were like. Not thread-safe. Times must not go back.
 class WatchedServer {

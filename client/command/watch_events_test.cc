@@ -2,6 +2,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
 namespace weightstream::command {
@@ -126,7 +127,7 @@ TEST(WatchEventTest, AsTextIsALine) {
                       .total_bytes = 2048,
                       .bytes_per_second = 2.5e9};
   EXPECT_EQ(WatchEventText(event, false),
-            "2026-11-24 07:03:38 UTC  m  receiving  version 3  50.0 % of 2.0 KiB  2.50 GB/s\n");
+            "2026-11-24 07:03:38 UTC  m  receiving  version 3  50.0 % of 2.0 KiB  2.50 GB/s  0.0s left\n");
   event.state = "aborted";
   event.reason = "why\nnot";
   EXPECT_EQ(WatchEventText(event, true), "2026-11-24 07:03:38 UTC  a:1  m  aborted  version 3  2.0 KiB  why\\x0anot\n");
@@ -137,10 +138,17 @@ TEST(WatchEventTest, AsTextIsALine) {
       "2026-11-24 07:03:38 UTC  a:1  unreachable  gone\n");
 }
 
+TEST(WatchEventTest, BriefIsWithoutTheDate) {
+  const WatchEvent event = {.time = kStart, .server = "a:1", .model = "m", .state = "current", .version = 4};
+  const std::string text = WatchEventBrief(event, false);
+  // Of whichever zone this machine is in.
+  EXPECT_THAT(text, testing::MatchesRegex("[0-9][0-9]:[0-9][0-9]:38  m  current  version 4\n"));
+}
+
 TEST(WatchEventTest, AsJsonHasEveryMember) {
   const Json json = WatchEventJson({.time = kStart, .server = "a:1", .model = "m", .state = "current", .version = 4});
   for (const char* name : {"time", "server", "model", "state", "version", "landed_bytes", "total_bytes", "percent",
-                           "bytes_per_second", "reason"}) {
+                           "bytes_per_second", "seconds_left", "reason"}) {
     EXPECT_TRUE(json.contains(name)) << name;
   }
   EXPECT_EQ(json["time"], "2026-11-24T07:03:38.000Z");

@@ -67,28 +67,26 @@ absl::Status WatchRun::Run() {
 void WatchRun::WatchServer(const std::string& server) {
   ModelService service(server, options_.limits, options_.security, [this] { return Ended(); });
   WatchedServer watched(server);
-  // The last sign of life; at first the moment from which one is waited for.
-  absl::Duration reached = MonotonicNow();
-  absl::Duration told = -absl::InfiniteDuration();
+  Contact contact{.last = MonotonicNow()};
   while (!Ended()) {
-    const absl::Duration before = reached;
-    const absl::Status status = Follow(service, watched, reached);
+    const absl::Duration before = contact.last;
+    const absl::Status status = Follow(service, watched, contact);
     if (Ended()) return;
     // A watch that was silent for an hour was no outage: that begins when the stream breaks.
-    if (reached != before) reached = MonotonicNow();
-    const bool given_up = IsFinal(status) || MonotonicNow() - reached >= options_.limits.connect;
+    if (contact.last != before) contact.last = MonotonicNow();
+    const bool given_up = IsFinal(status) || MonotonicNow() - contact.last >= options_.limits.connect;
     // Once an outage, and at its end.
-    if (given_up || told != reached) Unreachable(server, status, given_up);
-    told = reached;
+    if (given_up || !contact.told_out) Unreachable(server, status, given_up);
+    contact.told_out = true;
     if (given_up) return;
     Pause(kRetryInterval);
   }
 }
 
-absl::Status WatchRun::Follow(ModelService& service, WatchedServer& watched, absl::Duration& reached) {
+absl::Status WatchRun::Follow(ModelService& service, WatchedServer& watched, Contact& contact) {
   if (!options_.model.empty()) {
     return service.Watch(options_.model, [&](const v1::Model& model) {
-      reached = MonotonicNow();
+      Reached(service.server(), 1, contact);
       Take(watched, service.server(), options_.model, model);
       return !Ended();
     });
@@ -97,11 +95,26 @@ absl::Status WatchRun::Follow(ModelService& service, WatchedServer& watched, abs
   while (true) {
     const absl::StatusOr<std::vector<v1::Model>> models = service.List();
     if (!models.ok()) return models.status();
-    reached = MonotonicNow();
+    Reached(service.server(), models->size(), contact);
     for (const v1::Model& model : *models) Take(watched, service.server(), model.name(), model);
     if (Ended()) return absl::OkStatus();
     Pause(kPollInterval);
   }
+}
+
+void WatchRun::Reached(const std::string& server, size_t models, Contact& contact) {
+  contact.last = MonotonicNow();
+  // Otherwise its models say that it is there.
+  const bool news = contact.told_out || (!contact.met && models == 0);
+  contact.met = true;
+  contact.told_out = false;
+  if (!news) return;
+  absl::MutexLock lock(&mutex_);
+  PrintLocked({.time = absl::Now(),
+               .server = server,
+               .model = "",
+               .state = "reachable",
+               .reason = models == 0 ? "it holds no models" : ""});
 }
 
 void WatchRun::Take(WatchedServer& watched, const std::string& server, const std::string& name,

@@ -42,8 +42,20 @@ class WatchRun {
   absl::Status Run() ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
+  // How it stands with one server.
+  struct Contact {
+    // The last sign of life; at first the moment from which one is waited for.
+    absl::Duration last;
+    // It has answered.
+    bool met = false;
+    // It was told that it is out of reach.
+    bool told_out = false;
+  };
+
   void WatchServer(const std::string& server);
-  absl::Status Follow(ModelService& service, WatchedServer& watched, absl::Duration& reached);
+  absl::Status Follow(ModelService& service, WatchedServer& watched, Contact& contact);
+  // It answers; `models` says how many there are to be told of.
+  void Reached(const std::string& server, size_t models, Contact& contact) ABSL_LOCKS_EXCLUDED(mutex_);
   void Take(WatchedServer& watched, const std::string& server, const std::string& name, const v1::Model& model)
       ABSL_LOCKS_EXCLUDED(mutex_);
   void Unreachable(const std::string& server, const absl::Status& status, bool given_up) ABSL_LOCKS_EXCLUDED(mutex_);

@@ -144,6 +144,53 @@ class TerminalTest(EndToEndTest):
         self.assertRegex(screen.lines[0], rf"\A{_REPORT.format(proxy.address)}\Z")
         self.assertEqual((screen.lines[1], screen.row, screen.column), ("", 1, 0))
 
+    def test_watch_redraws_a_table_and_leaves_what_happened(self) -> None:
+        proxy = self.stalled_proxy()
+        servers = [self._servers[0], self.start_server(data_dir=self.data_dir("other"))]
+        addresses = [server.address for server in servers]
+        watch = TerminalProcess(
+            *(binary("WEIGHTSTREAM"), "watch", f"--to={','.join(addresses)}", "--model=model", "--until-version=1")
+        )
+        self.addCleanup(watch.kill)
+        wait_until(lambda: "model on 2 servers: 2 empty" in watch.written(), "the table of what is there")
+        push = Process("push", self.push_command(proxy, self.source), self.folder / "push.log", self.folder / "out")
+        self.addCleanup(push.kill)
+        row = re.compile(
+            rf"{addresses[0]} +receiving 1 +(\d+\.\d) % +\[=*>? *\] +\d+\.\d/32\.0 MiB +\d\S* [kM]?B/s +\S+ left"
+        )
+        wait_until(lambda: row.search(watch.written()), "a row with phase, progress, rate and time left")
+        proxy.allow(None)
+        self.assertEqual(push.wait(60), 0, push.log())
+        wait_until(lambda: re.search(rf"{addresses[0]} +current 1\b", watch.written()), "the new version in its row")
+        self.push(self.source, addresses[1], "model")
+        self.assertEqual(watch.wait(60), 0, watch.written())
+        *lines, last = Screen(watch.written()).lines
+        self.assertEqual(last, "")
+        told = [re.sub(r"\A\d\d:\d\d:\d\d  ", "", line) for line in lines]
+        for number, address in enumerate(addresses):
+            mine = [line for line in told if line.startswith(f"{address}  model  ")]
+            self.assertRegex(mine[0], r"  receiving  version 1  \d+\.\d % of 32\.0 MiB\b")
+            self.assertRegex(mine[1], r"  current  version 1  32\.0 MiB\Z")
+            self.assertEqual(len(mine), 2, told[number])
+        self.assertEqual(len(told), 4, told)
+
+    def test_status_of_several_servers_is_a_table_that_fits(self) -> None:
+        servers = [self.start_server(data_dir=self.data_dir(f"data-{number}")) for number in range(3)]
+        self.push(self.source, ",".join(server.address for server in servers[:2]), "model")
+        servers[1].stop()
+        listed = ",".join(server.address for server in servers)
+        status = TerminalProcess(binary("WEIGHTSTREAM"), "status", f"--to={listed}")
+        self.addCleanup(status.kill)
+        self.assertEqual(status.wait(60), 1, status.written())
+        # The error itself goes to stderr, in a line as long as it is.
+        *lines, error, _ = status.written().replace("\r", "").split("\n")
+        text = "\n".join(line for line in [*lines, error] if not line.startswith("weightstream: "))
+        self.assertLess(max(map(len, text.split("\n"))), COLUMNS)
+        self.assertRegex(text, r"(?m)^SERVER +MODEL +CURRENT +HELD +BYTES +AGE$")
+        self.assertRegex(text, rf"(?m)^{servers[0].address} +model +1 +1 +32\.0 MiB +\S+$")
+        self.assertRegex(text, rf"(?m)^{servers[1].address} +UNAVAILABLE$")
+        self.assertRegex(text, rf"(?m)^{servers[2].address} +no models$")
+
     def test_a_log_gets_lines_without_control_characters(self) -> None:
         proxy = self.stalled_proxy()
         out = self.folder / "push.out"
