@@ -22,10 +22,10 @@ class ModelRegistryTest : public testing::Test {
  protected:
   ModelRegistry& registry() {
     if (registry_ == nullptr) {
-      registry_ = std::make_unique<ModelRegistry>(*store_, *device_, limits_, metrics_,
-                                                  [this](const std::string& model, uint64_t version, const std::string&) {
-                                                    current_.push_back(absl::StrCat(model, "@", version));
-                                                  });
+      registry_ = std::make_unique<ModelRegistry>(
+          *store_, *device_, limits_, metrics_, [this](const std::string& model, uint64_t version, const std::string&) {
+            current_.push_back(absl::StrCat(model, "@", version));
+          });
     }
     return *registry_;
   }
@@ -129,9 +129,10 @@ TEST_F(ModelRegistryTest, RecoveredModelsAreKnownAndAnnounced) {
   WriteVersion(absl::StrCat(copy, "/n/1"), 1);
   ASSERT_EQ(symlink("4", absl::StrCat(copy, "/m/current").c_str()), 0);
   const auto store = ModelStore::Open(copy).value();
-  ModelRegistry registry(*store, *device_, limits_, metrics_, [this](const std::string& model, uint64_t version, const std::string&) {
-    current_.push_back(absl::StrCat(model, "@", version));
-  });
+  ModelRegistry registry(*store, *device_, limits_, metrics_,
+                         [this](const std::string& model, uint64_t version, const std::string&) {
+                           current_.push_back(absl::StrCat(model, "@", version));
+                         });
   EXPECT_THAT(current_, ElementsAre("m@4"));
   EXPECT_EQ(registry.Find("m").value()->Snapshot().highest, 6u);
   ExpectError(registry.Begin("m", Params(5)).status(), StatusCode::kFailedPrecondition, {"not newer than 6"});
