@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -165,11 +166,12 @@ class Traced(EndToEndTest):
         spans = []
         with Client(between.address) as client:
             for _ in range(2):
-                client.push("model", None, {"a": np.zeros(9)}, traceparent=f"00-{trace}-{parent}-01")
+                result = client.push("model", None, {"a": np.zeros(9)}, traceparent=f"00-{trace}-{parent}-01")
                 # A busy server is asked more than once how far away it is.
                 self.assertEqual({name for name, _ in seen}, set(calls))
                 (told,) = {told for _, told in seen}
                 self.assertRegex(told, rf"\A00-{trace}-[0-9a-f]{{16}}-01\Z")
+                self.assertEqual(result.traceparent, told)
                 spans.append(told)
                 seen.clear()
             client.push("model", None, {"a": np.zeros(9)})
@@ -177,6 +179,23 @@ class Traced(EndToEndTest):
             with self.assertRaisesRegex(weightstream.InvalidArgumentError, "traceparent"):
                 client.push("model", None, {}, traceparent="no such thing")
         self.assertEqual(len({parent, *spans}), 3)
+
+    def test_the_servers_log_has_the_span_on_each_line_of_the_update(self) -> None:
+        server = self.start_server("--log-format=json", "--log-level=debug")
+        trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+        with Client(server.address) as client:
+            client.push("model", 1, {"a": np.zeros(9)}, traceparent=f"00-{trace}-00f067aa0ba902b7-01")
+            client.push("model", 2, {"a": np.zeros(9)})
+        server.stop()
+        lines = [json.loads(line) for line in server.log().splitlines() if line.startswith("{")]
+        update = next(
+            line["update"] for line in lines if line["event"] == "update_committed" and line["version"] == "1"
+        )
+        traced = [line for line in lines if line.get("update") == update]
+        self.assertLessEqual({"update_begun", "push_stream_ended", "update_committed"}, {e["event"] for e in traced})
+        self.assertEqual({line.get("trace_id") for line in traced}, {trace})
+        self.assertEqual(len({line["span_id"] for line in traced}), 1)
+        self.assertFalse([line for line in lines if "trace_id" in line and line.get("update") != update])
 
 
 class Refused(EndToEndTest):

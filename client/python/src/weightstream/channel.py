@@ -99,7 +99,7 @@ class Endpoint:
         self.limits = limits
         self.tls = (TlsOptions() if tls else None) if isinstance(tls, bool) else tls
         self._token = token
-        self._traceparent: str | None = None
+        self.traceparent: str | None = None
         if token is not None and self.tls is None and not _local(address) and not allow_plaintext_token:
             raise InvalidArgumentError(
                 f"the token would go to {address} in plain text, for anyone on the way to read; give tls=, or "
@@ -111,8 +111,8 @@ class Endpoint:
         metadata = []
         if self._token is not None:
             metadata.append(("authorization", f"Bearer {self._current_token()}"))
-        if self._traceparent is not None:
-            metadata.append(("traceparent", self._traceparent))
+        if self.traceparent is not None:
+            metadata.append(("traceparent", self.traceparent))
         return tuple(metadata)
 
     def _current_token(self) -> str:
@@ -129,7 +129,7 @@ class Endpoint:
     def traced(self, traceparent: str | None) -> Endpoint:
         """The same server, told with each call which span of a trace it is for."""
         endpoint = copy.copy(self)
-        endpoint._traceparent = traceparent
+        endpoint.traceparent = traceparent
         return endpoint
 
     def open_channel(self) -> grpc.Channel:

@@ -55,6 +55,8 @@ class PushResult:
     """What had landed before, and was not sent again."""
     retries: int
     seconds: float
+    traceparent: str | None
+    """The span that this push was, in its caller's trace; None without one."""
 
 
 def choose_version(model: Any, source_id: str) -> int:
@@ -113,7 +115,7 @@ class Push:
         self._tell("done")
         return PushResult(
             self._model, self._version, path, len(self._source.specs), self._source.total_bytes,
-            self._sent, self._resumed, self._retries, time.monotonic() - began,
+            self._sent, self._resumed, self._retries, time.monotonic() - began, self._control.endpoint.traceparent,
         )  # fmt: skip
 
     def _choose_version(self) -> int:
