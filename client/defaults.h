@@ -55,6 +55,10 @@ inline constexpr absl::Duration kVersionGrace = absl::Seconds(3);
 // it still has: this keeps its update from ending by idleness, and notices a restart early.
 inline constexpr absl::Duration kHoldInterval = absl::Seconds(15);
 
+// How long a server whose BeginUpdate is under way is left to answer it, once another's failure has made the update
+// useless: to begin takes milliseconds, and an update whose id is not known cannot be aborted.
+inline constexpr absl::Duration kBeginGrace = absl::Seconds(2);
+
 // For the parting AbortUpdate, which must not hold up the report of the failure that led to it.
 inline constexpr absl::Duration kAbortLimit = absl::Seconds(5);
 

@@ -89,7 +89,7 @@ void PushJob::GiveVersion(uint64_t version) {
 }
 
 void PushJob::DecideCommit() {
-  if (decided_) return;
+  if (!failed_since_.has_value() && decided_) return;
   const ServerSession* failed = FirstFailure();
   if (failed != nullptr && !context_.options.allow_partial) {
     decided_ = true;
@@ -106,8 +106,14 @@ void PushJob::DecideCommit() {
 
 void PushJob::StopOthers(const ServerSession& failed) {
   const absl::Status cause = failed.outcome().status;
+  const absl::Duration now = MonotonicNow();
+  if (!failed_since_.has_value()) failed_since_ = now;
   for (const std::unique_ptr<ServerSession>& session : sessions_) {
-    if (session.get() == &failed) continue;
+    if (session.get() == &failed || stopped_.count(session.get()) > 0) continue;
+    // A BeginUpdate that is cut short may yet begin an update, whose id nobody would know to abort it by.
+    const bool beginning = session->progress().phase == PushPhase::kBeginning;
+    if (beginning && now - *failed_since_ < kBeginGrace) continue;
+    stopped_.insert(session.get());
     session->Stop(absl::AbortedError(absl::StrCat("not committed: ", failed.address(), " failed: ",
                                                   absl::StatusCodeToString(cause.code()), ": ", cause.message())),
                   /*abort_update=*/true);

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,7 @@ class PushJob {
   void DecideVersion();
   void GiveVersion(uint64_t version);
   void DecideCommit();
+  // Once a session has failed, until it has stopped all others.
   void StopOthers(const ServerSession& failed);
   void ReportProgress();
   bool AllDone() const;
@@ -55,6 +57,9 @@ class PushJob {
   uint64_t version_ = 0;
   absl::optional<absl::Duration> first_answer_;
   bool decided_ = false;
+  // When a failure was first seen that ends the others, and those that were told so.
+  absl::optional<absl::Duration> failed_since_;
+  std::set<const ServerSession*> stopped_;
   bool cancel_seen_ = false;
 };
 

@@ -163,6 +163,8 @@ class AllOrNothing(FleetTest):
             for line, code in zip(lines, codes, strict=True):
                 self.assertIn(f": {code}: ", line)
             self.assert_versions(alive, [0, 0])
+            for server in alive:
+                self.assert_no_partial_files(server)
 
     def test_allow_partial_commits_where_everything_arrived_and_still_fails(self) -> None:
         servers = self.start_fleet()
