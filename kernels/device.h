@@ -57,6 +57,9 @@ struct TargetSpec {
   // file is grown to hold them, without allocating. Device memory has no use for them.
   std::string path = {};
   uint64_t start_in_file = 0;
+  // That file, open for reading and writing, for as long as CreateTarget takes; `path` is then for messages only. By
+  // default the path is opened.
+  int file = -1;
 };
 
 // Memory from which a device copies fast: page-locked for a GPU, plain for host backends. Freed on destruction.

@@ -36,7 +36,13 @@ absl::Status ValidateSpec(const TargetSpec& spec) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<int> OpenFile(const std::string& path) {
+absl::StatusOr<int> OpenFile(const TargetSpec& spec) {
+  const std::string& path = spec.path;
+  if (spec.file >= 0) {
+    const int own = fcntl(spec.file, F_DUPFD_CLOEXEC, 0);
+    if (own < 0) return FileError(errno, "open target", path);
+    return own;
+  }
   int fd;
   do {
     // NONBLOCK: a FIFO or a device in the file's place is an error, not a wait. It changes nothing for a regular file.
@@ -89,7 +95,7 @@ HostTarget::~HostTarget() {
 absl::StatusOr<std::unique_ptr<HostTarget>> HostTarget::Create(const TargetSpec& spec,
                                                                const HostDeviceOptions& options) {
   if (absl::Status status = ValidateSpec(spec); !status.ok()) return status;
-  absl::StatusOr<int> fd = OpenFile(spec.path);
+  absl::StatusOr<int> fd = OpenFile(spec);
   if (!fd.ok()) return fd.status();
   std::unique_ptr<HostTarget> target(new HostTarget(spec, options, *fd));
   const ByteRange in_file{spec.start_in_file, spec.start_in_file + spec.bytes};

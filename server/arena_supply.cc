@@ -82,9 +82,10 @@ absl::Status ArenaSupply::TakeSpare(const std::string& model, const std::string&
 absl::StatusOr<std::shared_ptr<Target>> ArenaSupply::Create(const std::string& model, const std::string& update_id,
                                                             const SafetensorsLayout& layout,
                                                             absl::string_view header) const {
-  absl::StatusOr<std::string> path = store_.CreateIncoming(model, update_id, header);
-  if (!path.ok()) return path.status();
-  absl::StatusOr<std::unique_ptr<Target>> target = device_.CreateTarget({layout.data_bytes, *path, layout.data_start});
+  absl::StatusOr<NewFile> created = store_.CreateIncoming(model, update_id, header);
+  if (!created.ok()) return created.status();
+  absl::StatusOr<std::unique_ptr<Target>> target =
+      device_.CreateTarget({layout.data_bytes, created->path, layout.data_start, created->file.get()});
   if (target.ok()) return std::shared_ptr<Target>(*std::move(target));
   static_cast<void>(store_.DiscardIncoming(model, update_id));
   return target.status();
@@ -274,9 +275,10 @@ absl::Status ArenaSupply::CreateSpare(Spare& spare) {
     return absl::ResourceExhaustedError(
         absl::StrCat("a spare arena needs ", spare.file_bytes(), " bytes, where ", *room, " are free"));
   }
-  absl::StatusOr<std::string> path = store_.CreateSpare(spare.model, spare.id);
-  if (!path.ok()) return path.status();
-  absl::StatusOr<std::unique_ptr<Target>> target = device_.CreateTarget({spare.data_bytes, *path, spare.data_start});
+  absl::StatusOr<NewFile> created = store_.CreateSpare(spare.model, spare.id);
+  if (!created.ok()) return created.status();
+  absl::StatusOr<std::unique_ptr<Target>> target =
+      device_.CreateTarget({spare.data_bytes, created->path, spare.data_start, created->file.get()});
   if (!target.ok()) return target.status();
   spare.target = *std::move(target);
   return absl::OkStatus();

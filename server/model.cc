@@ -6,7 +6,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "kernels/checksum.h"
-#include "server/durable_files.h"
 #include "server/log.h"
 #include "tensor/monotonic_clock.h"
 
@@ -27,8 +26,8 @@ std::string VersionList(const std::vector<VersionRecord>& versions) {
                        [](std::string* out, const VersionRecord& v) { absl::StrAppend(out, v.version); });
 }
 
-void FreeRemoved(const std::string& model, const std::string& folder) {
-  const absl::Status freed = ModelStore::FreeRemoved(folder);
+void FreeRemoved(ModelStore& store, const std::string& model, const std::string& removed) {
+  const absl::Status freed = store.FreeRemoved(removed);
   if (!freed.ok()) LogWarning("cannot_free", {{"model", model}, {"error", std::string(freed.message())}});
 }
 
@@ -129,16 +128,6 @@ absl::Status Model::CheckVersion(uint64_t version) const {
   return absl::OkStatus();
 }
 
-absl::Status Model::CheckPlace(uint64_t version) const {
-  const std::string folder = context_.store->VersionFolder(name_, version);
-  if (!IsFolder(folder)) return absl::OkStatus();
-  // Recovery left it alone because it cannot be read: better told now than by the commit.
-  return absl::FailedPreconditionError(absl::StrCat("version ", version, " of model '", name_,
-                                                    "' cannot be begun: ", folder,
-                                                    " is in its place and is not served; remove it, or push a "
-                                                    "higher version"));
-}
-
 absl::StatusOr<BegunUpdate> Model::Begin(const std::string& update_id, BeginParams params) {
   if (absl::Status checked = CheckParams(params); !checked.ok()) return checked;
   std::string header;
@@ -150,7 +139,7 @@ absl::StatusOr<BegunUpdate> Model::Begin(const std::string& update_id, BeginPara
   Operation operation(*this, "begin");
   if (!operation.status().ok()) return operation.status();
   if (absl::Status checked = CheckVersion(params.version); !checked.ok()) return checked;
-  if (absl::Status checked = CheckPlace(params.version); !checked.ok()) return checked;
+  if (absl::Status checked = context_.store->CheckPlace(name_, params.version); !checked.ok()) return checked;
   absl::StatusOr<std::shared_ptr<Update>> resumed = ResumeOrSupersede(params, header);
   if (!resumed.ok()) return resumed.status();
   if (*resumed != nullptr) {
@@ -235,11 +224,11 @@ absl::StatusOr<VersionRecord> Model::Commit(const std::string& update_id, const 
   if (context_.on_current) context_.on_current(name_, record->version, update_id);
   // To free a version's memory, and to unmap another's, takes a good part of the time of receiving one: nobody waits
   // for it. The spare comes after, and may have the room.
-  context_.arenas->InBackground(
-      [arenas = context_.arenas, name = name_, removed = RemoveOldVersions(), update = std::move(update)] {
-        for (const std::string& folder : removed) FreeRemoved(name, folder);
-        arenas->MakeSpare(name, update->layout(), update->target());
-      });
+  context_.arenas->InBackground([store = context_.store, arenas = context_.arenas, name = name_,
+                                 removed = RemoveOldVersions(), update = std::move(update)] {
+    for (const std::string& folder : removed) FreeRemoved(*store, name, folder);
+    arenas->MakeSpare(name, update->layout(), update->target());
+  });
   return record;
 }
 
@@ -323,8 +312,8 @@ void Model::Retire(const Update& update) {
 }
 
 void Model::ApplyRetention() {
-  context_.arenas->InBackground([name = name_, removed = RemoveOldVersions()] {
-    for (const std::string& folder : removed) FreeRemoved(name, folder);
+  context_.arenas->InBackground([store = context_.store, name = name_, removed = RemoveOldVersions()] {
+    for (const std::string& folder : removed) FreeRemoved(*store, name, folder);
   });
 }
 

@@ -118,8 +118,6 @@ class Model {
   absl::Status CheckParams(const BeginParams& params) const;
   absl::Status CheckSize(uint64_t version, uint64_t bytes) const;
   absl::Status CheckVersion(uint64_t version) const ABSL_LOCKS_EXCLUDED(mutex_);
-  // Whether nothing lies where the version is to go.
-  absl::Status CheckPlace(uint64_t version) const;
   // The update in flight, if it is the one that `params` resumes: `header` is that of its manifest.
   absl::StatusOr<std::shared_ptr<Update>> ResumeOrSupersede(const BeginParams& params, absl::string_view header)
       ABSL_LOCKS_EXCLUDED(mutex_);

@@ -11,7 +11,7 @@
 // A commit is: sync the file; .next -> VERSION; rename .incoming-UPDATE to VERSION; rename .next over current. After a
 // crash at any moment, recovery knows what to do from the names alone: .next whose VERSION exists is carried through,
 // any other .next and every .incoming-, .spare- and .removed- folder go. So `current` always points at a whole version,
-// and a version folder is always whole.
+// and a version folder is always whole. No symbolic link is followed on the way to any of it (server/data_folder.h).
 #ifndef WEIGHTSTREAM_SERVER_MODEL_STORE_H_
 #define WEIGHTSTREAM_SERVER_MODEL_STORE_H_
 
@@ -24,6 +24,8 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "server/data_folder.h"
+#include "tensor/file_descriptor.h"
 #include "tensor/mapped_file.h"
 #include "tensor/safetensors_layout.h"
 
@@ -56,6 +58,12 @@ struct OpenVersion {
   absl::string_view data(size_t index) const;
 };
 
+// A file that is to be written, open for it.
+struct NewFile {
+  std::string path;
+  FileDescriptor file;
+};
+
 // Has no state but the folder. Calls for different models may run at once; for one model the caller keeps them apart
 // (Model does).
 class ModelStore {
@@ -64,7 +72,7 @@ class ModelStore {
   // written (PERMISSION_DENIED ...), another server holds it (FAILED_PRECONDITION). A version that cannot be read is
   // left alone and told in `warnings`.
   static absl::StatusOr<std::unique_ptr<ModelStore>> Open(const std::string& data_dir);
-  ~ModelStore();
+  ~ModelStore() = default;
   ModelStore(const ModelStore&) = delete;
   ModelStore& operator=(const ModelStore&) = delete;
 
@@ -76,16 +84,19 @@ class ModelStore {
   std::string VersionFolder(const std::string& model, uint64_t version) const;
   std::string VersionPath(const std::string& model, uint64_t version) const;
 
-  // Makes a place for an incoming version: a file with this header and nothing else. Returns the file's path.
-  absl::StatusOr<std::string> CreateIncoming(const std::string& model, const std::string& update_id,
-                                             absl::string_view header);
+  // OK if nothing lies where a version is to go; FAILED_PRECONDITION says what does.
+  absl::Status CheckPlace(const std::string& model, uint64_t version) const;
+
+  // Makes a place for an incoming version: a file with this header and nothing else.
+  absl::StatusOr<NewFile> CreateIncoming(const std::string& model, const std::string& update_id,
+                                         absl::string_view header);
 
   // Removes what CreateIncoming made. Nothing there is fine.
   absl::Status DiscardIncoming(const std::string& model, const std::string& update_id);
 
-  // An empty file, for memory that a later update of the model is to take over. Returns its path. `id` is unique among
-  // the model's spares.
-  absl::StatusOr<std::string> CreateSpare(const std::string& model, const std::string& id);
+  // An empty file, for memory that a later update of the model is to take over. `id` is unique among the model's
+  // spares.
+  absl::StatusOr<NewFile> CreateSpare(const std::string& model, const std::string& id);
 
   // Makes a spare the place of an incoming version, with this header in front; whoever has the file open keeps it.
   absl::Status AdoptSpare(const std::string& model, const std::string& id, const std::string& update_id,
@@ -107,38 +118,40 @@ class ModelStore {
   // are until FreeRemoved, which takes as long as they are many.
   absl::StatusOr<std::string> RemoveVersion(const std::string& model, uint64_t version);
   // For different folders also at once, and beside every other call.
-  static absl::Status FreeRemoved(const std::string& folder);
+  absl::Status FreeRemoved(const std::string& removed);
 
   absl::StatusOr<OpenVersion> OpenForReading(const std::string& model, uint64_t version) const;
 
   absl::StatusOr<uint64_t> FreeBytes() const;
-  const std::string& data_dir() const { return data_dir_; }
+  const std::string& data_dir() const { return folder_.path(); }
 
  private:
-  ModelStore(std::string data_dir, int lock_fd) : data_dir_(std::move(data_dir)), lock_fd_(lock_fd) {}
+  ModelStore(DataFolder folder, FileDescriptor lock) : folder_(std::move(folder)), lock_(std::move(lock)) {}
 
   absl::Status Recover();
   absl::StatusOr<StoredModel> RecoverModel(const std::string& name);
   absl::Status ClearLeftovers(const std::string& folder);
   absl::Status RecoverCurrent(const std::string& folder, StoredModel& model);
+  // Whether a name is a folder; a link that looks like one is told in `warnings`.
+  absl::StatusOr<bool> IsOurFolder(const std::string& name);
 
-  std::string ModelFolder(const std::string& model) const;
-  std::string IncomingFolder(const std::string& model, const std::string& update_id) const;
-  std::string SpareFolder(const std::string& model, const std::string& id) const;
-  // Makes the folder and, in it, a file with these first bytes; both or nothing. Returns the file's path.
-  static absl::StatusOr<std::string> CreateIn(const std::string& folder, absl::string_view bytes);
-  static absl::StatusOr<OpenVersion> OpenFolder(const std::string& folder);
-  static absl::StatusOr<VersionRecord> ReadRecord(const std::string& folder, uint64_t version);
+  // What follows deals in names below the data directory.
+  // Makes the folder and, in it, a file with these first bytes; both or nothing.
+  absl::StatusOr<NewFile> CreateIn(const std::string& folder, absl::string_view bytes);
+  absl::StatusOr<std::unique_ptr<MappedFile>> MapFile(const std::string& folder) const;
+  absl::StatusOr<OpenVersion> OpenVersionIn(const std::string& folder) const;
+  absl::StatusOr<VersionRecord> ReadRecord(const std::string& folder, uint64_t version) const;
   // The same of an incoming file, which must be as it was written.
-  static absl::StatusOr<VersionRecord> RecordIncoming(const std::string& folder, uint64_t version,
-                                                      const SafetensorsLayout& layout, uint32_t manifest_crc32c);
-  static VersionRecord MakeRecord(const std::string& folder, uint64_t version, const SafetensorsLayout& layout,
-                                  const MappedFile& file);
+  absl::StatusOr<VersionRecord> RecordIncoming(const std::string& folder, uint64_t version,
+                                               const SafetensorsLayout& layout, uint32_t manifest_crc32c) const;
+  VersionRecord MakeRecord(const std::string& folder, uint64_t version, const SafetensorsLayout& layout,
+                           const MappedFile& file) const;
   // Makes `current` what it was before a change that failed half-way.
-  static void TakeBack(const std::string& folder, const absl::StatusOr<std::string>& previous);
+  void TakeBack(const std::string& folder, const absl::StatusOr<std::string>& previous) const;
 
-  const std::string data_dir_;
-  const int lock_fd_;
+  const DataFolder folder_;
+  // Held for as long as the store is there.
+  const FileDescriptor lock_;
   std::vector<StoredModel> recovered_;
   std::vector<std::string> warnings_;
 };

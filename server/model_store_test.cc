@@ -8,7 +8,6 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "kernels/checksum.h"
-#include "server/durable_files.h"
 #include "server/test_update.h"
 #include "server/test_versions.h"
 #include "tensor/test_files.h"
@@ -61,7 +60,7 @@ TEST_F(ModelStoreTest, OpenVersionOutlivesItsRemoval) {
   const absl::StatusOr<std::string> removed = store->RemoveVersion("m", 1);
   ASSERT_TRUE(removed.ok()) << removed.status();
   EXPECT_THAT(NamesIn(Path("m")), Not(Contains("1")));
-  ASSERT_TRUE(ModelStore::FreeRemoved(*removed).ok());
+  ASSERT_TRUE(store->FreeRemoved(*removed).ok());
   EXPECT_THAT(NamesIn(Path("m")), ElementsAre("2", "current"));
   EXPECT_EQ(open->data(0), PatternBytes(1, 1000));
   EXPECT_EQ(open->layout.metadata.at("format"), "pt");
@@ -111,27 +110,27 @@ TEST_F(ModelStoreTest, RestartFindsEveryModelAndVersion) {
 }
 
 TEST_F(ModelStoreTest, WhatIsNotOursIsLeftAlone) {
-  ASSERT_TRUE(MakeFolder(Path("m/notes")).ok());
-  ASSERT_TRUE(MakeFolder(Path("m/007")).ok());
-  ASSERT_TRUE(MakeFolder(Path(".hidden/.incoming-u")).ok());
+  std::filesystem::create_directories(Path("m/notes"));
+  std::filesystem::create_directories(Path("m/007"));
+  std::filesystem::create_directories(Path(".hidden/.incoming-u"));
   WriteTestFile(Path("README"), "x");
   WriteVersion(Path("m/1"), 1);
-  ASSERT_TRUE(MakeLink("1", Path("m/current")).ok());
+  std::filesystem::create_symlink("1", Path("m/current"));
   const auto store = Open();
   EXPECT_THAT(NamesIn(data_dir_), ElementsAre(".hidden", ".lock", "README", "m"));
   EXPECT_THAT(NamesIn(Path("m")), ElementsAre("007", "1", "current", "notes"));
-  EXPECT_TRUE(IsFolder(Path(".hidden/.incoming-u")));
+  EXPECT_TRUE(std::filesystem::is_directory(Path(".hidden/.incoming-u")));
   ASSERT_EQ(store->recovered().size(), 1u);
   EXPECT_EQ(store->recovered()[0].versions.size(), 1u);
 }
 
 TEST_F(ModelStoreTest, CorruptVersionIsLeftAloneWithAWarning) {
   WriteVersion(Path("m/1"), 1);
-  ASSERT_TRUE(MakeFolder(Path("m/2")).ok());
+  std::filesystem::create_directories(Path("m/2"));
   const std::string cut = VersionFile(2).substr(0, 4500);
   WriteTestFile(Path("m/2/model.safetensors"), cut);
-  ASSERT_TRUE(MakeFolder(Path("m/3")).ok());
-  ASSERT_TRUE(MakeLink("1", Path("m/current")).ok());
+  std::filesystem::create_directories(Path("m/3"));
+  std::filesystem::create_symlink("1", Path("m/current"));
   const auto store = Open();
   ASSERT_EQ(store->recovered().size(), 1u);
   EXPECT_EQ(store->recovered()[0].versions.size(), 1u);
@@ -161,11 +160,128 @@ TEST_F(ModelStoreTest, AFolderThatCannotBeUsedIsAnErrorWithARemedy) {
 
 TEST_F(ModelStoreTest, AFolderThatCannotBeWrittenIsAnErrorWithARemedy) {
   // Root may write anywhere, so not by permissions: a folder where the lock should be.
-  ASSERT_TRUE(MakeFolder(Path(".lock")).ok());
+  std::filesystem::create_directories(Path(".lock"));
   const absl::Status status = ModelStore::Open(data_dir_).status();
   EXPECT_FALSE(status.ok());
   EXPECT_THAT(std::string(status.message()),
               testing::AllOf(testing::HasSubstr(data_dir_), testing::HasSubstr("--data-dir")));
+}
+
+// What somebody who may write into the folder could plant: none of it leads elsewhere.
+class PlantedLinkTest : public ModelStoreTest {
+ protected:
+  PlantedLinkTest() {
+    // As misleading as it can be: a whole version, where a link could lead.
+    WriteVersion(Elsewhere("model/1"), 7);
+    std::filesystem::create_symlink("1", Elsewhere("model/current"));
+    std::filesystem::create_directories(data_dir_);
+  }
+
+  std::string Elsewhere(absl::string_view name) const { return absl::StrCat(elsewhere_, "/", name); }
+  void ExpectElsewhereUntouched() const {
+    EXPECT_THAT(NamesIn(elsewhere_), ElementsAre("model"));
+    EXPECT_THAT(NamesIn(Elsewhere("model")), ElementsAre("1", "current"));
+    EXPECT_THAT(NamesIn(Elsewhere("model/1")), ElementsAre("model.safetensors"));
+    EXPECT_EQ(ReadTestFile(Elsewhere("model/1/model.safetensors")), VersionFile(7));
+  }
+
+  const std::string elsewhere_ = MakeTestFolder();
+};
+
+TEST_F(PlantedLinkTest, InAModelsPlace) {
+  std::filesystem::create_symlink(Elsewhere("model"), Path("m"));
+  const auto store = Open();
+  EXPECT_THAT(store->recovered(), IsEmpty());
+  EXPECT_THAT(store->warnings(), ElementsAre(testing::HasSubstr(Path("m is a symbolic link"))));
+  for (const absl::Status& status :
+       {PublishVersion(*store, "m", 2).status(), store->CheckPlace("m", 2), store->OpenForReading("m", 1).status(),
+        store->SetCurrent("m", 1), store->RemoveVersion("m", 1).status(), store->DiscardIncoming("m", "u"),
+        store->CreateSpare("m", "1").status()}) {
+    ExpectError(status, StatusCode::kFailedPrecondition, {Path("m is a symbolic link"), "remove it"});
+  }
+  ExpectElsewhereUntouched();
+}
+
+TEST_F(PlantedLinkTest, InAModelsPlaceWhileTheServerRuns) {
+  const auto store = Open();
+  ASSERT_TRUE(PublishVersion(*store, "m", 1).ok());
+  std::filesystem::rename(Path("m"), Path("kept"));
+  std::filesystem::create_symlink(Elsewhere("model"), Path("m"));
+  ExpectError(store->OpenForReading("m", 1).status(), StatusCode::kFailedPrecondition, {"symbolic link"});
+  ExpectError(PublishVersion(*store, "m", 2).status(), StatusCode::kFailedPrecondition, {"symbolic link"});
+  EXPECT_FALSE(store->RemoveVersion("m", 1).ok());
+  ExpectElsewhereUntouched();
+}
+
+TEST_F(PlantedLinkTest, InAVersionsPlace) {
+  std::filesystem::create_directories(Path("m"));
+  std::filesystem::create_symlink(Elsewhere("model/1"), Path("m/1"));
+  std::filesystem::create_symlink("1", Path("m/current"));
+  const auto store = Open();
+  EXPECT_THAT(store->recovered(), IsEmpty());
+  EXPECT_THAT(store->warnings(), Contains(testing::HasSubstr(Path("m/1 is a symbolic link"))));
+  ExpectError(store->OpenForReading("m", 1).status(), StatusCode::kFailedPrecondition, {Path("m/1"), "symbolic link"});
+  ExpectError(store->CheckPlace("m", 1), StatusCode::kFailedPrecondition, {Path("m/1, a symbolic link,"), "remove it"});
+  EXPECT_FALSE(PublishVersion(*store, "m", 1).ok());
+  EXPECT_TRUE(PublishVersion(*store, "m", 2).ok());
+  EXPECT_EQ(Current(), VersionFile(2));
+  ExpectElsewhereUntouched();
+}
+
+TEST_F(PlantedLinkTest, InAFilesPlace) {
+  WriteVersion(Path("m/1"), 1);
+  WriteVersion(Path("m/2"), 2);
+  std::filesystem::create_symlink("2", Path("m/current"));
+  std::filesystem::remove(Path("m/1/model.safetensors"));
+  std::filesystem::create_symlink(Elsewhere("model/1/model.safetensors"), Path("m/1/model.safetensors"));
+  const auto store = Open();
+  ASSERT_EQ(store->recovered().size(), 1u);
+  ASSERT_EQ(store->recovered()[0].versions.size(), 1u);
+  EXPECT_EQ(store->recovered()[0].versions[0].version, 2u);
+  EXPECT_THAT(store->warnings(), ElementsAre(testing::HasSubstr(Path("m/1/model.safetensors is a symbolic link"))));
+  ExpectError(store->OpenForReading("m", 1).status(), StatusCode::kFailedPrecondition, {"symbolic link"});
+  EXPECT_TRUE(store->RemoveVersion("m", 1).ok());
+  EXPECT_TRUE(store->FreeRemoved("m/.removed-1").ok()) << "the link goes, not what it names";
+  ExpectElsewhereUntouched();
+}
+
+TEST_F(PlantedLinkTest, InAnIncomingFilesPlace) {
+  const auto store = Open();
+  ASSERT_TRUE(store->CreateIncoming("m", "u1", VersionFile(1)).ok());
+  const std::string incoming = Path("m/.incoming-u1/model.safetensors");
+  std::filesystem::remove(incoming);
+  std::filesystem::create_symlink(Elsewhere("model/1/model.safetensors"), incoming);
+  ExpectError(store->Publish("m", "u1", 1, OneTensorLayout(1000), OneTensorCrc32c()).status(),
+              StatusCode::kFailedPrecondition, {incoming, "symbolic link"});
+  ASSERT_TRUE(store->CreateSpare("m", "1").ok());
+  std::filesystem::remove(Path("m/.spare-1/model.safetensors"));
+  std::filesystem::create_symlink(Elsewhere("model/1/model.safetensors"), Path("m/.spare-1/model.safetensors"));
+  ExpectError(store->AdoptSpare("m", "1", "u2", "header"), StatusCode::kFailedPrecondition, {"symbolic link"});
+  EXPECT_TRUE(store->DiscardIncoming("m", "u1").ok());
+  EXPECT_TRUE(store->DiscardSpare("m", "1").ok());
+  ExpectElsewhereUntouched();
+}
+
+TEST_F(PlantedLinkTest, InThePlaceOfCurrent) {
+  WriteVersion(Path("m/1"), 1);
+  std::filesystem::create_symlink(Elsewhere("model/1"), Path("m/current"));
+  std::filesystem::create_symlink(Elsewhere("model/1"), Path("m/.next"));
+  const auto store = Open();
+  ASSERT_EQ(store->recovered().size(), 1u);
+  EXPECT_EQ(store->recovered()[0].current, 0u);
+  EXPECT_THAT(store->warnings(), ElementsAre(testing::HasSubstr("none is current")));
+  EXPECT_TRUE(PublishVersion(*store, "m", 2).ok());
+  EXPECT_EQ(Current(), VersionFile(2));
+  ExpectElsewhereUntouched();
+}
+
+TEST_F(PlantedLinkTest, TheDataDirectoryItselfMayBeALink) {
+  const std::string link = absl::StrCat(elsewhere_, "-link");
+  std::filesystem::create_symlink(data_dir_, link);
+  const auto store = ModelStore::Open(link);
+  ASSERT_TRUE(store.ok()) << store.status();
+  EXPECT_TRUE(PublishVersion(**store, "m", 1).ok());
+  EXPECT_EQ(Current(), VersionFile(1));
 }
 
 // A publish that fails must leave the old version current, the folder clean, and the way open for another try.
@@ -177,7 +293,7 @@ class FailedPublishTest : public ModelStoreTest {
 };
 
 TEST_F(FailedPublishTest, AFolderInTheVersionsPlace) {
-  ASSERT_TRUE(MakeFolder(Path("m/2/obstacle")).ok());
+  std::filesystem::create_directories(Path("m/2/obstacle"));
   const absl::Status status = PublishVersion(*store_, "m", 2).status();
   EXPECT_FALSE(status.ok());
   EXPECT_THAT(std::string(status.message()), testing::HasSubstr(Path("m/2")));
@@ -189,8 +305,8 @@ TEST_F(FailedPublishTest, AFolderInTheVersionsPlace) {
 }
 
 TEST_F(FailedPublishTest, AnIncomingFileThatIsCut) {
-  const absl::StatusOr<std::string> path = store_->CreateIncoming("m", "u2", VersionFile(2).substr(0, 4500));
-  ASSERT_TRUE(path.ok());
+  const absl::StatusOr<NewFile> incoming = store_->CreateIncoming("m", "u2", VersionFile(2).substr(0, 4500));
+  ASSERT_TRUE(incoming.ok());
   EXPECT_FALSE(store_->Publish("m", "u2", 2, OneTensorLayout(1000), OneTensorCrc32c()).ok());
   EXPECT_EQ(Current(), VersionFile(1));
   EXPECT_THAT(NamesIn(Path("m")), ElementsAre(".incoming-u2", "1", "current"));
@@ -212,17 +328,17 @@ TEST_F(FailedPublishTest, NothingIncoming) {
 }
 
 TEST_F(FailedPublishTest, AFolderInThePlaceOfCurrentIsNotDeleted) {
-  ASSERT_TRUE(RemoveAll(Path("m/current")).ok());
-  ASSERT_TRUE(MakeFolder(Path("m/current/somebodys")).ok());
+  std::filesystem::remove_all(Path("m/current"));
+  std::filesystem::create_directories(Path("m/current/somebodys"));
   EXPECT_FALSE(PublishVersion(*store_, "m", 2).ok());
-  EXPECT_TRUE(IsFolder(Path("m/current/somebodys")));
+  EXPECT_TRUE(std::filesystem::is_directory(Path("m/current/somebodys")));
   EXPECT_THAT(NamesIn(Path("m")), ElementsAre(".incoming-u2", "1", "current"));
 }
 
 TEST_F(FailedPublishTest, AFailedSetCurrentLeavesNoIntent) {
   ASSERT_TRUE(PublishVersion(*store_, "m", 2).ok());
-  ASSERT_TRUE(RemoveAll(Path("m/current")).ok());
-  ASSERT_TRUE(MakeFolder(Path("m/current/somebodys")).ok());
+  std::filesystem::remove_all(Path("m/current"));
+  std::filesystem::create_directories(Path("m/current/somebodys"));
   EXPECT_FALSE(store_->SetCurrent("m", 1).ok());
   EXPECT_THAT(NamesIn(Path("m")), ElementsAre("1", "2", "current")) << "a restart would carry a .next through";
 }
@@ -235,9 +351,9 @@ TEST_F(ModelStoreTest, AReaderOfCurrentSeesOnlyWholeVersions) {
   std::thread reader([&] {
     uint64_t last = 0;
     while (!stop) {
-      const absl::StatusOr<std::string> link = ReadLink(Path("m/current"));
+      const bool link = std::filesystem::is_symlink(Path("m/current"));
       const auto file = MappedFile::Open(Path("m/current/model.safetensors"));
-      if (!link.ok() || !file.ok()) {
+      if (!link || !file.ok()) {
         ++broken;
         continue;
       }

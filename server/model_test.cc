@@ -1,5 +1,6 @@
 #include "server/model.h"
 
+#include <filesystem>
 #include <thread>
 #include <vector>
 
@@ -9,7 +10,6 @@
 #include "gtest/gtest.h"
 #include "kernels/faulty_device.h"
 #include "kernels/host_device.h"
-#include "server/durable_files.h"
 #include "server/test_update.h"
 #include "tensor/test_files.h"
 
@@ -181,7 +181,7 @@ TEST_F(ModelTest, VersionsGoUpAlsoAfterARollback) {
 }
 
 TEST_F(ModelTest, AFolderInTheVersionsPlaceIsToldAtBegin) {
-  ASSERT_TRUE(MakeFolder(absl::StrCat(store_->data_dir(), "/m/2/obstacle")).ok());
+  std::filesystem::create_directories(absl::StrCat(store_->data_dir(), "/m/2/obstacle"));
   ExpectError(Begin(Params(2)).status(), StatusCode::kFailedPrecondition,
               {"version 2 of model 'm'", "/m/2 is in its place", "remove it"});
   EXPECT_TRUE(Push(3).ok());
@@ -213,7 +213,7 @@ TEST_F(ModelTest, MoreThanTheDiskHoldsIsRefusedAtBegin) {
   params.tensors[0].shape = {uint64_t{1} << 60};
   ExpectError(Begin(params).status(), StatusCode::kResourceExhausted,
               {"version 1 of model 'm' needs", store_->data_dir(), "free", "--data-dir"});
-  EXPECT_FALSE(IsFolder(absl::StrCat(store_->data_dir(), "/m/.incoming-u1")));
+  EXPECT_FALSE(std::filesystem::is_directory(absl::StrCat(store_->data_dir(), "/m/.incoming-u1")));
 }
 
 TEST_F(ModelTest, WhatIsPromisedToOthersIsNotFree) {
@@ -323,10 +323,10 @@ TEST_F(ModelTest, ACommitThatCannotPublishLeavesTheOldVersionCurrent) {
   const auto begun = Begin(Params(2));
   ASSERT_TRUE(begun.ok());
   FillUpdate(*begun->update, 2);
-  ASSERT_TRUE(MakeFolder(absl::StrCat(store_->data_dir(), "/m/2/obstacle")).ok());
+  std::filesystem::create_directories(absl::StrCat(store_->data_dir(), "/m/2/obstacle"));
   EXPECT_FALSE(model().Commit("u2").ok());
   EXPECT_EQ(model().Snapshot().current, 1u);
-  EXPECT_EQ(ReadLink(absl::StrCat(store_->data_dir(), "/m/current")).value(), "1");
+  EXPECT_EQ(std::filesystem::read_symlink(absl::StrCat(store_->data_dir(), "/m/current")).string(), "1");
   EXPECT_THAT(Names(), ElementsAre("1", "2", "current"));
   EXPECT_THAT(made_current_, testing::SizeIs(1));
 }

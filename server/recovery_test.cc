@@ -1,5 +1,6 @@
 // What a restart makes of every state in which a crash can leave a model's folder. Each is built by hand; the states
 // are those between the steps that model_store.h lists.
+#include <filesystem>
 #include <functional>
 #include <string>
 #include <vector>
@@ -7,7 +8,6 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "server/durable_files.h"
 #include "server/model_store.h"
 #include "server/test_versions.h"
 #include "tensor/test_files.h"
@@ -30,7 +30,7 @@ Step CutVersion(uint64_t version) {
 }
 
 Step Link(const std::string& name, const std::string& target) {
-  return [=](const std::string& folder) { ASSERT_TRUE(MakeLink(target, absl::StrCat(folder, "/", name)).ok()); };
+  return [=](const std::string& folder) { std::filesystem::create_symlink(target, absl::StrCat(folder, "/", name)); };
 }
 
 // With a whole file in it, which is as misleading as it can be.
@@ -40,7 +40,7 @@ Step Folder(const std::string& name) {
 
 Step HalfWritten(const std::string& name) {
   return [name](const std::string& folder) {
-    ASSERT_TRUE(MakeFolder(absl::StrCat(folder, "/", name)).ok());
+    std::filesystem::create_directories(absl::StrCat(folder, "/", name));
     WriteTestFile(absl::StrCat(folder, "/", name, "/model.safetensors"), "half a hea");
   };
 }
@@ -82,7 +82,7 @@ class RecoveryTest : public testing::TestWithParam<Crash> {
 };
 
 TEST_P(RecoveryTest, CurrentIsAWholeVersionAndLeftoversAreGone) {
-  ASSERT_TRUE(MakeFolder(folder_).ok());
+  std::filesystem::create_directories(folder_);
   for (const Step& step : GetParam().state) step(folder_);
   // Twice: a second crash right after the recovery must change nothing.
   for (int start = 0; start < 2; ++start) {

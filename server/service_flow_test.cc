@@ -2,13 +2,13 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <filesystem>
 #include <random>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "server/durable_files.h"
 #include "server/test_server.h"
 #include "server/test_update.h"
 #include "tensor/mapped_file.h"

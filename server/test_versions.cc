@@ -1,9 +1,10 @@
 #include "server/test_versions.h"
 
+#include <filesystem>
+
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "kernels/checksum.h"
-#include "server/durable_files.h"
 #include "server/test_update.h"
 #include "tensor/test_files.h"
 
@@ -20,16 +21,16 @@ std::string VersionFile(uint64_t seed, uint64_t bytes) {
 }
 
 void WriteVersion(const std::string& folder, uint64_t seed) {
-  ASSERT_TRUE(MakeFolder(folder).ok());
+  std::filesystem::create_directories(folder);
   WriteTestFile(absl::StrCat(folder, "/model.safetensors"), VersionFile(seed));
 }
 
 absl::StatusOr<VersionRecord> PublishVersion(ModelStore& store, const std::string& model, uint64_t version) {
   const std::string update = absl::StrCat("u", version);
-  absl::StatusOr<std::string> path =
+  absl::StatusOr<NewFile> incoming =
       store.CreateIncoming(model, update, EncodeSafetensorsHeader(OneTensorLayout(1000)));
-  if (!path.ok()) return path.status();
-  WriteTestFile(*path, VersionFile(version));
+  if (!incoming.ok()) return incoming.status();
+  WriteTestFile(incoming->path, VersionFile(version));
   return store.Publish(model, update, version, OneTensorLayout(1000), OneTensorCrc32c());
 }
 

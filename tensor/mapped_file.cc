@@ -3,11 +3,9 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <cerrno>
 
-#include "absl/cleanup/cleanup.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 
@@ -29,18 +27,21 @@ MappedFile::Identity IdentityOf(const struct stat& file) {
 
 absl::StatusOr<std::unique_ptr<MappedFile>> MappedFile::Open(const std::string& path) {
   // Without O_NONBLOCK, opening a named pipe would wait for a writer, perhaps for ever.
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return CannotRead(path, "open");
-  const absl::Cleanup close_fd = [fd] { close(fd); };
+  const FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!file.valid()) return CannotRead(path, "open");
+  return Map(file, path);
+}
+
+absl::StatusOr<std::unique_ptr<MappedFile>> MappedFile::Map(const FileDescriptor& descriptor, const std::string& path) {
   struct stat file;
-  if (fstat(fd, &file) != 0) return CannotRead(path, "stat");
+  if (fstat(descriptor.get(), &file) != 0) return CannotRead(path, "stat");
   if (!S_ISREG(file.st_mode)) {
     return absl::InvalidArgumentError(absl::StrCat(
         path, " is ", S_ISDIR(file.st_mode) ? "a folder" : "not a regular file", "; name a file that holds tensors"));
   }
   const Identity identity = IdentityOf(file);
   if (identity.bytes == 0) return std::unique_ptr<MappedFile>(new MappedFile(path, "", identity));
-  void* const address = mmap(nullptr, identity.bytes, PROT_READ, MAP_SHARED, fd, 0);
+  void* const address = mmap(nullptr, identity.bytes, PROT_READ, MAP_SHARED, descriptor.get(), 0);
   if (address == MAP_FAILED) return CannotRead(path, "map");
   return std::unique_ptr<MappedFile>(
       new MappedFile(path, absl::string_view(static_cast<const char*>(address), identity.bytes), identity));

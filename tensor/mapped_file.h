@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "tensor/file_descriptor.h"
 
 namespace weightstream {
 
@@ -30,6 +31,8 @@ class MappedFile {
   // NOT_FOUND, PERMISSION_DENIED or another code by errno, with the path. A folder or a device is INVALID_ARGUMENT. An
   // empty file maps to an empty view.
   static absl::StatusOr<std::unique_ptr<MappedFile>> Open(const std::string& path);
+  // The same of a file that is open for reading; `path` is for messages and CheckUnchanged.
+  static absl::StatusOr<std::unique_ptr<MappedFile>> Map(const FileDescriptor& file, const std::string& path);
 
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;

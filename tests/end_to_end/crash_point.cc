@@ -46,19 +46,14 @@ int fsync(int fd) {
   return RealFunction<int(int)>("fsync")(fd);
 }
 
-int rename(const char* from, const char* to) noexcept {
-  Step("rename");
-  return RealFunction<int(const char*, const char*)>("rename")(from, to);
+int renameat(int from_folder, const char* from, int to_folder, const char* to) noexcept {
+  Step("renameat");
+  return RealFunction<int(int, const char*, int, const char*)>("renameat")(from_folder, from, to_folder, to);
 }
 
-int symlink(const char* target, const char* path) noexcept {
-  Step("symlink");
-  return RealFunction<int(const char*, const char*)>("symlink")(target, path);
-}
-
-int unlink(const char* path) noexcept {
-  Step("unlink");
-  return RealFunction<int(const char*)>("unlink")(path);
+int symlinkat(const char* target, int folder, const char* path) noexcept {
+  Step("symlinkat");
+  return RealFunction<int(const char*, int, const char*)>("symlinkat")(target, folder, path);
 }
 
 int unlinkat(int folder, const char* path, int flags) noexcept {

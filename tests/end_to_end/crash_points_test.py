@@ -74,7 +74,7 @@ class CrashPoints(EndToEndTest):
         self.assertGreater(step, 5)
         # A push after one that broke off before the removal has more to remove, and so more steps than the last one.
         self.assertLessEqual(len(steps), step)
-        for name in ("rename", "unlinkat"):
+        for name in ("renameat", "symlinkat", "unlinkat"):
             self.assertIn(name, steps)
 
     def test_before_each_step_in_shared_memory(self) -> None:
