@@ -1,4 +1,5 @@
-// Every limit that the server keeps, with the reason for its default. Flags set them (main.cc).
+// Every limit that the server keeps, with the reason for its default. Flags set them (server_flags.cc); docs/limits.md
+// says what each is for and what a client sees.
 #ifndef WEIGHTSTREAM_SERVER_LIMITS_H_
 #define WEIGHTSTREAM_SERVER_LIMITS_H_
 
@@ -34,6 +35,10 @@ struct Limits {
   // Models that one server knows at a time.
   uint64_t models = 1024;
 
+  // Updates in flight, of all models. Each holds memory, or a promise of it; the medium is the bound that matters. Four
+  // times the 64 trainers that were tested at once.
+  uint64_t updates = 256;
+
   // Without a chunk for this long an update is aborted and what it holds freed. Long enough for a killed sender to be
   // started again.
   absl::Duration idle_update = absl::Minutes(10);
@@ -64,6 +69,26 @@ struct Limits {
   // Messages being received, of all connections. Beyond this gRPC resets streams, so it is far above what the windows
   // allow in normal use.
   uint64_t receive_bytes = uint64_t{2} << 30;
+
+  // Streams of one peer at once: of those that `threads` leaves, enough for 16 connections with ten streams each, or 64
+  // clients with two each, and a sixth for everybody else.
+  int peer_streams = 160;
+
+  // Connections at once, of all peers and of each. One costs a descriptor and some 100 KB: the first is far above what
+  // the streams can use, the second takes 64 clients with four each on one host.
+  uint64_t connections = 1024;
+  uint64_t peer_connections = 256;
+
+  // How long a connection may take to say its first bytes, and then to finish its handshake. A TLS handshake takes
+  // milliseconds; this is for machines with far more to do than they can.
+  absl::Duration handshake = absl::Seconds(20);
+
+  // A connection without a call for this long is closed; clients connect again by themselves when they need to. Longer
+  // than the time between two updates usually is.
+  absl::Duration idle_connection = absl::Minutes(30);
+
+  // Payload that one peer may push and pull in a second, all its streams together. 0 is as fast as it goes.
+  uint64_t peer_bytes_per_second = 0;
 
   // Calls served at once, each on a thread of its own; further ones are refused with RESOURCE_EXHAUSTED. Streams may
   // take three quarters, so that commits, aborts and health checks always find a thread.

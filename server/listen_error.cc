@@ -25,7 +25,7 @@ absl::Status Describe(const std::string& address, int error) {
         absl::StrCat(prefix, "the address is in use; stop what uses it or choose another with --listen"));
   }
   if (error == 0)
-    return absl::UnavailableError(absl::StrCat(prefix, "gRPC refused it, though it could be bound by hand; try again"));
+    return absl::UnavailableError(absl::StrCat(prefix, "it could not be bound, and could a moment later; try again"));
   return absl::ErrnoToStatus(error, absl::StrCat(prefix, "choose another address with --listen"));
 }
 

@@ -140,6 +140,9 @@ absl::StatusOr<BegunUpdate> Model::Begin(const std::string& update_id, BeginPara
   if (!operation.status().ok()) return operation.status();
   if (absl::Status checked = CheckVersion(params.version); !checked.ok()) return checked;
   if (absl::Status checked = context_.store->CheckPlace(name_, params.version); !checked.ok()) return checked;
+  // Before another is ended for its sake, and held until it has begun.
+  absl::StatusOr<std::shared_ptr<UpdateSlots::Slot>> slot = SlotForUpdate();
+  if (!slot.ok()) return slot.status();
   absl::StatusOr<std::shared_ptr<Update>> resumed = ResumeOrSupersede(params, header);
   if (!resumed.ok()) return resumed.status();
   if (*resumed != nullptr) {
@@ -151,8 +154,15 @@ absl::StatusOr<BegunUpdate> Model::Begin(const std::string& update_id, BeginPara
   if (!created.ok()) return created.status();
   absl::MutexLock lock(&mutex_);
   update_ = *created;
+  slot_ = *std::move(slot);
   Changed();
   return BegunUpdate{*std::move(created), false};
+}
+
+absl::StatusOr<std::shared_ptr<UpdateSlots::Slot>> Model::SlotForUpdate() const {
+  absl::MutexLock lock(&mutex_);
+  if (slot_ != nullptr) return slot_;
+  return context_.slots->Take();
 }
 
 absl::StatusOr<std::shared_ptr<Update>> Model::ResumeOrSupersede(const BeginParams& params, absl::string_view header) {
@@ -308,6 +318,7 @@ void Model::Retire(const Update& update) {
   history_.front().open_streams = 0;
   if (history_.size() > kHistory) history_.pop_back();
   update_.reset();
+  slot_.reset();
   Changed();
 }
 

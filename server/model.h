@@ -21,6 +21,7 @@
 #include "server/metrics.h"
 #include "server/model_store.h"
 #include "server/update.h"
+#include "server/update_slots.h"
 #include "tensor/spec.h"
 
 namespace weightstream {
@@ -31,6 +32,7 @@ struct ModelContext {
   ArenaSupply* arenas = nullptr;
   const Limits* limits = nullptr;
   Metrics* metrics = nullptr;
+  UpdateSlots* slots = nullptr;
   // Called with no lock held, once a version has become current; with the update that brought it, empty for a rollback.
   std::function<void(const std::string& model, uint64_t version, const std::string& update)> on_current;
 };
@@ -123,6 +125,8 @@ class Model {
       ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<std::shared_ptr<Update>> Create(const std::string& update_id, const BeginParams& params,
                                                  SafetensorsLayout layout, const std::string& header);
+  // That of the update in flight, or else a free one.
+  absl::StatusOr<std::shared_ptr<UpdateSlots::Slot>> SlotForUpdate() const ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<VersionRecord> Publish(Update& update) ABSL_LOCKS_EXCLUDED(mutex_);
   // Ends the update in flight with this reason, cuts its streams, and removes its files.
   void EndUpdate(const std::shared_ptr<Update>& update, UpdateOutcome outcome, absl::string_view reason)
@@ -145,6 +149,8 @@ class Model {
   uint64_t highest_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<VersionRecord> versions_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<Update> update_ ABSL_GUARDED_BY(mutex_);
+  // Of update_; null with it.
+  std::shared_ptr<UpdateSlots::Slot> slot_ ABSL_GUARDED_BY(mutex_);
   std::deque<UpdateRecord> history_ ABSL_GUARDED_BY(mutex_);
   uint64_t change_ ABSL_GUARDED_BY(mutex_) = 1;
 };

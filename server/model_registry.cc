@@ -35,6 +35,7 @@ ModelRegistry::ModelRegistry(ModelStore& store, Device& device, const Limits& li
       limits_(limits),
       metrics_(metrics),
       on_current_(std::move(on_current)),
+      slots_(limits.updates),
       arenas_(store, device, {limits.spare_arenas, [this] { return PromisedBytes(); }, limits.operation_wait}) {
   for (const StoredModel& stored : store_.recovered()) {
     const auto model = std::make_shared<Model>(stored, Context());
@@ -44,13 +45,34 @@ ModelRegistry::ModelRegistry(ModelStore& store, Device& device, const Limits& li
   }
 }
 
-ModelContext ModelRegistry::Context() { return {&store_, &arenas_, &limits_, &metrics_, on_current_}; }
+ModelContext ModelRegistry::Context() { return {&store_, &arenas_, &limits_, &metrics_, &slots_, on_current_}; }
 
 absl::StatusOr<BegunUpdate> ModelRegistry::Begin(const std::string& model, BeginParams params) {
   if (absl::Status valid = ValidateModelName(model); !valid.ok()) return valid;
   absl::StatusOr<std::shared_ptr<Model>> found = FindOrAdd(model);
   if (!found.ok()) return found.status();
+  if (slots_.full()) MakeRoomForUpdate(**found);
   return (*found)->Begin(NewUpdateId(), std::move(params));
+}
+
+void ModelRegistry::MakeRoomForUpdate(const Model& beginning) {
+  if (beginning.update_in_flight() != nullptr) return;
+  std::shared_ptr<Model> model;
+  std::shared_ptr<Update> silent;
+  absl::Duration since = MonotonicNow() - limits_.silent_call;
+  for (const std::shared_ptr<Model>& candidate : All()) {
+    const std::shared_ptr<Update> update = candidate->update_in_flight();
+    if (update == nullptr || update->state() != UpdateState::kReceiving || update->last_activity() > since) continue;
+    model = candidate;
+    silent = update;
+    since = update->last_activity();
+  }
+  if (silent == nullptr) return;
+  const absl::Status aborted =
+      model->Abort(silent->identity().id,
+                   absl::StrCat("no chunk for ", absl::FormatDuration(MonotonicNow() - since),
+                                ", and another update needed its place among ", limits_.updates, " (--max-updates)"));
+  if (!aborted.ok()) LogCannotAbort(*silent, aborted);
 }
 
 absl::StatusOr<std::shared_ptr<Model>> ModelRegistry::FindOrAdd(const std::string& model) {

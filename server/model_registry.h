@@ -59,6 +59,8 @@ class ModelRegistry {
   void StopArenas() { arenas_.Stop(); }
 
  private:
+  // Where all updates that may be in flight are: ends the one that has been silent the longest, if for long enough.
+  void MakeRoomForUpdate(const Model& beginning) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<std::shared_ptr<Model>> FindOrAdd(const std::string& model) ABSL_LOCKS_EXCLUDED(mutex_);
   uint64_t PromisedBytes() const ABSL_LOCKS_EXCLUDED(mutex_);
   ModelContext Context();
@@ -67,6 +69,8 @@ class ModelRegistry {
   const Limits& limits_;
   Metrics& metrics_;
   const std::function<void(const std::string&, uint64_t, const std::string&)> on_current_;
+  // Before the models, which hold some.
+  UpdateSlots slots_;
 
   mutable absl::Mutex mutex_;
   std::map<std::string, std::shared_ptr<Model>> models_ ABSL_GUARDED_BY(mutex_);

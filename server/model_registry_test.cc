@@ -95,6 +95,43 @@ TEST_F(ModelRegistryTest, TheNumberOfModelsIsLimitedAndEmptyOnesMakeRoom) {
   EXPECT_TRUE(registry().Find("a").ok()) << "what has versions is never forgotten";
 }
 
+TEST_F(ModelRegistryTest, TheNumberOfUpdatesIsLimitedAcrossModels) {
+  limits_.updates = 2;
+  const std::string a = Begin("a", 1);
+  Begin("b", 1);
+  ExpectError(registry().Begin("c", Params(1)).status(), StatusCode::kResourceExhausted,
+              {"2 updates in flight", "--max-updates"});
+  EXPECT_TRUE(registry().Begin("a", Params(1))->resumed) << "resuming takes no place";
+  const std::string newer = Begin("b", 2);
+  EXPECT_NE(newer, "") << "a newer update takes the place of what it supersedes";
+  ASSERT_TRUE(Commit("a", a).ok());
+  const std::string c = Begin("c", 1);
+  ExpectError(registry().Begin("d", Params(1)).status(), StatusCode::kResourceExhausted, {"--max-updates"});
+  ASSERT_TRUE(registry().Find("c").value()->Abort(c, "over").ok());
+  Begin("d", 1);
+}
+
+TEST_F(ModelRegistryTest, AnUpdateThatCannotBeginTakesNoPlace) {
+  limits_.updates = 1;
+  limits_.model_bytes = 100;
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_FALSE(registry().Begin("a", Params(1, 101)).ok());
+    EXPECT_FALSE(registry().Begin("a", Params(0)).ok());
+  }
+  Begin("b", 1);
+}
+
+TEST_F(ModelRegistryTest, ASilentUpdateGivesWayWhereThereIsNoPlaceLeft) {
+  limits_.updates = 2;
+  limits_.silent_call = absl::ZeroDuration();
+  const std::string oldest = Begin("a", 1);
+  const std::string newer = Begin("b", 1);
+  (*registry().FindUpdate(newer))->Touch();
+  Begin("c", 1);
+  ExpectError(registry().FindUpdate(oldest).status(), StatusCode::kAborted, {"no chunk for", "--max-updates"});
+  EXPECT_TRUE(registry().FindUpdate(newer).ok());
+}
+
 TEST_F(ModelRegistryTest, BytesPromisedToOneModelAreNotGivenToAnother) {
   const uint64_t most = store_->FreeBytes().value() / 5 * 3;
   ASSERT_TRUE(registry().Begin("a", Params(1, most)).ok());

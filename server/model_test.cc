@@ -28,6 +28,7 @@ class ModelTest : public testing::Test {
     context_.arenas = &arenas_;
     context_.limits = &limits_;
     context_.metrics = &metrics_;
+    context_.slots = &slots_;
     context_.on_current = [this](const std::string& model, uint64_t version, const std::string&) {
       made_current_.emplace_back(model, version);
     };
@@ -77,6 +78,7 @@ class ModelTest : public testing::Test {
   Metrics metrics_;
   uint64_t promised_bytes_ = 0;
   ArenaSupply arenas_{*store_, device_, {.promised_bytes = [this] { return promised_bytes_; }}};
+  UpdateSlots slots_{1};
   ModelContext context_;
   std::vector<std::pair<std::string, uint64_t>> made_current_;
   std::unique_ptr<Model> model_;

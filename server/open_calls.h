@@ -1,8 +1,9 @@
-// The streaming calls that are open: how many there may be, and how long one may keep the server waiting for its peer.
+// The streaming calls that are open: how many there may be, in all and of one peer, and how long one may keep the
+// server waiting for its peer.
 //
 // A synchronous server spends a thread on each call. Without a bound on streams, a few hundred that say nothing would
-// take every thread, and commits, aborts and health checks with them; and a reader that stopped reading would keep a
-// version's memory for ever, because gRPC answers pings in its name.
+// take every thread, and commits, aborts and health checks with them, and one peer those of all others; and a reader
+// that stopped reading would keep a version's memory for ever, because gRPC answers pings in its name.
 #ifndef WEIGHTSTREAM_SERVER_OPEN_CALLS_H_
 #define WEIGHTSTREAM_SERVER_OPEN_CALLS_H_
 
@@ -12,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -19,6 +21,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "server/peer_rates.h"
 
 namespace weightstream {
 
@@ -29,8 +32,17 @@ void CutCall(grpc::ServerContext* context, const absl::Status& reason);
 // Thread-safe.
 class OpenCalls {
  public:
-  // At most `most` calls at once; one that keeps the server waiting for longer than `patience` is cut.
-  OpenCalls(int most, absl::Duration patience) : most_(most), patience_(patience) {}
+  struct Bounds {
+    // Calls at once: of all peers, and of each.
+    int most = 0;
+    int most_per_peer = 0;
+    // One that keeps the server waiting for longer is cut.
+    absl::Duration patience;
+    // Payload that each peer may move a second; 0 is as fast as it goes.
+    uint64_t peer_bytes_per_second = 0;
+  };
+
+  explicit OpenCalls(const Bounds& bounds) : bounds_(bounds), rates_(bounds.peer_bytes_per_second) {}
 
   // One call, from its entry to its handler's end.
   class Call {
@@ -52,19 +64,28 @@ class OpenCalls {
       return sent;
     }
 
+    // Notes that a message of so much payload came or went, and waits for as long as the peer's rate asks for, or until
+    // the call is over. No reading meanwhile: so the peer is held back.
+    void Moved(uint64_t payload_bytes);
+
     // Why the call is over: what it was cut with, or CANCELLED because the peer went away.
     absl::Status EndStatus() const;
 
    private:
     friend class OpenCalls;
-    Call(OpenCalls& calls, uint64_t token) : calls_(calls), token_(token) {}
+    Call(OpenCalls& calls, uint64_t token, const grpc::ServerContext* context,
+         std::shared_ptr<PeerRates::Bucket> bucket)
+        : calls_(calls), token_(token), context_(context), bucket_(std::move(bucket)) {}
 
     OpenCalls& calls_;
     const uint64_t token_;
+    const grpc::ServerContext* const context_;
+    // The peer's; null where its rate has no limit.
+    const std::shared_ptr<PeerRates::Bucket> bucket_;
   };
 
-  // RESOURCE_EXHAUSTED if there are too many already. `context` must live until the Call is gone, and the Call until
-  // the handler returns.
+  // RESOURCE_EXHAUSTED if there are too many already, of all or of this peer. `context` must live until the Call is
+  // gone, and the Call until the handler returns.
   absl::StatusOr<std::unique_ptr<Call>> Enter(grpc::ServerContext* context, absl::string_view method)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -75,16 +96,19 @@ class OpenCalls {
   struct State {
     grpc::ServerContext* context = nullptr;
     std::string method;
+    std::string peer;
     // As MonotonicNow() tells.
     absl::Duration deadline = absl::InfiniteDuration();
     absl::Status cut;
   };
 
-  const int most_;
-  const absl::Duration patience_;
+  const Bounds bounds_;
+  PeerRates rates_;
   mutable absl::Mutex mutex_;
   uint64_t next_token_ ABSL_GUARDED_BY(mutex_) = 1;
   std::map<uint64_t, State> open_ ABSL_GUARDED_BY(mutex_);
+  // Of those, how many each peer has.
+  std::map<std::string, int> of_peer_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace weightstream

@@ -108,6 +108,9 @@ absl::Status ServePush(const CallEnvironment& environment, grpc::ServerContext* 
     response->set_chunks(response->chunks() + 1);
     response->set_bytes(response->bytes() + chunk.data_bytes());
     environment.metrics->ChunkReceived(chunk.data_bytes());
+    (*call)->Moved(chunk.data_bytes());
+    // It may have been the server that made it wait.
+    feed->update().Touch();
   }
   if (status.ok() && context->IsCancelled()) {
     // A read fails in the same way at a stream's end and at a connection's: only this tells them apart.

@@ -12,6 +12,7 @@
 #include <limits>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -19,7 +20,10 @@
 #include "kernels/staging.h"
 #include "proto/chunk_codec.h"
 #include "server/commit_hook_runner.h"
+#include "server/connection_gate.h"
+#include "server/descriptor_limit.h"
 #include "server/listen_error.h"
+#include "server/listening_sockets.h"
 #include "server/log.h"
 #include "server/metrics.h"
 #include "server/metrics_endpoint.h"
@@ -27,6 +31,7 @@
 #include "server/model_registry.h"
 #include "server/model_store.h"
 #include "server/open_calls.h"
+#include "server/reflection_calls.h"
 #include "server/server_security.h"
 #include "server/service.h"
 
@@ -39,6 +44,9 @@ constexpr absl::Duration kIdleCheck = absl::Seconds(1);
 
 // Calls that are still open after a shutdown's deadline are cut; this is for their handlers to notice.
 constexpr absl::Duration kCutPatience = absl::Seconds(5);
+
+// What RFC 9113 advises not to go below: calls that wait for a thread are no reason to hold others back.
+constexpr int kLeastConcurrentStreams = 100;
 
 int ToMillis(absl::Duration duration) {
   return static_cast<int>(std::min<int64_t>(absl::ToInt64Milliseconds(duration), std::numeric_limits<int>::max()));
@@ -82,6 +90,7 @@ class GrpcServer final : public Server {
   std::unique_ptr<OpenCalls> calls_;
   std::unique_ptr<WeightStreamService> service_;
   std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<ConnectionGate> gate_;
   std::string address_;
   std::unique_ptr<MetricsEndpoint> metrics_endpoint_;
   std::thread idle_watch_;
@@ -115,7 +124,9 @@ absl::Status GrpcServer::Start() {
   if (options_.on_commit.enabled()) {
     hooks_ = std::make_unique<CommitHookRunner>(options_.on_commit, NewCommitHook(options_.on_commit), metrics_);
   }
-  calls_ = std::make_unique<OpenCalls>(std::max(1, options_.limits.threads * 3 / 4), options_.limits.silent_call);
+  const Limits& limits = options_.limits;
+  calls_ = std::make_unique<OpenCalls>(OpenCalls::Bounds{std::max(1, limits.threads * 3 / 4), limits.peer_streams,
+                                                         limits.silent_call, limits.peer_bytes_per_second});
   service_ = std::make_unique<WeightStreamService>(
       CallEnvironment{registry_.get(), store_.get(), calls_.get(), device_.get(), staging_.get(), hooks_.get(),
                       &options_.limits, security_->authorizer(), &metrics_});
@@ -146,20 +157,28 @@ absl::Status GrpcServer::Listen() {
     return true;
   }();
   static_cast<void>(plugins_ready);
+  const Limits& limits = options_.limits;
+  const DescriptorBudget budget = AllowConnections(limits.connections);
+  absl::StatusOr<std::unique_ptr<ListeningSockets>> sockets =
+      ListeningSockets::Open(options_.listen, limits.keepalive_timeout);
+  if (!sockets.ok()) return sockets.status();
   grpc::ServerBuilder builder;
-  int port = 0;
-  builder.AddListeningPort(options_.listen, security_->credentials(), &port);
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor =
+      builder.experimental().AddExternalConnectionAcceptor(
+          grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, security_->credentials());
   ConfigureConnections(builder);
   builder.RegisterService(service_.get());
-  {
-    const UnixSocketMask mask;
-    server_ = builder.BuildAndStart();
+  std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
+  interceptors.push_back(NewReflectionBounds(*calls_));
+  builder.experimental().SetInterceptorCreators(std::move(interceptors));
+  server_ = builder.BuildAndStart();
+  if (server_ == nullptr) {
+    return absl::InternalError("gRPC refused to start a server; its own messages, before this one, may say why");
   }
-  if (server_ == nullptr || port == 0) return ListenError(options_.listen);
-  if (absl::Status restricted = RestrictUnixSocket(options_.listen); !restricted.ok()) return restricted;
-  const size_t colon = options_.listen.rfind(':');
-  address_ = absl::StartsWith(options_.listen, "unix:") ? options_.listen
-                                                        : absl::StrCat(options_.listen.substr(0, colon), ":", port);
+  address_ = (*sockets)->address();
+  gate_ = std::make_unique<ConnectionGate>(
+      *std::move(sockets), std::move(acceptor),
+      ConnectionGate::Options{{budget.connections, limits.peer_connections}, budget.waiting, limits.handshake});
   return absl::OkStatus();
 }
 
@@ -201,8 +220,10 @@ void GrpcServer::ConfigureConnections(grpc::ServerBuilder& builder) const {
   builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
   builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
   builder.AddChannelArgument(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);
-  // A stale process must not take connections from a new one on the same port.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, ToMillis(limits.handshake));
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, ToMillis(limits.idle_connection));
+  // More than can be served would only be kept in memory; a client holds the others back by itself.
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, std::max(limits.threads, kLeastConcurrentStreams));
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, ToMillis(limits.keepalive_time));
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, ToMillis(limits.keepalive_timeout));
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
@@ -251,6 +272,7 @@ void GrpcServer::Shutdown(absl::Time deadline) {
   service_->StopWatches();
   const bool drained = registry_->Drain(deadline);
   if (!drained) registry_->AbortAll("the server is shutting down");
+  if (gate_ != nullptr) gate_->Close();
   server_->Shutdown(ToChrono(std::max(deadline, absl::Now() + (drained ? absl::ZeroDuration() : kCutPatience))));
   server_->Wait();
   // The last commit may just have been made.

@@ -85,8 +85,26 @@ std::vector<FlagSpec> Flags() {
       Number("max-models", 1'000'000, "Most models at a time. Default 1024."),
       Number("max-manifest-tensors", 100'000'000, "Most tensors of one version. Default 1000000."),
       Decimal("max-manifest-mib", kMostMessageMib, "Most MiB of a BeginUpdate message. Default 64."),
+      Number("max-updates", 1'000'000,
+             "Most updates in flight, of all models. When one more begins, one that has been silent for "
+             "--silent-stream-seconds gives way. Default 256."),
       Decimal("idle-update-seconds", kMostSeconds,
               "An update that gets no chunk for this long is aborted. Default 600."),
+      Number("max-connections", 1'000'000, "Most connections at once, of all peers. Default 1024."),
+      Number("max-peer-connections", 1'000'000,
+             "Most connections of one peer: an IP address, or all clients of a unix socket. Default 256."),
+      Number("max-peer-streams", 100'000,
+             "Most streams (Push, Pull, DigestModel, WatchModel) of one peer at once; all peers together have three "
+             "quarters of --max-threads. Default 160."),
+      Decimal("max-peer-mib-per-second", kMostMib,
+              "Most payload MiB that one peer may push and pull in a second; its streams wait. Default: no limit."),
+      Decimal("handshake-seconds", kMostSeconds,
+              "How long a connection may take to say its first bytes, and then to finish its handshake. Default 20."),
+      Decimal("idle-connection-seconds", kMostSeconds,
+              "A connection without a call for this long is closed. Default 1800."),
+      Decimal("silent-stream-seconds", kMostSeconds,
+              "A Push stream without a first chunk, or a reader that takes nothing, is cut after this long. "
+              "Default 30."),
       Decimal("drain-seconds", kMostSeconds, "At SIGTERM, how long updates in flight may take to finish. Default 20."),
       Decimal("keepalive-seconds", kMostSeconds,
               "A silent peer is asked after this long, and has as long again to answer. Default 10."),
@@ -136,6 +154,14 @@ Limits LimitsFrom(const CommandLine& line) {
   limits.manifest_tensors = line.Number("max-manifest-tensors", limits.manifest_tensors);
   limits.manifest_bytes = Bytes(line, "max-manifest-mib", kMiB, limits.manifest_bytes);
   limits.idle_update = Seconds(line, "idle-update-seconds", limits.idle_update);
+  limits.updates = line.Number("max-updates", limits.updates);
+  limits.connections = line.Number("max-connections", limits.connections);
+  limits.peer_connections = line.Number("max-peer-connections", limits.peer_connections);
+  limits.peer_streams = static_cast<int>(line.Number("max-peer-streams", limits.peer_streams));
+  limits.peer_bytes_per_second = Bytes(line, "max-peer-mib-per-second", kMiB, limits.peer_bytes_per_second);
+  limits.handshake = Seconds(line, "handshake-seconds", limits.handshake);
+  limits.idle_connection = Seconds(line, "idle-connection-seconds", limits.idle_connection);
+  limits.silent_call = Seconds(line, "silent-stream-seconds", limits.silent_call);
   limits.drain = Seconds(line, "drain-seconds", limits.drain);
   limits.keepalive_time = limits.keepalive_timeout = Seconds(line, "keepalive-seconds", limits.keepalive_time);
   limits.threads = static_cast<int>(line.Number("max-threads", limits.threads));
@@ -205,6 +231,9 @@ absl::StatusOr<ServerOptions> OptionsFrom(const CommandLine& line) {
   options.on_commit = *std::move(on_commit);
   // Decimals are above 0, and may still be less than a byte.
   if (options.limits.bucket_bytes == 0) return absl::InvalidArgumentError("--bucket-mib is less than one byte");
+  if (line.Has("max-peer-mib-per-second") && options.limits.peer_bytes_per_second == 0) {
+    return absl::InvalidArgumentError("--max-peer-mib-per-second is less than one byte; leave it out for no limit");
+  }
   if (options.limits.manifest_bytes == 0) return absl::InvalidArgumentError("--max-manifest-mib is less than one byte");
   return options;
 }

@@ -27,10 +27,28 @@ TEST(ServerFlagsTest, WithoutFlagsTheDefaultsOfTheOptionsHold) {
 }
 
 TEST(ServerFlagsTest, EachFlagSetsItsLimit) {
-  const absl::StatusOr<CommandLine> line = Parse(
-      {"--bucket-mib=0.25", "--staging-mib=8", "--keep-versions=3", "--max-model-gib=1.5", "--max-models=7",
-       "--max-manifest-tensors=9", "--max-manifest-mib=2", "--idle-update-seconds=1.5", "--drain-seconds=2",
-       "--keepalive-seconds=3", "--max-threads=11", "--listen=127.0.0.1:0", "--data-dir=/x", "--device=host-staged"});
+  const absl::StatusOr<CommandLine> line = Parse({"--bucket-mib=0.25",
+                                                  "--staging-mib=8",
+                                                  "--keep-versions=3",
+                                                  "--max-model-gib=1.5",
+                                                  "--max-models=7",
+                                                  "--max-manifest-tensors=9",
+                                                  "--max-manifest-mib=2",
+                                                  "--idle-update-seconds=1.5",
+                                                  "--drain-seconds=2",
+                                                  "--keepalive-seconds=3",
+                                                  "--max-threads=11",
+                                                  "--max-updates=13",
+                                                  "--max-connections=17",
+                                                  "--max-peer-connections=5",
+                                                  "--max-peer-streams=6",
+                                                  "--max-peer-mib-per-second=0.5",
+                                                  "--handshake-seconds=4",
+                                                  "--idle-connection-seconds=60",
+                                                  "--silent-stream-seconds=2.5",
+                                                  "--listen=127.0.0.1:0",
+                                                  "--data-dir=/x",
+                                                  "--device=host-staged"});
   ASSERT_TRUE(line.ok()) << line.status();
   const absl::StatusOr<ServerOptions> options = OptionsFrom(*line);
   ASSERT_TRUE(options.ok()) << options.status();
@@ -47,14 +65,24 @@ TEST(ServerFlagsTest, EachFlagSetsItsLimit) {
   EXPECT_EQ(limits.keepalive_time, absl::Seconds(3));
   EXPECT_EQ(limits.keepalive_timeout, absl::Seconds(3));
   EXPECT_EQ(limits.threads, 11);
+  EXPECT_EQ(limits.updates, 13u);
+  EXPECT_EQ(limits.connections, 17u);
+  EXPECT_EQ(limits.peer_connections, 5u);
+  EXPECT_EQ(limits.peer_streams, 6);
+  EXPECT_EQ(limits.peer_bytes_per_second, 512u << 10);
+  EXPECT_EQ(limits.handshake, absl::Seconds(4));
+  EXPECT_EQ(limits.idle_connection, absl::Seconds(60));
+  EXPECT_EQ(limits.silent_call, absl::Milliseconds(2500));
   EXPECT_EQ(options->listen, "127.0.0.1:0");
   EXPECT_EQ(options->data_dir, "/x");
   EXPECT_TRUE(DeviceFrom(*line).value()->needs_staging());
 }
 
 TEST(ServerFlagsTest, BadValuesAreRefusedWithTheFlagNamed) {
-  for (const std::string flag : {"--log-level=loud", "--log-format=xml", "--keep-versions=0", "--bucket-mib=0",
-                                 "--max-threads=0", "--listen=", "--bucket_mib=4", "--drain-seconds=-1"}) {
+  for (const std::string flag :
+       {"--log-level=loud", "--log-format=xml", "--keep-versions=0", "--bucket-mib=0", "--max-threads=0",
+        "--listen=", "--bucket_mib=4", "--drain-seconds=-1", "--max-updates=0", "--max-peer-streams=0",
+        "--max-connections=0", "--max-peer-mib-per-second=0"}) {
     const absl::StatusOr<CommandLine> line = Parse({flag});
     ASSERT_FALSE(line.ok()) << flag;
     EXPECT_TRUE(absl::StrContains(line.status().message(), flag.substr(0, flag.find('=')))) << line.status();

@@ -40,7 +40,7 @@ class ServerSecurity {
 };
 
 // While it lives, the sockets that the process makes are for the owner and the group only; other files are not touched
-// by it unless their mode lets others in. A unix socket's mode is set as it is bound, which is inside gRPC.
+// by it unless their mode lets others in. A unix socket's mode is set as it is bound.
 class UnixSocketMask {
  public:
   UnixSocketMask();

@@ -118,6 +118,7 @@ absl::Status ServePull(const CallEnvironment& environment, grpc::ServerContext* 
         header.crc32c = ExtendCrc32c(0, bytes);
         if (!(*call)->Write(*writer, EncodeChunk(header, bytes, [open = found->open] {}))) return (*call)->EndStatus();
         environment.metrics->ChunkSent(bytes.size());
+        (*call)->Moved(bytes.size());
         at += bytes.size();
       } while (at < range.end);
     }

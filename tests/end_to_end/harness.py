@@ -87,8 +87,8 @@ class EndToEndTest(unittest.TestCase):
         self._servers.append(server)
         return server
 
-    def start_proxy(self, server: Server, allowed_bytes: int | None = None) -> Proxy:
-        proxy = Proxy(server.address, allowed_bytes)
+    def start_proxy(self, server: Server, allowed_bytes: int | None = None, source: str | None = None) -> Proxy:
+        proxy = Proxy(server.address, allowed_bytes, source)
         self.addCleanup(proxy.close)
         return proxy
 

@@ -14,12 +14,14 @@ BLOCK_BYTES = 64 << 10
 class Proxy:
     """Forwards connections to `target`; towards it, no more bytes than were allowed so far.
 
-    Bytes that may not pass wait, as on a line that went dead. `allowed_bytes` None is no limit.
+    Bytes that may not pass wait, as on a line that went dead. `allowed_bytes` None is no limit. With `source`, an
+    address of this machine, the target sees connections from there.
     """
 
-    def __init__(self, target: str, allowed_bytes: int | None = None) -> None:
+    def __init__(self, target: str, allowed_bytes: int | None = None, source: str | None = None) -> None:
         host, port = target.rsplit(":", 1)
         self._target = (host, int(port))
+        self._source = None if source is None else (source, 0)
         self._allowed = allowed_bytes
         self._passed = 0
         self._closed = False
@@ -76,7 +78,7 @@ class Proxy:
             except OSError:
                 return
             try:
-                server = socket.create_connection(self._target, timeout=10)
+                server = socket.create_connection(self._target, timeout=10, source_address=self._source)
                 server.settimeout(None)
             except OSError:
                 client.close()
