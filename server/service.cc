@@ -66,6 +66,28 @@ WeightStreamService::WeightStreamService(CallEnvironment environment)
 }
 
 template <typename Request>
+absl::Status WeightStreamService::Receive(const grpc::ServerContext& context, absl::string_view method,
+                                          grpc::ByteBuffer message, Request& request) const {
+  // Nothing that a stranger says is looked at.
+  const Authorizer* const authorizer = environment_.authorizer;
+  if (authorizer != nullptr && absl::IsUnauthenticated(authorizer->Check(EvidenceOf(context), method, ""))) {
+    return Permit(authorizer, context, method).Check("");
+  }
+  const size_t bytes = message.Length();
+  if (bytes > environment_.limits->manifest_bytes) {
+    return absl::ResourceExhaustedError(absl::StrCat("the ", method, " message has ", bytes,
+                                                     " bytes; this server takes at most ",
+                                                     environment_.limits->manifest_bytes, " (--max-manifest-mib)"));
+  }
+  if (!grpc::SerializationTraits<Request>::Deserialize(&message, &request).ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the ", method, " message of ", bytes, " bytes is no ", Request::descriptor()->full_name(),
+                     ": it is cut or damaged, or a name in it is not UTF-8; see docs/api.md for the format"));
+  }
+  return Authorize(context, method, request);
+}
+
+template <typename Request>
 absl::Status WeightStreamService::Authorize(const grpc::ServerContext& context, absl::string_view method,
                                             const Request& request) const {
   Permit permit(environment_.authorizer, context, method);
@@ -82,7 +104,8 @@ grpc::Status WeightStreamService::Ended(absl::string_view method, const absl::St
 }
 
 // The three Add functions do what the generated service's constructor does (see weightstream.grpc.pb.cc), with the
-// message types of our choice.
+// message types of our choice. Requests are taken as bytes and parsed here: gRPC ends a call whose request it cannot
+// parse with INTERNAL and no word.
 template <typename Request, typename Response>
 void WeightStreamService::AddUnary(absl::string_view method,
                                    absl::Status (WeightStreamService::*handler)(grpc::ServerContext*, const Request&,
@@ -90,13 +113,14 @@ void WeightStreamService::AddUnary(absl::string_view method,
   method_names_.push_back(std::make_unique<std::string>(absl::StrCat(kServicePrefix, method)));
   AddMethod(new grpc::internal::RpcServiceMethod(
       method_names_.back()->c_str(), grpc::internal::RpcMethod::NORMAL_RPC,
-      new grpc::internal::RpcMethodHandler<WeightStreamService, Request, Response, google::protobuf::MessageLite,
+      new grpc::internal::RpcMethodHandler<WeightStreamService, grpc::ByteBuffer, Response, grpc::ByteBuffer,
                                            google::protobuf::MessageLite>(
-          [handler, method](WeightStreamService* service, grpc::ServerContext* context, const Request* request,
+          [handler, method](WeightStreamService* service, grpc::ServerContext* context, const grpc::ByteBuffer* message,
                             Response* response) {
             const LogTrace trace(TraceFrom(*context));
-            absl::Status status = service->Authorize(*context, method, *request);
-            if (status.ok()) status = (service->*handler)(context, *request, response);
+            Request request;
+            absl::Status status = service->Receive(*context, method, *message, request);
+            if (status.ok()) status = (service->*handler)(context, request, response);
             return service->Ended(method, status);
           },
           this)));
@@ -110,12 +134,13 @@ void WeightStreamService::AddServerStream(absl::string_view method,
   method_names_.push_back(std::make_unique<std::string>(absl::StrCat(kServicePrefix, method)));
   AddMethod(new grpc::internal::RpcServiceMethod(
       method_names_.back()->c_str(), grpc::internal::RpcMethod::SERVER_STREAMING,
-      new grpc::internal::ServerStreamingHandler<WeightStreamService, Request, Response>(
-          [handler, method](WeightStreamService* service, grpc::ServerContext* context, const Request* request,
+      new grpc::internal::ServerStreamingHandler<WeightStreamService, grpc::ByteBuffer, Response>(
+          [handler, method](WeightStreamService* service, grpc::ServerContext* context, const grpc::ByteBuffer* message,
                             grpc::ServerWriter<Response>* writer) {
             const LogTrace trace(TraceFrom(*context));
-            absl::Status status = service->Authorize(*context, method, *request);
-            if (status.ok()) status = (service->*handler)(context, *request, writer);
+            Request request;
+            absl::Status status = service->Receive(*context, method, *message, request);
+            if (status.ok()) status = (service->*handler)(context, request, writer);
             return service->Ended(method, status);
           },
           this)));

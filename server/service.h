@@ -4,6 +4,7 @@
 
 #include <grpcpp/impl/service_type.h>
 #include <grpcpp/server_context.h>
+#include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/status.h>
 #include <grpcpp/support/sync_stream.h>
 
@@ -61,6 +62,11 @@ class WeightStreamService final : public grpc::Service {
   absl::Status RollbackModel(grpc::ServerContext* context, const v1::RollbackModelRequest& request,
                              v1::RollbackModelResponse* response);
 
+  // Parses a request of a caller who may make it. INVALID_ARGUMENT for bytes that are none, RESOURCE_EXHAUSTED for too
+  // many.
+  template <typename Request>
+  absl::Status Receive(const grpc::ServerContext& context, absl::string_view method, grpc::ByteBuffer message,
+                       Request& request) const;
   // Whether the caller may, and on the request's model, if it names one.
   template <typename Request>
   absl::Status Authorize(const grpc::ServerContext& context, absl::string_view method, const Request& request) const;

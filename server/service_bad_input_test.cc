@@ -133,6 +133,19 @@ TEST_F(BadInputTest, ChunkThatIsNoMessage) {
               StatusCode::kInvalidArgument, {"UTF-8"});
 }
 
+TEST_F(BadInputTest, RequestThatIsNoMessage) {
+  for (const std::string method : {"BeginUpdate", "CommitUpdate", "AbortUpdate", "Pull", "GetManifest", "DigestModel",
+                                   "GetModel", "ListModels", "WatchModel", "RollbackModel"}) {
+    ExpectError(client_->RawCall("/weightstream.v1.WeightStream/" + method, "\xff\xff\xff\xff").status(),
+                StatusCode::kInvalidArgument, {method + " message of 4 bytes", "weightstream.v1.", "cut or damaged"});
+  }
+  // A model's name that is no UTF-8, and one that is cut.
+  ExpectError(client_->RawCall("/weightstream.v1.WeightStream/GetModel", std::string("\x0a\x02\xff\xfe", 4)).status(),
+              StatusCode::kInvalidArgument, {"weightstream.v1.GetModelRequest", "not UTF-8"});
+  ExpectError(client_->RawCall("/weightstream.v1.WeightStream/Pull", std::string("\x0a\x7fshort", 7)).status(),
+              StatusCode::kInvalidArgument, {"weightstream.v1.PullRequest"});
+}
+
 TEST_F(BadInputTest, ABadChunkDoesNotTakeTheGoodOnesBeforeItAway) {
   v1::WeightChunk bad = GoodChunk();
   bad.set_name("nobody");

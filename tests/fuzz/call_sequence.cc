@@ -125,8 +125,6 @@ void CallSequence::Begin() {
   if ((flags & 2) != 0) (*request.mutable_metadata())[input_.Text()] = input_.Text();
   v1::BeginUpdateResponse response;
   const grpc::Status status = server_.stub().BeginUpdate(NewFuzzContext().get(), request, &response);
-  // Text that is not UTF-8 is refused by gRPC itself, before a call is made of it.
-  if (status.error_code() == grpc::StatusCode::INTERNAL) return;
   if (CheckedStatus(status, "BeginUpdate").ok()) ledger_.NoteBegun(request, response);
 }
 
@@ -265,7 +263,6 @@ void CallSequence::Commit() {
   request.set_model(ModelName());
   v1::CommitUpdateResponse response;
   const grpc::Status status = server_.stub().CommitUpdate(NewFuzzContext().get(), request, &response);
-  if (status.error_code() == grpc::StatusCode::INTERNAL) return;
   if (CheckedStatus(status, "CommitUpdate").ok()) ledger_.NoteCommitted(server_, request.update_id(), response);
 }
 
@@ -276,7 +273,7 @@ void CallSequence::Abort() {
   request.set_reason(input_.Text());
   v1::AbortUpdateResponse response;
   const grpc::Status status = server_.stub().AbortUpdate(NewFuzzContext().get(), request, &response);
-  if (status.error_code() != grpc::StatusCode::INTERNAL) static_cast<void>(CheckedStatus(status, "AbortUpdate"));
+  static_cast<void>(CheckedStatus(status, "AbortUpdate"));
 }
 
 void CallSequence::Pull() {
@@ -303,9 +300,7 @@ void CallSequence::Pull() {
     if (++chunks == 200) context->TryCancel();
   }
   const grpc::Status status = reader->Finish();
-  if (chunks < 200 && status.error_code() != grpc::StatusCode::INTERNAL) {
-    static_cast<void>(CheckedStatus(status, "Pull"));
-  }
+  if (chunks < 200) static_cast<void>(CheckedStatus(status, "Pull"));
 }
 
 void CallSequence::GetManifest() {
@@ -314,7 +309,7 @@ void CallSequence::GetManifest() {
   request.set_version(VersionOf(request.model()));
   v1::Manifest response;
   const grpc::Status status = server_.stub().GetManifest(NewFuzzContext().get(), request, &response);
-  if (status.error_code() != grpc::StatusCode::INTERNAL) static_cast<void>(CheckedStatus(status, "GetManifest"));
+  static_cast<void>(CheckedStatus(status, "GetManifest"));
 }
 
 void CallSequence::Digest() {
@@ -328,7 +323,7 @@ void CallSequence::Digest() {
     Require(digest.version() != 0, "a digest names its version");
   }
   const grpc::Status status = reader->Finish();
-  if (status.error_code() != grpc::StatusCode::INTERNAL) static_cast<void>(CheckedStatus(status, "DigestModel"));
+  static_cast<void>(CheckedStatus(status, "DigestModel"));
 }
 
 void CallSequence::State() { ledger_.CheckServer(server_); }
@@ -344,7 +339,7 @@ void CallSequence::Watch() {
   const bool told = reader->Read(&model);
   if (told) context->TryCancel();
   const grpc::Status status = reader->Finish();
-  if (!told && status.error_code() != grpc::StatusCode::INTERNAL) {
+  if (!told) {
     Require(absl::IsInvalidArgument(CheckedStatus(status, "WatchModel")), "a watch starts with the state");
   }
 }
@@ -355,7 +350,6 @@ void CallSequence::Rollback() {
   request.set_version(VersionOf(request.model()));
   v1::RollbackModelResponse response;
   const grpc::Status status = server_.stub().RollbackModel(NewFuzzContext().get(), request, &response);
-  if (status.error_code() == grpc::StatusCode::INTERNAL) return;
   if (CheckedStatus(status, "RollbackModel").ok()) ledger_.NoteRolledBack(request.model(), response);
 }
 
