@@ -21,7 +21,9 @@ from tests.deploy.manifests import Rendered, rendered
 from tests.end_to_end.checkpoints import Tensor, random_tensor, write_sharded
 from tests.end_to_end.harness import EndToEndTest
 from tests.end_to_end.processes import Server, binary
+from tests.end_to_end.waiting import wait_until
 from tests.end_to_end.wire import CALL_SECONDS
+from tests.hooks.inference_servers import InferenceServer, Sglang, Vllm
 from tools import python_cases
 
 # What the process needs beside its versions, at its largest: docs/operations.md.
@@ -29,6 +31,9 @@ PROCESS_BYTES = 2 << 30
 SERVING = b"\x08\x01"
 # The CUDA target is not finished: its overlay is rendered, and its server must say so.
 UNFINISHED = {"sglang-cuda-ipc"}
+# Which do not tell the inference server of later versions: with vLLM that is a choice of its own.
+UNTOLD = {"vllm", "vllm-cert-manager", "vllm-plaintext", "vllm-service-monitor"}
+INFERENCE_SERVERS: dict[str, type[InferenceServer]] = {"sglang": Sglang, "vllm": Vllm}
 
 _UNITS = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
 
@@ -125,6 +130,32 @@ class Manifests(EndToEndTest):
                     self.assertEqual(rights["capabilities"], {"drop": ["ALL"]})
                 self.assertTrue(overlay.sidecar["securityContext"]["readOnlyRootFilesystem"])
 
+    def test_the_inference_server_beside_is_told_of_versions_and_can_load_them(self) -> None:
+        told = {name for name in manifests.overlays() if "on-commit" in rendered(name).flags}
+        self.assertEqual(told, set(manifests.overlays()) - UNTOLD)
+        for name in told:
+            with self.subTest(name):
+                overlay = rendered(name)
+                (inference,) = overlay.pod["containers"]
+                (port,) = (port["containerPort"] for port in inference["ports"] if port["name"] == "http")
+                self.assertEqual(overlay.flags["on-commit"], f"http://127.0.0.1:{port}")
+                preset = overlay.flags["on-commit-preset"]
+                self.assertIn(preset, inference["image"])
+                # The folder that it is told of is the sidecar's, and a version must outlive the next one's commit.
+                mounts = [container["volumeMounts"] for container in (overlay.sidecar, inference)]
+                paths = {mount["mountPath"] for each in mounts for mount in each if mount["name"] == "weights"}
+                self.assertEqual(len(paths), 1)
+                self.assertGreaterEqual(int(overlay.flags["keep-versions"]), 2)
+                if preset == "vllm":
+                    self._check_development_mode(overlay, inference)
+
+    def _check_development_mode(self, overlay: Rendered, inference: manifests.Document) -> None:
+        """It is on, and only a gateway reaches the port with its endpoints."""
+        self.assertIn({"name": "VLLM_SERVER_DEV_MODE", "value": "1"}, inference["env"])
+        (policy,) = overlay.of_kind("NetworkPolicy")
+        (rule,) = (rule for rule in policy["spec"]["ingress"] if {"port": "http"} in rule["ports"])
+        self.assertEqual(rule["from"], [{"podSelector": {"matchLabels": {"inference-gateway": "true"}}}])
+
     def test_every_flag_is_one_of_the_program_it_is_given_to(self) -> None:
         server = known_flags(binary("WEIGHTSTREAM_SERVER"))
         self.assertIn("listen", server)
@@ -150,6 +181,10 @@ class Pod:
         self.tls = test.folder / "tls"
         self.weights = test.shared_memory / "weights"
         self.weights.mkdir()
+        self.inference: InferenceServer | None = None
+        if "on-commit" in self.overlay.flags:
+            self.inference = INFERENCE_SERVERS[self.overlay.flags["on-commit-preset"]]()
+            test.addCleanup(self.inference.close)
         if "tls-cert" in self.overlay.flags:
             make_certificates(self.tls, self._names())
 
@@ -165,11 +200,14 @@ class Pod:
         return argument.replace("=/tls/", f"={self.tls}/").replace("=/weights/", f"={self.weights}/")
 
     def arguments(self) -> list[str]:
-        """The pod's flags, with ports of the system's choice."""
-        return [
+        """The pod's flags, with ports of the system's choice, and the stand-in's for the inference server's."""
+        flags = [
             re.sub(r"\A(--(?:metrics-)?listen=.*):[0-9]+\Z", r"\1:0", self.here(flag))
             for flag in self.overlay.sidecar["args"]
         ]
+        if self.inference is None:
+            return flags
+        return [re.sub(r"\A(--on-commit=).*", rf"\g<1>{self.inference.url}", flag) for flag in flags]
 
     def start(self) -> Server:
         flags = [flag for flag in self.arguments() if not flag.startswith(("--data-dir=", "--listen="))]
@@ -230,6 +268,10 @@ class Pods(EndToEndTest):
             self.assertTrue(pod.passes(server, probe), probe)
         self.assertEqual([path.exists() for path in paths], [True])
         self.assert_current(server, "policy", tensors)
+        if pod.inference is not None:
+            weights = {tensor.name: bytes(tensor.data) for tensor in tensors}
+            inference = pod.inference
+            wait_until(lambda: inference.weights == weights, "the inference server has loaded the version")
 
         pause = pod.overlay.sidecar["lifecycle"]["preStop"]["sleep"]["seconds"]
         grace = pod.overlay.pod["terminationGracePeriodSeconds"]
@@ -260,6 +302,9 @@ class Pods(EndToEndTest):
         port = address.rpartition(":")[2]
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=CALL_SECONDS) as answer:
             self.assertIn(b"weightstream_received_bytes_total", answer.read())
+
+    def test_pod_vllm_reload(self) -> None:
+        self.pod_holds_its_promises("vllm-reload")
 
     def test_pod_sglang(self) -> None:
         self.pod_holds_its_promises("sglang")
