@@ -47,6 +47,7 @@ TEST_F(ServiceMetricsTest, CountsBytesChunksAndUpdatesByOutcome) {
                R"(weightstream_updates_total{outcome="aborted"} 0)",
                R"(weightstream_update_phase_seconds_count{phase="begin"} 4)",
                R"(weightstream_update_phase_seconds_count{phase="receive"} 2)",
+               R"(weightstream_update_phase_seconds_count{phase="verify"} 2)",
                R"(weightstream_update_phase_seconds_count{phase="commit"} 2)",
                R"(weightstream_calls_total{code="OK",method="CommitUpdate"} 2)"});
 }

@@ -17,7 +17,6 @@ import grpc
 from weightstream.v1 import weightstream_pb2 as ws
 from weightstream.v1.weightstream_pb2_grpc import WeightStreamStub
 
-from tests.end_to_end.safetensors_file import SafetensorsFile
 from tests.interop.stub_errors import provoke_errors, provoke_refusals
 
 CALL_SECONDS = 30
@@ -32,10 +31,17 @@ class ShardedCheckpoint:
         self.data: dict[str, memoryview] = {}
         index = json.loads((folder / "model.safetensors.index.json").read_text())
         for shard in sorted(set(index["weight_map"].values())):
-            file = SafetensorsFile(folder / shard)
-            for name, entry in file.tensors.items():
-                self.specs[name] = ws.TensorSpec(name=name, dtype=entry.dtype, shape=entry.shape)
-                self.data[name] = file.data(name)
+            self._read(folder / shard)
+
+    def _read(self, shard: Path) -> None:
+        file = memoryview(shard.read_bytes())
+        start = 8 + int.from_bytes(file[:8], "little")
+        header = json.loads(bytes(file[8:start]))
+        header.pop("__metadata__", None)
+        for name, entry in header.items():
+            self.specs[name] = ws.TensorSpec(name=name, dtype=entry["dtype"], shape=entry["shape"])
+            begin, end = entry["data_offsets"]
+            self.data[name] = file[start + begin : start + end]
 
 
 def missing_chunks(update: Any, checkpoint: ShardedCheckpoint) -> Iterator[Any]:
