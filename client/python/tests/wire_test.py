@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import unittest
+from collections.abc import Callable
+from typing import Any
 
 import crc32c
 import weightstream
@@ -13,6 +16,17 @@ from weightstream.wire import decode_chunk, encode_chunk
 from tools import python_cases
 
 SPEC = TensorSpec("layer.weight", "BF16", (300, 7))
+LARGE_BYTES = 4 << 20
+
+
+def most_allocated(run: Callable[[], Any]) -> int:
+    """Bytes that Python held at once while it ran, beyond those of before."""
+    tracemalloc.start()
+    try:
+        run()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 class Encoded(unittest.TestCase):
@@ -32,6 +46,12 @@ class Encoded(unittest.TestCase):
         self.assertEqual((found.data, found.crc32c, list(found.followed_by)), (b"abcde", 0xC450D697, ["x", "y"]))
         self.assertEqual(found.crc32c, crc32c.crc32c(b"abcde"))
 
+    def test_the_payload_is_copied_once(self) -> None:
+        half = memoryview(bytes(LARGE_BYTES // 2))
+        allocated = most_allocated(lambda: encode_chunk(SPEC, 0, [half, half], "u"))
+        self.assertLess(LARGE_BYTES, allocated)
+        self.assertLess(allocated, LARGE_BYTES * 5 // 4)
+
     def test_data_come_last(self) -> None:
         data = bytes(1000)
         self.assertTrue(encode_chunk(SPEC, 1 << 40, [memoryview(data)], "u").endswith(data))
@@ -44,6 +64,10 @@ class Decoded(unittest.TestCase):
         chunk, payload = decode_chunk(message)
         self.assertEqual((chunk.name, chunk.offset, chunk.data, payload), (SPEC.name, 5, b"", data))
         self.assertIs(payload.obj, message)
+
+    def test_the_payload_is_not_copied(self) -> None:
+        message = encode_chunk(SPEC, 0, [memoryview(bytes(LARGE_BYTES))], "u")
+        self.assertLess(most_allocated(lambda: decode_chunk(message)), LARGE_BYTES // 4)
 
     def test_fields_in_another_order_are_read(self) -> None:
         parts = [ws.WeightChunk(data=b"xyz"), ws.WeightChunk(name="late"), ws.WeightChunk(crc32c=7)]
