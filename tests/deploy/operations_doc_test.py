@@ -11,6 +11,9 @@ from pathlib import Path
 from tests.end_to_end.processes import binary
 from tools import python_cases
 
+# Where the server logs an event, by its name, or by one of two.
+_LOGGED = re.compile(r'\b[Ll]og(?:Debug|Info|Warning|Error)?\(\s*(?:[^",;{}]*\? "([a-z_]+)" : )?"([a-z_]+)"')
+
 # Words of gRPC and of the system's own, which no binary of ours has as they are.
 FOREIGN = {"failed to connect to all addresses"}
 
@@ -28,6 +31,11 @@ class OperationsDoc(unittest.TestCase):
         self.server = Path(binary("WEIGHTSTREAM_SERVER")).read_bytes()
         self.programs = self.server + Path(binary("WEIGHTSTREAM")).read_bytes()
 
+    def events(self) -> set[str]:
+        rows = rows_of(self.text, "Logs")
+        events = {event for row in rows for event in re.findall(r"`([a-z]+(?:_[a-z]+)*)`", row[0])}
+        return events - {"missing_bytes"}
+
     def test_every_flag_in_it_is_one_of_the_programs(self) -> None:
         known = set()
         commands = [[binary("WEIGHTSTREAM"), command] for command in ("push", "pull", "status", "watch", "rollback")]
@@ -39,11 +47,15 @@ class OperationsDoc(unittest.TestCase):
         self.assertLessEqual(named, known)
 
     def test_every_event_in_it_is_one_that_the_server_logs(self) -> None:
-        rows = rows_of(self.text, "Logs")
-        events = {event for row in rows for event in re.findall(r"`([a-z]+(?:_[a-z]+)*)`", row[0])}
-        events -= {"missing_bytes"}
+        events = self.events()
         self.assertGreater(len(events), 15)
         self.assertEqual({event for event in events if event.encode() not in self.server}, set())
+
+    def test_every_event_that_the_server_logs_is_in_it(self) -> None:
+        sources = "\n".join(path.read_text() for path in sorted(Path("server").glob("*.cc")))
+        logged = {event for match in _LOGGED.finditer(sources) for event in match.groups() if event}
+        self.assertGreater(len(logged), 25)
+        self.assertEqual(logged - self.events(), set())
 
     def test_every_error_in_it_is_one_that_the_programs_make(self) -> None:
         rows = rows_of(self.text, "Errors")
