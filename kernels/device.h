@@ -19,6 +19,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "kernels/cast_element.h"
 #include "tensor/byte_range.h"
 
 namespace weightstream {
@@ -53,8 +54,8 @@ class Target {
 // What a target is made of.
 struct TargetSpec {
   uint64_t bytes = 0;
-  // For host memory: an existing file that is to hold the bytes, and where in it they start (a multiple of 4096). The
-  // file is grown to hold them, without allocating. Device memory has no use for them.
+  // For a device that keeps files: an existing one that is to hold the bytes, and where in it they start (a multiple of
+  // 4096). The file is grown to hold them, without allocating. Other devices have no use for them.
   std::string path = {};
   uint64_t start_in_file = 0;
   // That file, open for reading and writing, for as long as CreateTarget takes; `path` is then for messages only. By
@@ -68,6 +69,18 @@ class PinnedMemory {
   virtual ~PinnedMemory() = default;
   virtual char* data() = 0;
   virtual uint64_t bytes() const = 0;
+};
+
+// A range of one allocation of a device, as it is told to another process of the same machine. What comes from outside
+// is not to be trusted in any part.
+struct SharedMemory {
+  // Names the whole allocation, in the device's own form: for CUDA the 64 bytes of a cudaIpcMemHandle_t.
+  std::string handle;
+  // Of the device: for CUDA the 16 bytes of its UUID. Indices differ between processes (CUDA_VISIBLE_DEVICES).
+  std::string device_uuid;
+  // Where in the allocation the range starts, and its size.
+  uint64_t offset = 0;
+  uint64_t bytes = 0;
 };
 
 // What a GPU sums as a piece: see digest_segment.h.
@@ -89,6 +102,9 @@ class Device {
   // False if chunks are to be written straight into Target::host_data().
   virtual bool needs_staging() const = 0;
 
+  // True if a target is a part of a file, which stays when the target goes; false if it is memory, which does not.
+  virtual bool keeps_files() const = 0;
+
   // RESOURCE_EXHAUSTED, with what was asked and what there is; INVALID_ARGUMENT for a spec that this device cannot use.
   virtual absl::StatusOr<std::unique_ptr<Target>> CreateTarget(const TargetSpec& spec) = 0;
 
@@ -98,6 +114,13 @@ class Device {
   // must stay until `done` is called. Requires the range prepared. Copies to disjoint ranges may complete in any order.
   virtual void CopyToTarget(absl::string_view staged, Target& target, uint64_t offset, CopyDone done) = 0;
 
+  // As CopyToTarget, for a target of another float type: `staged` is cast where the target lies, and lands from byte
+  // `offset` of it on. INTERNAL unless `staged` is whole elements and `offset` a multiple of what they become;
+  // UNIMPLEMENTED where a device cannot cast.
+  virtual void CastToTarget(FloatCast cast, absl::string_view staged, Target& target, uint64_t offset, CopyDone done) {
+    done(absl::UnimplementedError(name() + ": this device does not cast"));
+  }
+
   // Copies bytes of the target back into host memory, after every copy into that range has completed.
   virtual absl::Status ReadTarget(Target& target, ByteRange range, char* destination) = 0;
 
@@ -105,6 +128,19 @@ class Device {
   // lie and from what is there now; after every copy into that range has completed. Requires block_bytes a multiple of
   // kDigestBlockMultiple.
   virtual absl::StatusOr<std::vector<uint32_t>> DigestTarget(Target& target, ByteRange range, uint64_t block_bytes) = 0;
+
+  // Names a target's memory to other processes. They must close it before the target goes. UNIMPLEMENTED where a
+  // device's memory cannot be shared; FAILED_PRECONDITION for memory that is another process's already, or none.
+  virtual absl::StatusOr<SharedMemory> Export(Target& target) {
+    return absl::UnimplementedError(name() + ": this device's memory cannot be shared with other processes");
+  }
+
+  // Opens memory that another process owns, as a target that is written in place; closed with the target. The owner
+  // must keep the memory until then. INVALID_ARGUMENT, saying what is wrong: a handle of another length or of garbage,
+  // another device, a range that leaves the allocation or is empty. UNIMPLEMENTED as above.
+  virtual absl::StatusOr<std::unique_ptr<Target>> Open(const SharedMemory& shared) {
+    return absl::UnimplementedError(name() + ": this device cannot open other processes' memory");
+  }
 
   // OK, or why this device can no longer be used (sticky).
   virtual absl::Status Health() const = 0;

@@ -92,6 +92,8 @@ std::string FaultyDevice::name() const { return device_->name(); }
 
 bool FaultyDevice::needs_staging() const { return device_->needs_staging(); }
 
+bool FaultyDevice::keeps_files() const { return device_->keeps_files(); }
+
 absl::StatusOr<std::unique_ptr<Target>> FaultyDevice::CreateTarget(const TargetSpec& spec) {
   if (absl::Status fault = faults_->Decide(DeviceCall::Kind::kCreateTarget, {0, spec.bytes}); !fault.ok()) return fault;
   absl::StatusOr<std::unique_ptr<Target>> target = device_->CreateTarget(spec);
@@ -113,6 +115,15 @@ void FaultyDevice::CopyToTarget(absl::string_view staged, Target& target, uint64
                         [fault = std::move(fault), done = std::move(done)](absl::Status) { done(fault); });
 }
 
+void FaultyDevice::CastToTarget(FloatCast cast, absl::string_view staged, Target& target, uint64_t offset,
+                                CopyDone done) {
+  Target& inner = static_cast<FaultyTarget&>(target).inner();
+  absl::Status fault = faults_->Decide(DeviceCall::Kind::kCopyToTarget, {offset, offset + staged.size()});
+  if (fault.ok()) return device_->CastToTarget(cast, staged, inner, offset, std::move(done));
+  device_->CopyToTarget(absl::string_view(), inner, /*offset=*/0,
+                        [fault = std::move(fault), done = std::move(done)](absl::Status) { done(fault); });
+}
+
 absl::Status FaultyDevice::ReadTarget(Target& target, ByteRange range, char* destination) {
   absl::Status fault = faults_->Decide(DeviceCall::Kind::kReadTarget, range);
   if (!fault.ok()) return fault;
@@ -124,6 +135,16 @@ absl::StatusOr<std::vector<uint32_t>> FaultyDevice::DigestTarget(Target& target,
   absl::Status fault = faults_->Decide(DeviceCall::Kind::kDigestTarget, range);
   if (!fault.ok()) return fault;
   return device_->DigestTarget(static_cast<FaultyTarget&>(target).inner(), range, block_bytes);
+}
+
+absl::StatusOr<SharedMemory> FaultyDevice::Export(Target& target) {
+  return device_->Export(static_cast<FaultyTarget&>(target).inner());
+}
+
+absl::StatusOr<std::unique_ptr<Target>> FaultyDevice::Open(const SharedMemory& shared) {
+  absl::StatusOr<std::unique_ptr<Target>> target = device_->Open(shared);
+  if (!target.ok()) return target.status();
+  return std::make_unique<FaultyTarget>(*std::move(target), faults_);
 }
 
 absl::Status FaultyDevice::Health() const {

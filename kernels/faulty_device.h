@@ -63,11 +63,17 @@ class FaultyDevice : public Device {
 
   std::string name() const override;
   bool needs_staging() const override;
+  bool keeps_files() const override;
   absl::StatusOr<std::unique_ptr<Target>> CreateTarget(const TargetSpec& spec) override;
   absl::StatusOr<std::unique_ptr<PinnedMemory>> AllocatePinned(uint64_t bytes) override;
   void CopyToTarget(absl::string_view staged, Target& target, uint64_t offset, CopyDone done) override;
+  // Decided on as kCopyToTarget.
+  void CastToTarget(FloatCast cast, absl::string_view staged, Target& target, uint64_t offset, CopyDone done) override;
   absl::Status ReadTarget(Target& target, ByteRange range, char* destination) override;
   absl::StatusOr<std::vector<uint32_t>> DigestTarget(Target& target, ByteRange range, uint64_t block_bytes) override;
+  // Not decided on.
+  absl::StatusOr<SharedMemory> Export(Target& target) override;
+  absl::StatusOr<std::unique_ptr<Target>> Open(const SharedMemory& shared) override;
   absl::Status Health() const override;
 
  private:

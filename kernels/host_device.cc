@@ -1,11 +1,14 @@
 #include "kernels/host_device.h"
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "kernels/cast.h"
 #include "kernels/copy_queue.h"
 #include "kernels/host_target.h"
 #include "kernels/pageable_memory.h"
@@ -26,9 +29,13 @@ class HostDevice : public Device {
     if (options_.device_like) queue_ = std::make_unique<CopyQueue>(options_.copy_latency, options_.shuffle_seed);
   }
 
-  std::string name() const override { return options_.device_like ? "host (device-like)" : "host"; }
+  std::string name() const override {
+    if (!keeps_files()) return "host-memory";
+    return options_.device_like ? "host (device-like)" : "host";
+  }
 
   bool needs_staging() const override { return options_.device_like; }
+  bool keeps_files() const override { return options_.memory == nullptr; }
 
   absl::StatusOr<std::unique_ptr<Target>> CreateTarget(const TargetSpec& spec) override {
     return HostTarget::Create(spec, options_);
@@ -39,15 +46,25 @@ class HostDevice : public Device {
   }
 
   void CopyToTarget(absl::string_view staged, Target& target, uint64_t offset, CopyDone done) override {
-    auto copy = [staged, &target, offset, done = std::move(done)] {
+    Run([staged, &target, offset, done = std::move(done)] {
       HostTarget* host_target = AsHostTarget(target);
       done(host_target == nullptr ? ForeignTargetError() : host_target->Write(staged, offset));
-    };
-    if (queue_ == nullptr) {
-      copy();
-    } else {
-      queue_->Add(std::move(copy));
+    });
+  }
+
+  void CastToTarget(FloatCast cast, absl::string_view staged, Target& target, uint64_t offset, CopyDone done) override {
+    if (staged.size() % CastSourceBytes(cast) != 0 || offset % CastDestinationBytes(cast) != 0) {
+      return done(absl::InternalError(absl::StrCat(name(), ": cannot cast ", staged.size(), " bytes to byte ", offset,
+                                                   ", which are not whole elements; this is a defect of the program")));
     }
+    Run([cast, staged, &target, offset, done = std::move(done)] {
+      HostTarget* host_target = AsHostTarget(target);
+      if (host_target == nullptr) return done(ForeignTargetError());
+      const uint64_t elements = staged.size() / CastSourceBytes(cast);
+      std::string bytes(elements * CastDestinationBytes(cast), '\0');
+      CastElements(cast, staged.data(), bytes.data(), elements);
+      done(host_target->Write(bytes, offset));
+    });
   }
 
   absl::Status ReadTarget(Target& target, ByteRange range, char* destination) override {
@@ -64,6 +81,15 @@ class HostDevice : public Device {
   absl::Status Health() const override { return absl::OkStatus(); }
 
  private:
+  // Now, or later, as a device-like copy.
+  void Run(std::function<void()> copy) {
+    if (queue_ == nullptr) {
+      copy();
+    } else {
+      queue_->Add(std::move(copy));
+    }
+  }
+
   const HostDeviceOptions options_;
   // Null unless device-like.
   std::unique_ptr<CopyQueue> queue_;

@@ -1,4 +1,5 @@
-// Device over host memory: a target is a shared mapping of a file, so that what lands is in the file.
+// Device over host memory: a target is a shared mapping of a file, so that what lands is in the file. Or, for tests of
+// what is built on devices that have memory alone, a mapping of a file without a name, which goes with the target.
 //
 // CreateTarget: NOT_FOUND for a missing file; INVALID_ARGUMENT for a folder, a symbolic link or whatever else is not a
 // regular file, for a start that is not a multiple of 4096, for a size that no file can have; PERMISSION_DENIED;
@@ -16,6 +17,7 @@
 #include "absl/time/time.h"
 #include "kernels/device.h"
 #include "kernels/file_space.h"
+#include "kernels/host_room.h"
 
 namespace weightstream {
 
@@ -23,6 +25,9 @@ struct HostDeviceOptions {
   // Behave like a GPU: needs_staging(), host_data() null, copies done later, in batches out of order, by a thread of
   // the device's own. So the pipeline that a GPU will use runs, and is tested, on any machine.
   bool device_like = false;
+  // Has memory alone, as a GPU does: targets have no path, go for good when they are destroyed, and have this room
+  // together. Null: targets are parts of files.
+  std::shared_ptr<HostRoom> memory = nullptr;
   // How long a device-like copy takes at least.
   absl::Duration copy_latency = absl::ZeroDuration();
   // Decides the order in which a batch of device-like copies is done: the same for the same seed.

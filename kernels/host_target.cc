@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -55,6 +56,13 @@ absl::StatusOr<int> OpenFile(const TargetSpec& spec) {
   return fd;
 }
 
+// A file without a name, of memory, which goes as it is closed.
+absl::StatusOr<int> NewMemoryFile() {
+  const int fd = memfd_create("weightstream", MFD_CLOEXEC);
+  if (fd < 0) return FileError(errno, "make", "a target in memory");
+  return fd;
+}
+
 // Grows the file to `bytes`, if it is smaller. The new part is a hole.
 absl::Status GrowFile(int fd, uint64_t bytes, const std::string& path) {
   struct stat file;
@@ -80,11 +88,12 @@ uint64_t ExtentCount(const TargetSpec& spec) {
 
 }  // namespace
 
-HostTarget::HostTarget(TargetSpec spec, const HostDeviceOptions& options, int fd)
+HostTarget::HostTarget(TargetSpec spec, const HostDeviceOptions& options, int fd, HostRoom::Part room)
     : spec_(std::move(spec)),
       expose_memory_(!options.device_like),
       fallocate_(options.fallocate ? options.fallocate : SystemFallocate),
       fd_(fd),
+      room_(std::move(room)),
       gate_(ExtentCount(spec_)) {}
 
 HostTarget::~HostTarget() {
@@ -95,9 +104,15 @@ HostTarget::~HostTarget() {
 absl::StatusOr<std::unique_ptr<HostTarget>> HostTarget::Create(const TargetSpec& spec,
                                                                const HostDeviceOptions& options) {
   if (absl::Status status = ValidateSpec(spec); !status.ok()) return status;
-  absl::StatusOr<int> fd = OpenFile(spec);
+  HostRoom::Part room;
+  if (options.memory != nullptr) {
+    absl::StatusOr<HostRoom::Part> taken = HostRoom::Take(options.memory, spec.bytes);
+    if (!taken.ok()) return taken.status();
+    room = *std::move(taken);
+  }
+  absl::StatusOr<int> fd = options.memory != nullptr ? NewMemoryFile() : OpenFile(spec);
   if (!fd.ok()) return fd.status();
-  std::unique_ptr<HostTarget> target(new HostTarget(spec, options, *fd));
+  std::unique_ptr<HostTarget> target(new HostTarget(spec, options, *fd, std::move(room)));
   const ByteRange in_file{spec.start_in_file, spec.start_in_file + spec.bytes};
   if (absl::Status status = GrowFile(*fd, in_file.end, spec.path); !status.ok()) return status;
   // mmap refuses an empty mapping, and nobody needs one.

@@ -50,7 +50,7 @@ class HostTarget : public Target {
     uint64_t end;
   };
 
-  HostTarget(TargetSpec spec, const HostDeviceOptions& options, int fd);
+  HostTarget(TargetSpec spec, const HostDeviceOptions& options, int fd, HostRoom::Part room);
 
   absl::Status CheckInside(ByteRange range, absl::string_view action) const;
   // Counted from the target's first one. Requires a non-empty range inside the target.
@@ -62,6 +62,8 @@ class HostTarget : public Target {
   const bool expose_memory_;
   const FallocateFunction fallocate_;
   const int fd_;
+  // Of the memory that the device has, where it keeps no files.
+  const HostRoom::Part room_;
   // Null where the target has no bytes.
   std::unique_ptr<FileMapping> mapping_;
   ExtentGate gate_;

@@ -17,12 +17,22 @@ struct MethodRole {
   Role role;
 };
 
-// Every method of the service. A test holds it against the .proto.
+// Every method of the service. A test holds it against the .proto. Who shares memory can write it, so that it takes who
+// may bring weights.
 constexpr MethodRole kMethods[] = {
-    {"Pull", Role::kRead},        {"GetManifest", Role::kRead},    {"DigestModel", Role::kRead},
-    {"GetModel", Role::kRead},    {"ListModels", Role::kRead},     {"WatchModel", Role::kRead},
-    {"BeginUpdate", Role::kPush}, {"Push", Role::kPush},           {"CommitUpdate", Role::kPush},
-    {"AbortUpdate", Role::kPush}, {"RollbackModel", Role::kAdmin},
+    {"Pull", Role::kRead},
+    {"GetManifest", Role::kRead},
+    {"DigestModel", Role::kRead},
+    {"GetModel", Role::kRead},
+    {"ListModels", Role::kRead},
+    {"WatchModel", Role::kRead},
+    {"BeginUpdate", Role::kPush},
+    {"Push", Role::kPush},
+    {"CommitUpdate", Role::kPush},
+    {"AbortUpdate", Role::kPush},
+    {"RollbackModel", Role::kAdmin},
+    {"ExportTarget", Role::kPush},
+    {"RegisterTargets", Role::kPush},
 };
 
 // Takes the first word off the text, and the space before and after it.

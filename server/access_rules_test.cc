@@ -34,7 +34,7 @@ TEST(AccessRulesTest, TheRolesAreThoseOfTheDocumentation) {
   for (const char* read : {"Pull", "GetManifest", "DigestModel", "GetModel", "ListModels", "WatchModel"}) {
     EXPECT_EQ(RoleNeeded(read), Role::kRead) << read;
   }
-  for (const char* push : {"BeginUpdate", "Push", "CommitUpdate", "AbortUpdate"}) {
+  for (const char* push : {"BeginUpdate", "Push", "CommitUpdate", "AbortUpdate", "ExportTarget", "RegisterTargets"}) {
     EXPECT_EQ(RoleNeeded(push), Role::kPush) << push;
   }
   EXPECT_EQ(RoleNeeded("RollbackModel"), Role::kAdmin);

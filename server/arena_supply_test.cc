@@ -43,6 +43,7 @@ class SlowDevice final : public Device {
  public:
   std::string name() const override { return "slow"; }
   bool needs_staging() const override { return false; }
+  bool keeps_files() const override { return true; }
   absl::StatusOr<std::unique_ptr<Target>> CreateTarget(const TargetSpec& spec) override {
     absl::StatusOr<std::unique_ptr<Target>> target = device_->CreateTarget(spec);
     if (!target.ok()) return target.status();

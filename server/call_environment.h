@@ -9,15 +9,15 @@
 #include "server/limits.h"
 #include "server/metrics.h"
 #include "server/model_registry.h"
-#include "server/model_store.h"
 #include "server/open_calls.h"
+#include "server/version_medium.h"
 
 namespace weightstream {
 
 // All outlive the calls, and may be used from any thread.
 struct CallEnvironment {
   ModelRegistry* registry = nullptr;
-  ModelStore* store = nullptr;
+  const VersionMedium* medium = nullptr;
   OpenCalls* calls = nullptr;
   Device* device = nullptr;
   // Null for a device that needs none.

@@ -3,6 +3,7 @@
 #ifndef WEIGHTSTREAM_SERVER_COMMIT_HOOK_H_
 #define WEIGHTSTREAM_SERVER_COMMIT_HOOK_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -52,6 +53,12 @@ struct CommitHookOptions {
   absl::Duration longest_wait = absl::Seconds(30);
 
   bool enabled() const { return !requests.empty() || !program.empty(); }
+
+  // True if a request says where the version's file lies. A program is told by its environment, and may do without.
+  bool names_files() const {
+    return std::any_of(requests.begin(), requests.end(),
+                       [](const CommitHookRequest& request) { return request.body.names_files(); });
+  }
 };
 
 class CommitHook {

@@ -94,4 +94,6 @@ std::string CommitHookBody::Fill(const CurrentVersionEvent& event) const {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
+bool CommitHookBody::names_files() const { return Fill({"", 0, "", ""}) != Fill({"", 0, "/", "/"}); }
+
 }  // namespace weightstream

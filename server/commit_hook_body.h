@@ -25,6 +25,9 @@ class CommitHookBody {
 
   std::string Fill(const CurrentVersionEvent& event) const;
 
+  // True if what it says depends on where the version's file lies.
+  bool names_files() const;
+
  private:
   explicit CommitHookBody(std::string text) : text_(std::move(text)) {}
 

@@ -50,6 +50,15 @@ TEST(CommitHookFlagsTest, AUrlMayLeaveOutPortAndPathAndBody) {
   EXPECT_EQ(Requests({"--on-commit=http://[::1]?c", "--on-commit-body={}"}), "::1 80\n/?c {}");
 }
 
+TEST(CommitHookFlagsTest, WhichRequestsNameFilesIsKnown) {
+  const std::string url = "--on-commit=http://host";
+  EXPECT_TRUE(Parse({url})->names_files());
+  EXPECT_TRUE(Parse({url, "--on-commit-preset=vllm"})->names_files());
+  EXPECT_TRUE(Parse({url, R"(--on-commit-body={"a": ["in {folder}"]})"})->names_files());
+  EXPECT_FALSE(Parse({url, R"(--on-commit-body={"a": "{model} {version}", "path": "folder"})"})->names_files());
+  EXPECT_FALSE(Parse({"--on-commit-exec=/bin/true"})->names_files());
+}
+
 TEST(CommitHookFlagsTest, LimitsAreTaken) {
   const absl::StatusOr<CommitHookOptions> options =
       Parse({"--on-commit-exec=/bin/true", "--on-commit-timeout-seconds=0.5", "--on-commit-attempts=3"});

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "kernels/checksum.h"
+#include "server/registered_targets.h"
 #include "tensor/spec.h"
 
 namespace weightstream {
@@ -121,6 +122,10 @@ absl::Status ChunkLander::Prepare(const Claims& claims) {
 
 absl::Status ChunkLander::LandDirectly(const CheckedChunk& chunk, absl::Span<const absl::string_view> pieces,
                                        const Claims& claims) {
+  if (absl::Status may = claims.runs.empty() ? absl::OkStatus() : update_->AboutToWrite(); !may.ok()) {
+    update_->ranges().Release(claims.ranges);
+    return may;
+  }
   PieceReader reader(pieces);
   uint32_t crc = 0;
   uint64_t at = 0;
@@ -165,33 +170,66 @@ absl::Status ChunkLander::LandThroughStaging(const CheckedChunk& chunk, absl::Sp
     filled += part.size();
   });
   if (crc != chunk.crc32c) return ChecksumStatus(*update_, chunk, crc);
+  absl::StatusOr<std::vector<Copy>> copies =
+      update_->placement() == nullptr ? CopiesToArena(claims) : CopiesToTargets(claims, acquired->data());
+  if (!copies.ok()) return copies.status();
+  if (absl::Status may = update_->AboutToWrite(); !may.ok()) return may;
   std::move(release).Cancel();
-
   // Shared: a chunk that overlaps what has landed, or whose tensors lie apart, needs several copies.
-  struct Staged {
-    StagingSlot slot;
-    std::shared_ptr<Update> update;
-    Claims claims;
-  };
   const auto staged = std::make_shared<const Staged>(Staged{*std::move(acquired), update_, std::move(claims)});
-  for (const Run& run : staged->claims.runs) {
-    {
-      absl::MutexLock lock(&in_flight_->mutex);
-      ++in_flight_->copies;
-    }
-    const auto ranges =
-        absl::MakeConstSpan(staged->claims.ranges).subspan(run.first_claim, run.end_claim - run.first_claim);
-    device_.CopyToTarget(absl::string_view(staged->slot.data() + run.in_payload.begin, run.in_payload.size()),
-                         update_->target(), run.in_target,
-                         [in_flight = in_flight_, staged, ranges](absl::Status copied) {
-                           RangeTracker& tracker = staged->update->ranges();
-                           copied.ok() ? tracker.Land(ranges) : tracker.Release(ranges);
-                           absl::MutexLock lock(&in_flight->mutex);
-                           in_flight->first_error.Update(copied);
-                           --in_flight->copies;
-                         });
-  }
+  for (const Copy& copy : *copies) Start(copy, staged);
   return absl::OkStatus();
+}
+
+std::vector<ChunkLander::Copy> ChunkLander::CopiesToArena(const Claims& claims) {
+  std::vector<Copy> copies;
+  copies.reserve(claims.runs.size());
+  for (const Run& run : claims.runs) {
+    copies.push_back({run.in_payload.begin, run.in_payload.size(), &update_->target(), run.in_target, absl::nullopt,
+                      run.first_claim, run.end_claim});
+  }
+  return copies;
+}
+
+absl::StatusOr<std::vector<ChunkLander::Copy>> ChunkLander::CopiesToTargets(const Claims& claims, char* staged) {
+  std::vector<Copy> copies;
+  copies.reserve(claims.ranges.size());
+  for (const Run& run : claims.runs) {
+    uint64_t in_slot = run.in_payload.begin;
+    for (size_t claim = run.first_claim; claim < run.end_claim; ++claim) {
+      const TensorRange& range = claims.ranges[claim];
+      absl::StatusOr<BoundTargets::Write> write =
+          update_->placement()->Place(update_->layout(), range, staged + in_slot);
+      if (!write.ok()) return write.status();
+      copies.push_back({in_slot, write->bytes, write->target, write->offset, write->cast, claim, claim + 1});
+      in_slot += range.range.size();
+    }
+  }
+  return copies;
+}
+
+void ChunkLander::Start(const Copy& copy, const std::shared_ptr<const Staged>& staged) {
+  const auto ranges =
+      absl::MakeConstSpan(staged->claims.ranges).subspan(copy.first_claim, copy.end_claim - copy.first_claim);
+  // No target holds any of it: it has been checked, and that is all.
+  if (copy.bytes == 0) return update_->ranges().Land(ranges);
+  {
+    absl::MutexLock lock(&in_flight_->mutex);
+    ++in_flight_->copies;
+  }
+  const absl::string_view bytes(staged->slot.data() + copy.in_slot, copy.bytes);
+  auto done = [in_flight = in_flight_, staged, ranges](absl::Status copied) {
+    RangeTracker& tracker = staged->update->ranges();
+    copied.ok() ? tracker.Land(ranges) : tracker.Release(ranges);
+    absl::MutexLock lock(&in_flight->mutex);
+    in_flight->first_error.Update(copied);
+    --in_flight->copies;
+  };
+  if (copy.cast.has_value()) {
+    device_.CastToTarget(*copy.cast, bytes, *copy.target, copy.in_target, std::move(done));
+  } else {
+    device_.CopyToTarget(bytes, *copy.target, copy.in_target, std::move(done));
+  }
 }
 
 absl::Status ChunkLander::Finish() {

@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "absl/types/optional.h"
 #include "kernels/device.h"
 #include "kernels/staging.h"
 #include "proto/chunk_codec.h"
@@ -70,6 +71,27 @@ class ChunkLander {
                             const Claims& claims);
   absl::Status LandThroughStaging(const CheckedChunk& chunk, absl::Span<const absl::string_view> pieces, Claims claims);
   absl::Status Prepare(const Claims& claims);
+
+  // A chunk in its slot, for as long as copies of it are under way.
+  struct Staged {
+    StagingSlot slot;
+    std::shared_ptr<Update> update;
+    Claims claims;
+  };
+  // One copy from the slot; the claims from `first` to `end` are in place once it is done.
+  struct Copy {
+    uint64_t in_slot = 0;
+    uint64_t bytes = 0;
+    Target* target = nullptr;
+    uint64_t in_target = 0;
+    absl::optional<FloatCast> cast;
+    size_t first_claim = 0;
+    size_t end_claim = 0;
+  };
+  // What is to be copied to the arena; and to registered targets, for which the bytes in the slot are moved together.
+  std::vector<Copy> CopiesToArena(const Claims& claims);
+  absl::StatusOr<std::vector<Copy>> CopiesToTargets(const Claims& claims, char* staged);
+  void Start(const Copy& copy, const std::shared_ptr<const Staged>& staged);
 
   Device& device_;
   StagingRing* const staging_;

@@ -355,6 +355,7 @@ class HeldDevice final : public Device {
 
   std::string name() const override { return "held"; }
   bool needs_staging() const override { return true; }
+  bool keeps_files() const override { return true; }
   absl::StatusOr<std::unique_ptr<Target>> CreateTarget(const TargetSpec& spec) override {
     return device_.CreateTarget(spec);
   }

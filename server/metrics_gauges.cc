@@ -52,12 +52,17 @@ struct ModelFamilies {
   MetricFamily expected =
       Gauge("weightstream_update_expected_bytes", "Bytes of the version that an update in flight brings.");
   MetricFamily landed = Gauge("weightstream_update_landed_bytes", "Bytes of an update in flight that are in place.");
+  MetricFamily whole =
+      Gauge("weightstream_model_whole", "1 while readers of a model have a whole version, 0 while none is current.");
+  MetricFamily in_place =
+      Gauge("weightstream_update_in_place", "1 for an update in flight that is written over the current version.");
   MetricFamily streams = Gauge("weightstream_update_open_streams", "Open Push streams of an update in flight.");
 
   void Add(const ModelSnapshot& model, absl::Time now) {
     const std::vector<ClientMetric::Label> labels = {{"model", model.name}};
     AddValue(versions, static_cast<double>(model.versions.size()), labels);
     AddValue(current, static_cast<double>(model.current), labels);
+    AddValue(whole, model.current != 0 ? 1 : 0, labels);
     AddValue(prepared, static_cast<double>(model.prepared_bytes), labels);
     double bytes = 0;
     for (const VersionRecord& version : model.versions) {
@@ -70,6 +75,7 @@ struct ModelFamilies {
     AddValue(expected, static_cast<double>(update.total_bytes), labels);
     AddValue(landed, static_cast<double>(update.landed_bytes), labels);
     AddValue(streams, static_cast<double>(update.open_streams), labels);
+    AddValue(in_place, update.mode == UpdateMode::kInPlace ? 1 : 0, labels);
   }
 };
 
@@ -114,7 +120,14 @@ std::vector<MetricFamily> ModelMetrics(const ModelRegistry& registry, absl::Time
   for (const std::shared_ptr<Model>& model : registry.All()) families.Add(model->Snapshot(), now);
   return {std::move(families.versions), std::move(families.current),  std::move(families.age),
           std::move(families.held),     std::move(families.prepared), std::move(families.expected),
-          std::move(families.landed),   std::move(families.streams)};
+          std::move(families.landed),   std::move(families.streams),  std::move(families.whole),
+          std::move(families.in_place)};
+}
+
+std::vector<MetricFamily> DeviceMetrics(const Device& device) {
+  return {Value(MetricType::Gauge, "weightstream_device_failed",
+                "1 once the device can no longer be used by this process, which is then to be started again.",
+                device.Health().ok() ? 0 : 1)};
 }
 
 std::vector<MetricFamily> StagingMetrics(const StagingRing* staging) {

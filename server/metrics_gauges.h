@@ -6,6 +6,7 @@
 
 #include <vector>
 
+#include "kernels/device.h"
 #include "kernels/staging.h"
 #include "server/model_registry.h"
 
@@ -13,6 +14,9 @@ namespace weightstream {
 
 // Per model: versions, the current one and its age, bytes held and made ready, and how far the update in flight is.
 std::vector<prometheus::MetricFamily> ModelMetrics(const ModelRegistry& registry, absl::Time now);
+
+// Whether the device still works.
+std::vector<prometheus::MetricFamily> DeviceMetrics(const Device& device);
 
 // Slots in use, and how often and how long chunks waited for one. Nothing without a ring (null).
 std::vector<prometheus::MetricFamily> StagingMetrics(const StagingRing* staging);

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "kernels/checksum.h"
 #include "server/log.h"
+#include "server/model_operation.h"
 #include "tensor/monotonic_clock.h"
 
 namespace weightstream {
@@ -26,11 +28,6 @@ std::string VersionList(const std::vector<VersionRecord>& versions) {
                        [](std::string* out, const VersionRecord& v) { absl::StrAppend(out, v.version); });
 }
 
-void FreeRemoved(ModelStore& store, const std::string& model, const std::string& removed) {
-  const absl::Status freed = store.FreeRemoved(removed);
-  if (!freed.ok()) LogWarning("cannot_free", {{"model", model}, {"error", std::string(freed.message())}});
-}
-
 absl::Status CheckExpected(const UpdateRecord& update, const CommitExpectation& expected) {
   const bool same_version = expected.version.value_or(update.identity.version) == update.identity.version;
   const bool same_manifest = expected.manifest_crc32c.value_or(update.manifest_crc32c) == update.manifest_crc32c;
@@ -46,39 +43,6 @@ absl::Status CheckExpected(const UpdateRecord& update, const CommitExpectation& 
 std::string Describe(uint64_t bytes) { return absl::StrCat(bytes, " bytes"); }
 
 }  // namespace
-
-// Takes the model for the time of one operation. status() says whether it got it.
-class Model::Operation {
- public:
-  Operation(Model& model, absl::string_view name) : model_(model) {
-    absl::MutexLock lock(&model_.mutex_);
-    const absl::Time deadline = absl::Now() + model_.context_.limits->operation_wait;
-    while (!model_.operation_.empty()) {
-      if (!model_.changed_.WaitWithDeadline(&model_.mutex_, deadline) || model_.operation_.empty()) continue;
-      status_ = absl::UnavailableError(
-          absl::StrCat("model '", model_.name_, "' is busy with a ", model_.operation_, " for more than ",
-                       absl::FormatDuration(model_.context_.limits->operation_wait), "; try again later"));
-      return;
-    }
-    model_.operation_ = name;
-  }
-
-  ~Operation() {
-    if (!status_.ok()) return;
-    absl::MutexLock lock(&model_.mutex_);
-    model_.operation_ = {};
-    model_.changed_.SignalAll();
-  }
-
-  Operation(const Operation&) = delete;
-  Operation& operator=(const Operation&) = delete;
-
-  const absl::Status& status() const { return status_; }
-
- private:
-  Model& model_;
-  absl::Status status_;
-};
 
 Model::Model(StoredModel stored, ModelContext context)
     : name_(std::move(stored.name)),
@@ -139,7 +103,7 @@ absl::StatusOr<BegunUpdate> Model::Begin(const std::string& update_id, BeginPara
   Operation operation(*this, "begin");
   if (!operation.status().ok()) return operation.status();
   if (absl::Status checked = CheckVersion(params.version); !checked.ok()) return checked;
-  if (absl::Status checked = context_.store->CheckPlace(name_, params.version); !checked.ok()) return checked;
+  if (absl::Status checked = context_.medium->CheckPlace(name_, params.version); !checked.ok()) return checked;
   // Before another is ended for its sake, and held until it has begun.
   absl::StatusOr<std::shared_ptr<UpdateSlots::Slot>> slot = SlotForUpdate();
   if (!slot.ok()) return slot.status();
@@ -190,14 +154,18 @@ absl::StatusOr<std::shared_ptr<Update>> Model::ResumeOrSupersede(const BeginPara
 
 absl::StatusOr<std::shared_ptr<Update>> Model::Create(const std::string& update_id, const BeginParams& params,
                                                       SafetensorsLayout layout, const std::string& header) {
-  absl::StatusOr<std::shared_ptr<Target>> target = context_.arenas->Provide(
-      name_, update_id, layout, header, absl::StrCat("version ", params.version, " of model '", name_, "'"));
-  if (!target.ok()) return target.status();
+  absl::StatusOr<UpdateArena> arena =
+      ProvideArena({.model = name_,
+                    .update_id = update_id,
+                    .layout = &layout,
+                    .header = header,
+                    .subject = absl::StrCat("version ", params.version, " of model '", name_, "'")});
+  if (!arena.ok()) return arena.status();
   const uint64_t bucket = params.bucket_limit_bytes == 0
                               ? context_.limits->bucket_bytes
                               : std::min(params.bucket_limit_bytes, context_.limits->bucket_bytes);
   return std::make_shared<Update>(UpdateIdentity{update_id, name_, params.version, params.source_id}, std::move(layout),
-                                  ExtendCrc32c(0, header), bucket, *std::move(target));
+                                  ExtendCrc32c(0, header), bucket, *std::move(arena));
 }
 
 absl::StatusOr<VersionRecord> Model::Commit(const std::string& update_id, const CommitExpectation& expected) {
@@ -232,13 +200,8 @@ absl::StatusOr<VersionRecord> Model::Commit(const std::string& update_id, const 
   // A stream that is still open would keep the version's memory mapped, for writing at that.
   update->CutStreams(absl::ZeroDuration());
   if (context_.on_current) context_.on_current(name_, record->version, update_id);
-  // To free a version's memory, and to unmap another's, takes a good part of the time of receiving one: nobody waits
-  // for it. The spare comes after, and may have the room.
-  context_.arenas->InBackground([store = context_.store, arenas = context_.arenas, name = name_,
-                                 removed = RemoveOldVersions(), update = std::move(update)] {
-    for (const std::string& folder : removed) FreeRemoved(*store, name, folder);
-    arenas->MakeSpare(name, update->layout(), update->target());
-  });
+  RemoveOldVersions();
+  context_.medium->Committed(std::move(update));
   return record;
 }
 
@@ -246,8 +209,7 @@ absl::StatusOr<VersionRecord> Model::Publish(Update& update) {
   const absl::Duration began = MonotonicNow();
   if (absl::Status synced = update.target().Sync(); !synced.ok()) return synced;
   const absl::Duration verified = MonotonicNow();
-  absl::StatusOr<VersionRecord> record = context_.store->Publish(name_, update.identity().id, update.identity().version,
-                                                                 update.layout(), update.manifest_crc32c());
+  absl::StatusOr<VersionRecord> record = context_.medium->Publish(update);
   if (!record.ok()) return record;
   Metrics& metrics = *context_.metrics;
   metrics.PhaseTook(UpdatePhase::kReceive, began - update.began());
@@ -258,6 +220,11 @@ absl::StatusOr<VersionRecord> Model::Publish(Update& update) {
   update.FinishCommit();
   versions_.push_back(*record);
   current_ = record->version;
+  overwritten_ = 0;
+  if (update.mode() == UpdateMode::kRegistered) {
+    targets_version_ = record->version;
+    targets_dirty_ = false;
+  }
   highest_ = std::max(highest_, record->version);
   Retire(update);
   return record;
@@ -279,10 +246,17 @@ absl::StatusOr<uint64_t> Model::Rollback(uint64_t version) {
   if (version == 0)
     return absl::InvalidArgumentError("the version to roll back to is 0; name one that the model holds");
   if (absl::StatusOr<VersionRecord> held = FindVersion(version); !held.ok()) return held.status();
-  if (absl::Status set = context_.store->SetCurrent(name_, version); !set.ok()) return set;
+  if (absl::Status set = context_.medium->SetCurrent(name_, version); !set.ok()) return set;
   uint64_t previous = 0;
   {
     absl::MutexLock lock(&mutex_);
+    // The first byte of an update in place may have come in between.
+    if (version == overwritten_) return OverwrittenStatus();
+    if (targets_ != nullptr && version != targets_version_) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "version ", version, " of model '", name_, "' is not the one in the targets that ", targets_->owner(),
+          " registered, and cannot be brought there; push it as a version higher than ", highest_));
+    }
     previous = std::exchange(current_, version);
     Changed();
   }
@@ -295,7 +269,7 @@ void Model::EndUpdate(const std::shared_ptr<Update>& update, UpdateOutcome outco
   // The call that supersedes it is of another sender's trace.
   const LogTrace trace(outcome == UpdateOutcome::kSuperseded ? update->trace() : LogTrace::CurrentOr(update->trace()));
   context_.metrics->UpdateEnded(outcome);
-  const absl::Status discarded = context_.store->DiscardIncoming(name_, update->identity().id);
+  const absl::Status discarded = context_.medium->Discard(*update);
   LogInfo("update_aborted", {{"model", name_},
                              {"version", absl::StrCat(update->identity().version)},
                              {"update", update->identity().id},
@@ -322,19 +296,15 @@ void Model::Retire(const Update& update) {
   Changed();
 }
 
-void Model::ApplyRetention() {
-  context_.arenas->InBackground([store = context_.store, name = name_, removed = RemoveOldVersions()] {
-    for (const std::string& folder : removed) FreeRemoved(*store, name, folder);
-  });
-}
+void Model::ApplyRetention() { RemoveOldVersions(); }
 
-std::vector<std::string> Model::RemoveOldVersions() {
+void Model::RemoveOldVersions() {
   std::vector<VersionRecord> removed;
   {
     absl::MutexLock lock(&mutex_);
-    // versions_ ascends, so the oldest goes first; the current one always stays.
+    // versions_ ascends, so the oldest goes first; the current one always stays, and so do those that are pinned.
     for (auto it = versions_.begin(); it != versions_.end() && versions_.size() > context_.limits->keep_versions;) {
-      if (it->version == current_) {
+      if (it->version == current_ || IsPinned(it->version)) {
         ++it;
         continue;
       }
@@ -343,19 +313,47 @@ std::vector<std::string> Model::RemoveOldVersions() {
     }
     if (!removed.empty()) Changed();
   }
-  std::vector<std::string> folders;
-  for (const VersionRecord& version : removed) {
-    const std::string number = absl::StrCat(version.version);
-    absl::StatusOr<std::string> folder = context_.store->RemoveVersion(name_, version.version);
-    if (folder.ok()) {
-      LogInfo("version_removed", {{"model", name_}, {"version", number}});
-      folders.push_back(*std::move(folder));
-    } else {
-      LogWarning("cannot_remove_version",
-                 {{"model", name_}, {"version", number}, {"error", std::string(folder.status().message())}});
-    }
+  for (const VersionRecord& version : removed) RemoveFromMedium(version.version);
+}
+
+void Model::RemoveFromMedium(uint64_t version) {
+  const std::string number = absl::StrCat(version);
+  const absl::Status removed = context_.medium->Remove(name_, version);
+  if (removed.ok()) {
+    LogInfo("version_removed", {{"model", name_}, {"version", number}});
+  } else {
+    LogWarning("cannot_remove_version",
+               {{"model", name_}, {"version", number}, {"error", std::string(removed.message())}});
   }
-  return folders;
+}
+
+absl::StatusOr<std::unique_ptr<Model::Pin>> Model::PinVersion(uint64_t version) {
+  // No update can begin meanwhile, and decide to be written over it.
+  Operation operation(*this, "export");
+  if (!operation.status().ok()) return operation.status();
+  absl::StatusOr<VersionRecord> held = FindVersion(version);
+  if (!held.ok()) return held.status();
+  absl::MutexLock lock(&mutex_);
+  if (update_ != nullptr && update_->over() == held->version) {
+    return absl::FailedPreconditionError(absl::StrCat("version ", held->version, " of model '", name_,
+                                                      "' is about to be overwritten in place by update ",
+                                                      update_->identity().id, "; ask again once that is committed"));
+  }
+  ++pins_[held->version];
+  Changed();
+  return absl::WrapUnique(new Pin(*this, *std::move(held)));
+}
+
+void Model::Unpin(uint64_t version) {
+  {
+    absl::MutexLock lock(&mutex_);
+    const auto pins = pins_.find(version);
+    if (--pins->second == 0) pins_.erase(pins);
+    Changed();
+  }
+  // It may have stayed for the pin alone. Where the model is busy, the next commit sees to it.
+  const Operation operation(*this, "retention");
+  if (operation.status().ok()) RemoveOldVersions();
 }
 
 absl::StatusOr<std::shared_ptr<Update>> Model::FindUpdate(absl::string_view update_id) const {
@@ -388,6 +386,7 @@ absl::StatusOr<VersionRecord> Model::FindVersion(uint64_t version) const {
   for (const VersionRecord& held : versions_) {
     if (held.version == wanted) return held;
   }
+  if (overwritten_ != 0 && (version == 0 || version == overwritten_)) return OverwrittenStatus();
   if (version == 0) return absl::NotFoundError(absl::StrCat("model '", name_, "' has no current version"));
   return absl::NotFoundError(
       absl::StrCat("model '", name_, "' does not hold version ", version, "; it holds ", VersionList(versions_)));
@@ -396,11 +395,17 @@ absl::StatusOr<VersionRecord> Model::FindVersion(uint64_t version) const {
 ModelSnapshot Model::Snapshot() const {
   ModelSnapshot snapshot;
   snapshot.name = name_;
-  snapshot.prepared_bytes = context_.arenas->SpareBytes(name_);
+  snapshot.prepared_bytes = context_.medium->PreparedBytes(name_);
   absl::MutexLock lock(&mutex_);
   snapshot.current = current_;
   snapshot.highest = highest_;
+  snapshot.overwritten = overwritten_;
+  snapshot.targets = Targets();
   snapshot.versions = versions_;
+  for (VersionRecord& version : snapshot.versions) {
+    const auto pins = pins_.find(version.version);
+    if (pins != pins_.end()) version.exports = pins->second;
+  }
   if (update_ != nullptr) snapshot.updates.push_back(update_->Record());
   snapshot.updates.insert(snapshot.updates.end(), history_.begin(), history_.end());
   snapshot.change = change_;
@@ -417,7 +422,8 @@ void Model::AwaitChange(uint64_t seen, absl::Duration patience) const {
 
 bool Model::IsForgettable() const {
   absl::MutexLock lock(&mutex_);
-  return versions_.empty() && update_ == nullptr && operation_.empty();
+  // Nor may one be forgotten whose update in place still has a stream: versions_ is empty then, overwritten_ is not 0.
+  return versions_.empty() && overwritten_ == 0 && targets_ == nullptr && update_ == nullptr && operation_.empty();
 }
 
 void Model::Changed() {

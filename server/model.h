@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -16,25 +17,27 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
-#include "server/arena_supply.h"
 #include "server/limits.h"
 #include "server/metrics.h"
 #include "server/model_store.h"
+#include "server/registered_targets.h"
 #include "server/update.h"
 #include "server/update_slots.h"
+#include "server/version_medium.h"
 #include "tensor/spec.h"
 
 namespace weightstream {
 
 // What a model needs of its surroundings. All outlive it.
 struct ModelContext {
-  ModelStore* store = nullptr;
-  ArenaSupply* arenas = nullptr;
+  VersionMedium* medium = nullptr;
   const Limits* limits = nullptr;
   Metrics* metrics = nullptr;
   UpdateSlots* slots = nullptr;
   // Called with no lock held, once a version has become current; with the update that brought it, empty for a rollback.
-  std::function<void(const std::string& model, uint64_t version, const std::string& update)> on_current;
+  std::function<void(const std::string& model, uint64_t version, const std::string& update)> on_current = {};
+  // Called with no lock held, once a model has no whole version any more: the current one is overwritten in place.
+  std::function<void(const std::string& model)> on_lost = {};
 };
 
 struct BeginParams {
@@ -56,14 +59,29 @@ struct BegunUpdate {
   bool resumed = false;
 };
 
+// What is in the memory that an inference server registered.
+struct TargetsRecord {
+  // Empty where none is registered.
+  std::string owner;
+  uint64_t tensors = 0;
+  uint64_t bytes = 0;
+  // The version that is whole there, 0 if none is.
+  uint64_t version = 0;
+  // Bytes were written since any was: what the targets hold is a mixture.
+  bool dirty = false;
+};
+
 // A consistent picture at one moment.
 struct ModelSnapshot {
   std::string name;
   uint64_t current = 0;
   uint64_t highest = 0;
+  // The version that was overwritten in place, and is no version any more; 0 where there is none.
+  uint64_t overwritten = 0;
   std::vector<VersionRecord> versions;
   // Made ready for the next version.
   uint64_t prepared_bytes = 0;
+  TargetsRecord targets;
   // The one in flight first, then those that ended, the newest first.
   std::vector<UpdateRecord> updates;
   // Grows with each change of state; progress does not count.
@@ -89,8 +107,21 @@ class Model {
   // Aborts the update if it is in flight; OK if it was aborted before.
   absl::Status Abort(const std::string& update_id, absl::string_view reason) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Returns the version that was current before.
+  // Returns the version that was current before, 0 if none was.
   absl::StatusOr<uint64_t> Rollback(uint64_t version) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Keeps a held version (0: the current one) where it is: it is neither removed nor overwritten until the result goes,
+  // which may be on any thread, and must be before the model's end. FAILED_PRECONDITION if an update in flight is about
+  // to be written over it.
+  class Pin;
+  absl::StatusOr<std::unique_ptr<Pin>> PinVersion(uint64_t version) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // From now on updates are written into these targets, until UnregisterTargets. FAILED_PRECONDITION if there are
+  // others already; INVALID_ARGUMENT if they contradict the current version's manifest.
+  absl::Status RegisterTargets(std::shared_ptr<const RegisteredTargets> targets) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Ends what is written into them, with this reason, and forgets the version that they held. Returns once nothing new
+  // is written there; copies under way may still be.
+  void UnregisterTargets(absl::string_view reason) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // The update, if it is in flight; else why it is not, if that is still known, or NOT_FOUND.
   absl::StatusOr<std::shared_ptr<Update>> FindUpdate(absl::string_view update_id) const ABSL_LOCKS_EXCLUDED(mutex_);
@@ -117,6 +148,31 @@ class Model {
   // Holds the model for one operation.
   class Operation;
 
+  // ---- In place: model_in_place.cc ----
+
+  // Memory of its own where there is room, after older versions have gone if need be; else the current version's.
+  absl::StatusOr<UpdateArena> ProvideArena(const ArenaRequest& request) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<UpdateArena> ProvideInPlace(const ArenaRequest& request, const absl::Status& no_room)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  // Removes the oldest version that is neither current nor pinned; false if there is none.
+  bool RemoveOldestForRoom() ABSL_LOCKS_EXCLUDED(mutex_);
+  // ---- Registered targets: model_targets.cc ----
+
+  // The targets, for this manifest; null if none are registered.
+  absl::StatusOr<absl::optional<UpdateArena>> ProvideRegistered(const ArenaRequest& request)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  // INVALID_ARGUMENT if they contradict the current version's manifest.
+  absl::Status CheckAgainstCurrent(const std::shared_ptr<const RegisteredTargets>& targets) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Forgets the targets, and the version in them; which that was, 0 if none.
+  uint64_t ForgetTargets() ABSL_LOCKS_EXCLUDED(mutex_);
+  TargetsRecord Targets() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  // The first bytes of `update` are about to be written over version `over` (0: none), which ends here. ABORTED if the
+  // update has ended.
+  absl::Status StartOverwriting(const Update& update, uint64_t over) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Why the overwritten version cannot be read, or why nothing is current.
+  absl::Status OverwrittenStatus() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
   absl::Status CheckParams(const BeginParams& params) const;
   absl::Status CheckSize(uint64_t version, uint64_t bytes) const;
   absl::Status CheckVersion(uint64_t version) const ABSL_LOCKS_EXCLUDED(mutex_);
@@ -133,9 +189,12 @@ class Model {
       ABSL_LOCKS_EXCLUDED(mutex_);
   // Moves the update in flight to the history.
   void Retire(const Update& update) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Takes the oldest versions beyond the limit out of their places. Returns the folders whose bytes are still to be
-  // freed.
-  std::vector<std::string> RemoveOldVersions() ABSL_LOCKS_EXCLUDED(mutex_);
+  bool IsPinned(uint64_t version) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return pins_.count(version) > 0; }
+  void Unpin(uint64_t version) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Takes the oldest versions beyond the limit out of their places.
+  void RemoveOldVersions() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Says what became of it.
+  void RemoveFromMedium(uint64_t version);
   void Changed() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const std::string name_;
@@ -147,12 +206,36 @@ class Model {
   absl::string_view operation_ ABSL_GUARDED_BY(mutex_);
   uint64_t current_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t highest_ ABSL_GUARDED_BY(mutex_) = 0;
+  // See ModelSnapshot.
+  uint64_t overwritten_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<VersionRecord> versions_ ABSL_GUARDED_BY(mutex_);
+  // Versions that are to stay, and how often that was asked for.
+  std::map<uint64_t, uint32_t> pins_ ABSL_GUARDED_BY(mutex_);
+  // Null where there are none; and see TargetsRecord.
+  std::shared_ptr<const RegisteredTargets> targets_ ABSL_GUARDED_BY(mutex_);
+  uint64_t targets_version_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool targets_dirty_ ABSL_GUARDED_BY(mutex_) = false;
   std::shared_ptr<Update> update_ ABSL_GUARDED_BY(mutex_);
   // Of update_; null with it.
   std::shared_ptr<UpdateSlots::Slot> slot_ ABSL_GUARDED_BY(mutex_);
   std::deque<UpdateRecord> history_ ABSL_GUARDED_BY(mutex_);
   uint64_t change_ ABSL_GUARDED_BY(mutex_) = 1;
+};
+
+class Model::Pin {
+ public:
+  ~Pin() { model_.Unpin(record_.version); }
+  Pin(const Pin&) = delete;
+  Pin& operator=(const Pin&) = delete;
+
+  const VersionRecord& record() const { return record_; }
+
+ private:
+  friend class Model;
+  Pin(Model& model, VersionRecord record) : model_(model), record_(std::move(record)) {}
+
+  Model& model_;
+  const VersionRecord record_;
 };
 
 }  // namespace weightstream

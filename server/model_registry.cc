@@ -29,26 +29,21 @@ void LogCannotAbort(const Update& update, const absl::Status& why) {
 
 }  // namespace
 
-ModelRegistry::ModelRegistry(ModelStore& store, Device& device, const Limits& limits, Metrics& metrics,
-                             std::function<void(const std::string&, uint64_t, const std::string&)> on_current)
-    : store_(store),
-      limits_(limits),
-      metrics_(metrics),
-      on_current_(std::move(on_current)),
-      slots_(limits.updates),
-      arenas_(store, device, {limits.spare_arenas, [this] { return PromisedBytes(); }, limits.operation_wait}) {
-  for (const StoredModel& stored : store_.recovered()) {
+ModelRegistry::ModelRegistry(VersionMedium& medium, const Limits& limits, Metrics& metrics, Observers observers)
+    : medium_(medium), limits_(limits), metrics_(metrics), observers_(std::move(observers)), slots_(limits.updates) {
+  for (const StoredModel& stored : medium_.Recovered()) {
     const auto model = std::make_shared<Model>(stored, Context());
     models_[stored.name] = model;
     model->ApplyRetention();
-    if (stored.current != 0 && on_current_) on_current_(stored.name, stored.current, "");
+    if (stored.current != 0 && observers_.on_current) observers_.on_current(stored.name, stored.current, "");
   }
 }
 
-ModelContext ModelRegistry::Context() { return {&store_, &arenas_, &limits_, &metrics_, &slots_, on_current_}; }
+ModelContext ModelRegistry::Context() {
+  return {&medium_, &limits_, &metrics_, &slots_, observers_.on_current, observers_.on_lost};
+}
 
 absl::StatusOr<BegunUpdate> ModelRegistry::Begin(const std::string& model, BeginParams params) {
-  if (absl::Status valid = ValidateModelName(model); !valid.ok()) return valid;
   absl::StatusOr<std::shared_ptr<Model>> found = FindOrAdd(model);
   if (!found.ok()) return found.status();
   if (slots_.full()) MakeRoomForUpdate(**found);
@@ -76,6 +71,7 @@ void ModelRegistry::MakeRoomForUpdate(const Model& beginning) {
 }
 
 absl::StatusOr<std::shared_ptr<Model>> ModelRegistry::FindOrAdd(const std::string& model) {
+  if (absl::Status valid = ValidateModelName(model); !valid.ok()) return valid;
   absl::MutexLock lock(&mutex_);
   if (draining_) return absl::UnavailableError("the server is shutting down and begins no update; try again later");
   const auto found = models_.find(model);

@@ -14,12 +14,10 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
-#include "kernels/device.h"
-#include "server/arena_supply.h"
 #include "server/limits.h"
 #include "server/metrics.h"
 #include "server/model.h"
-#include "server/model_store.h"
+#include "server/version_medium.h"
 
 namespace weightstream {
 
@@ -27,13 +25,21 @@ namespace weightstream {
 // is copied.
 class ModelRegistry {
  public:
-  // `store`, `device`, `limits` and `metrics` outlive this. `on_current` is told of each version that became current,
-  // also of those that the store recovered.
-  ModelRegistry(ModelStore& store, Device& device, const Limits& limits, Metrics& metrics,
-                std::function<void(const std::string& model, uint64_t version, const std::string& update)> on_current);
+  // Who is told of what readers have: see ModelContext. Of versions that were recovered too.
+  struct Observers {
+    std::function<void(const std::string& model, uint64_t version, const std::string& update)> on_current = {};
+    std::function<void(const std::string& model)> on_lost = {};
+  };
+
+  // `medium`, `limits` and `metrics` outlive this.
+  ModelRegistry(VersionMedium& medium, const Limits& limits, Metrics& metrics, Observers observers);
 
   // Begins an update of a model, which is made known if it is not. UNAVAILABLE while draining.
   absl::StatusOr<BegunUpdate> Begin(const std::string& model, BeginParams params) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // The model, which is made known if it is not. INVALID_ARGUMENT for a name that no model may have, RESOURCE_EXHAUSTED
+  // for one too many, UNAVAILABLE while draining.
+  absl::StatusOr<std::shared_ptr<Model>> FindOrAdd(const std::string& model) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // NOT_FOUND if there is none.
   absl::StatusOr<std::shared_ptr<Model>> Find(const std::string& model) const ABSL_LOCKS_EXCLUDED(mutex_);
@@ -54,29 +60,24 @@ class ModelRegistry {
   bool draining() const ABSL_LOCKS_EXCLUDED(mutex_);
   void AbortAll(absl::string_view reason) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Frees what was to be freed and what was made ready for versions to come. Call last: the registry of a server that
-  // ends is not destroyed.
-  void StopArenas() { arenas_.Stop(); }
+  // What updates in flight, of all models, will still need of the medium.
+  uint64_t PromisedBytes() const ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   // Where all updates that may be in flight are: ends the one that has been silent the longest, if for long enough.
   void MakeRoomForUpdate(const Model& beginning) ABSL_LOCKS_EXCLUDED(mutex_);
-  absl::StatusOr<std::shared_ptr<Model>> FindOrAdd(const std::string& model) ABSL_LOCKS_EXCLUDED(mutex_);
-  uint64_t PromisedBytes() const ABSL_LOCKS_EXCLUDED(mutex_);
   ModelContext Context();
 
-  ModelStore& store_;
+  VersionMedium& medium_;
   const Limits& limits_;
   Metrics& metrics_;
-  const std::function<void(const std::string&, uint64_t, const std::string&)> on_current_;
+  const Observers observers_;
   // Before the models, which hold some.
   UpdateSlots slots_;
 
   mutable absl::Mutex mutex_;
   std::map<std::string, std::shared_ptr<Model>> models_ ABSL_GUARDED_BY(mutex_);
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
-  // Last: it asks for what is promised until it ends.
-  ArenaSupply arenas_;
 };
 
 }  // namespace weightstream

@@ -8,6 +8,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "kernels/host_device.h"
+#include "server/file_versions.h"
 #include "server/test_update.h"
 #include "server/test_versions.h"
 #include "tensor/test_files.h"
@@ -22,12 +23,27 @@ class ModelRegistryTest : public testing::Test {
  protected:
   ModelRegistry& registry() {
     if (registry_ == nullptr) {
-      registry_ = std::make_unique<ModelRegistry>(
-          *store_, *device_, limits_, metrics_, [this](const std::string& model, uint64_t version, const std::string&) {
-            current_.push_back(absl::StrCat(model, "@", version));
-          });
+      medium_ = Files(*store_);
+      registry_ = std::make_unique<ModelRegistry>(*medium_, limits_, metrics_, Observers());
     }
     return *registry_;
+  }
+
+  std::unique_ptr<FileVersions> Files(ModelStore& store) {
+    return std::make_unique<FileVersions>(store, *device_, ArenaSupply::Options{.promised_bytes = [this] {
+                                            return registry_ == nullptr ? 0 : registry_->PromisedBytes();
+                                          }});
+  }
+
+  ModelRegistry::Observers Observers() {
+    return {.on_current = [this](const std::string& model, uint64_t version, const std::string&) {
+      current_.push_back(absl::StrCat(model, "@", version));
+    }};
+  }
+
+  // Before the registry goes, which it asks.
+  void TearDown() override {
+    if (medium_ != nullptr) medium_->Stop();
   }
 
   static BeginParams Params(uint64_t version, uint64_t bytes = 100) {
@@ -54,6 +70,7 @@ class ModelRegistryTest : public testing::Test {
   Limits limits_;
   Metrics metrics_;
   std::vector<std::string> current_;
+  std::unique_ptr<FileVersions> medium_;
   std::unique_ptr<ModelRegistry> registry_;
 };
 
@@ -148,7 +165,8 @@ TEST_F(ModelRegistryTest, RetentionHoldsFromTheStart) {
   ASSERT_EQ(symlink("1", absl::StrCat(folder, "/m/current").c_str()), 0);
   const auto store = ModelStore::Open(folder).value();
   {
-    const ModelRegistry registry(*store, *device_, limits_, metrics_, {});
+    const std::unique_ptr<FileVersions> medium = Files(*store);
+    const ModelRegistry registry(*medium, limits_, metrics_, {});
     const ModelSnapshot snapshot = (*registry.Find("m"))->Snapshot();
     ASSERT_EQ(snapshot.versions.size(), 2u);
     EXPECT_EQ(snapshot.versions[0].version, 1u) << "the current one stays";
@@ -166,10 +184,8 @@ TEST_F(ModelRegistryTest, RecoveredModelsAreKnownAndAnnounced) {
   WriteVersion(absl::StrCat(copy, "/n/1"), 1);
   ASSERT_EQ(symlink("4", absl::StrCat(copy, "/m/current").c_str()), 0);
   const auto store = ModelStore::Open(copy).value();
-  ModelRegistry registry(*store, *device_, limits_, metrics_,
-                         [this](const std::string& model, uint64_t version, const std::string&) {
-                           current_.push_back(absl::StrCat(model, "@", version));
-                         });
+  const std::unique_ptr<FileVersions> medium = Files(*store);
+  ModelRegistry registry(*medium, limits_, metrics_, Observers());
   EXPECT_THAT(current_, ElementsAre("m@4"));
   EXPECT_EQ(registry.Find("m").value()->Snapshot().highest, 6u);
   ExpectError(registry.Begin("m", Params(5)).status(), StatusCode::kFailedPrecondition, {"not newer than 6"});

@@ -23,6 +23,30 @@ v1::UpdateState ToProto(UpdateState state) {
   return v1::UPDATE_STATE_UNSPECIFIED;
 }
 
+v1::UpdateMode ToProto(UpdateMode mode) {
+  switch (mode) {
+    case UpdateMode::kBeside:
+      return v1::UPDATE_MODE_BESIDE;
+    case UpdateMode::kInPlace:
+      return v1::UPDATE_MODE_IN_PLACE;
+    case UpdateMode::kRegistered:
+      return v1::UPDATE_MODE_REGISTERED;
+  }
+  return v1::UPDATE_MODE_UNSPECIFIED;
+}
+
+// The update in flight, if it is written over what was there before; else null.
+const UpdateRecord* OverwritingUpdate(const ModelSnapshot& model) {
+  if (model.updates.empty() || IsFinal(model.updates.front().state)) return nullptr;
+  return model.updates.front().mode == UpdateMode::kBeside ? nullptr : &model.updates.front();
+}
+
+v1::WeightsState WeightsStateOf(const ModelSnapshot& model) {
+  if (model.current != 0) return v1::WEIGHTS_STATE_WHOLE;
+  if (model.overwritten == 0) return v1::WEIGHTS_STATE_NONE;
+  return OverwritingUpdate(model) != nullptr ? v1::WEIGHTS_STATE_UPDATING : v1::WEIGHTS_STATE_UNTRUSTED;
+}
+
 void Fill(const VersionRecord& record, v1::VersionInfo* info) {
   info->set_version(record.version);
   info->set_total_bytes(record.total_bytes);
@@ -30,6 +54,7 @@ void Fill(const VersionRecord& record, v1::VersionInfo* info) {
   info->set_manifest_crc32c(record.manifest_crc32c);
   *info->mutable_commit_time() = ToTimestamp(record.commit_time);
   info->set_path(record.path);
+  info->set_exports(record.exports);
 }
 
 void Fill(const UpdateRecord& record, v1::UpdateInfo* info) {
@@ -42,6 +67,7 @@ void Fill(const UpdateRecord& record, v1::UpdateInfo* info) {
   info->set_manifest_crc32c(record.manifest_crc32c);
   info->set_reason(record.reason);
   info->set_open_streams(record.open_streams);
+  info->set_mode(ToProto(record.mode));
   *info->mutable_begin_time() = ToTimestamp(record.begin_time);
   if (record.end_time != absl::InfiniteFuture()) *info->mutable_end_time() = ToTimestamp(record.end_time);
 }
@@ -60,12 +86,34 @@ v1::CommitHook ToProto(const CommitHookRecord& record) {
   return hook;
 }
 
+v1::TargetsState TargetsStateOf(const ModelSnapshot& snapshot) {
+  v1::TargetsState state;
+  state.set_version(snapshot.targets.version);
+  const UpdateRecord* update = OverwritingUpdate(snapshot);
+  if (update != nullptr && update->mode == UpdateMode::kRegistered) state.set_next_version(update->identity.version);
+  if (snapshot.targets.dirty) {
+    state.set_state(state.next_version() != 0 ? v1::WEIGHTS_STATE_UPDATING : v1::WEIGHTS_STATE_UNTRUSTED);
+  } else {
+    state.set_state(snapshot.targets.version != 0 ? v1::WEIGHTS_STATE_WHOLE : v1::WEIGHTS_STATE_NONE);
+  }
+  return state;
+}
+
 v1::Model ToProto(const ModelSnapshot& snapshot) {
   v1::Model model;
   model.set_name(snapshot.name);
   model.set_current_version(snapshot.current);
   model.set_highest_version(snapshot.highest);
   model.set_prepared_bytes(snapshot.prepared_bytes);
+  model.set_weights_state(WeightsStateOf(snapshot));
+  model.set_overwritten_version(snapshot.overwritten);
+  if (!snapshot.targets.owner.empty()) {
+    v1::RegisteredTargets& targets = *model.mutable_targets();
+    targets.set_owner(snapshot.targets.owner);
+    targets.set_tensors(snapshot.targets.tensors);
+    targets.set_bytes(snapshot.targets.bytes);
+    *targets.mutable_state() = TargetsStateOf(snapshot);
+  }
   for (const VersionRecord& version : snapshot.versions) Fill(version, model.add_versions());
   for (const UpdateRecord& update : snapshot.updates) Fill(update, model.add_updates());
   return model;

@@ -10,6 +10,8 @@ namespace weightstream {
 
 v1::Model ToProto(const ModelSnapshot& snapshot);
 
+v1::TargetsState TargetsStateOf(const ModelSnapshot& snapshot);
+
 v1::CommitHook ToProto(const CommitHookRecord& record);
 
 }  // namespace weightstream

@@ -39,6 +39,8 @@ struct VersionRecord {
   uint32_t manifest_crc32c = 0;
   absl::Time commit_time;
   std::string path;
+  // How many other processes have its memory open; see Model::PinVersion.
+  uint32_t exports = 0;
 };
 
 struct StoredModel {

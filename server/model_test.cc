@@ -10,6 +10,7 @@
 #include "gtest/gtest.h"
 #include "kernels/faulty_device.h"
 #include "kernels/host_device.h"
+#include "server/file_versions.h"
 #include "server/test_update.h"
 #include "tensor/test_files.h"
 
@@ -24,8 +25,7 @@ using testing::Pair;
 class ModelTest : public testing::Test {
  protected:
   ModelTest() {
-    context_.store = store_.get();
-    context_.arenas = &arenas_;
+    context_.medium = &medium_;
     context_.limits = &limits_;
     context_.metrics = &metrics_;
     context_.slots = &slots_;
@@ -77,7 +77,7 @@ class ModelTest : public testing::Test {
   Limits limits_;
   Metrics metrics_;
   uint64_t promised_bytes_ = 0;
-  ArenaSupply arenas_{*store_, device_, {.promised_bytes = [this] { return promised_bytes_; }}};
+  FileVersions medium_{*store_, device_, {.promised_bytes = [this] { return promised_bytes_; }}};
   UpdateSlots slots_{1};
   ModelContext context_;
   std::vector<std::pair<std::string, uint64_t>> made_current_;

@@ -22,6 +22,8 @@
 #include "server/commit_hook_runner.h"
 #include "server/connection_gate.h"
 #include "server/descriptor_limit.h"
+#include "server/device_versions.h"
+#include "server/file_versions.h"
 #include "server/listen_error.h"
 #include "server/listening_sockets.h"
 #include "server/log.h"
@@ -69,20 +71,26 @@ class GrpcServer final : public Server {
   void Shutdown(absl::Time deadline) override;
 
  private:
+  // Recovers what there is.
+  absl::Status OpenMedium();
   absl::Status Listen();
   absl::Status ServeMetrics();
   void ConfigureConnections(grpc::ServerBuilder& builder) const;
   void WatchIdle();
   void BecameCurrent(const std::string& model, uint64_t version, const std::string& update);
-  // The model is SERVING from now on.
+  // A model is SERVING while it has a whole version and the device works.
   void TellHealth(const std::string& model) ABSL_LOCKS_EXCLUDED(mutex_);
+  // The device has failed for good: only a new process can use it, and who looks at health is to start one.
+  void CheckDevice() ABSL_LOCKS_EXCLUDED(mutex_);
 
   const ServerOptions options_;
   // In the order of dependence: what is below uses what is above.
   std::unique_ptr<Device> device_;
   std::unique_ptr<ServerSecurity> security_;
   Metrics metrics_;
+  // Null where the device keeps no files.
   std::unique_ptr<ModelStore> store_;
+  std::unique_ptr<VersionMedium> medium_;
   std::unique_ptr<StagingRing> staging_;
   std::unique_ptr<ModelRegistry> registry_;
   // Null where nobody is to be told, and while the registry tells of what was recovered.
@@ -97,6 +105,7 @@ class GrpcServer final : public Server {
 
   absl::Mutex mutex_;
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
+  bool device_failed_ ABSL_GUARDED_BY(mutex_) = false;
   // The server's; null until it listens.
   grpc::HealthCheckServiceInterface* health_ ABSL_GUARDED_BY(mutex_) = nullptr;
 };
@@ -106,21 +115,19 @@ absl::Status GrpcServer::Start() {
   absl::StatusOr<std::unique_ptr<ServerSecurity>> security = ServerSecurity::Load(options_.listen, options_.security);
   if (!security.ok()) return security.status();
   security_ = *std::move(security);
-  absl::StatusOr<std::unique_ptr<ModelStore>> store = ModelStore::Open(options_.data_dir);
-  if (!store.ok()) return store.status();
-  store_ = *std::move(store);
-  for (const std::string& warning : store_->warnings()) LogWarning("recovery", {{"warning", warning}});
+  if (absl::Status opened = OpenMedium(); !opened.ok()) return opened;
   if (device_->needs_staging()) {
     absl::StatusOr<std::unique_ptr<StagingRing>> staging =
         StagingRing::Create(*device_, options_.limits.staging_bytes, options_.limits.bucket_bytes);
     if (!staging.ok()) return staging.status();
     staging_ = *std::move(staging);
   }
-  registry_ =
-      std::make_unique<ModelRegistry>(*store_, *device_, options_.limits, metrics_,
-                                      [this](const std::string& model, uint64_t version, const std::string& update) {
-                                        BecameCurrent(model, version, update);
-                                      });
+  registry_ = std::make_unique<ModelRegistry>(
+      *medium_, options_.limits, metrics_,
+      ModelRegistry::Observers{[this](const std::string& model, uint64_t version, const std::string& update) {
+                                 BecameCurrent(model, version, update);
+                               },
+                               [this](const std::string& model) { TellHealth(model); }});
   if (options_.on_commit.enabled()) {
     hooks_ = std::make_unique<CommitHookRunner>(options_.on_commit, NewCommitHook(options_.on_commit), metrics_);
   }
@@ -128,7 +135,7 @@ absl::Status GrpcServer::Start() {
   calls_ = std::make_unique<OpenCalls>(OpenCalls::Bounds{std::max(1, limits.threads * 3 / 4), limits.peer_streams,
                                                          limits.silent_call, limits.peer_bytes_per_second});
   service_ = std::make_unique<WeightStreamService>(
-      CallEnvironment{registry_.get(), store_.get(), calls_.get(), device_.get(), staging_.get(), hooks_.get(),
+      CallEnvironment{registry_.get(), medium_.get(), calls_.get(), device_.get(), staging_.get(), hooks_.get(),
                       &options_.limits, security_->authorizer(), &metrics_});
   if (absl::Status listening = Listen(); !listening.ok()) return listening;
   if (absl::Status serving = ServeMetrics(); !serving.ok()) return serving;
@@ -140,12 +147,35 @@ absl::Status GrpcServer::Start() {
   for (const std::shared_ptr<Model>& model : registry_->All()) {
     if (model->Snapshot().current != 0) TellHealth(model->name());
   }
-  for (const StoredModel& model : store_->recovered()) {
+  for (const StoredModel& model : medium_->Recovered()) {
     LogInfo("recovered", {{"model", model.name},
                           {"current", absl::StrCat(model.current)},
                           {"versions", absl::StrCat(model.versions.size())}});
   }
   idle_watch_ = std::thread([this] { WatchIdle(); });
+  return absl::OkStatus();
+}
+
+absl::Status GrpcServer::OpenMedium() {
+  if (!device_->keeps_files()) {
+    if (options_.on_commit.names_files()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "--on-commit tells the inference server of a file or a folder, and ", device_->name(),
+          " keeps none; give a body without {path} and {folder} (--on-commit-body), or use --device=host"));
+    }
+    medium_ = std::make_unique<DeviceVersions>(*device_);
+    LogInfo("versions_in_memory", {{"device", device_->name()}, {"note", "they go with this process"}});
+    return absl::OkStatus();
+  }
+  absl::StatusOr<std::unique_ptr<ModelStore>> store = ModelStore::Open(options_.data_dir);
+  if (!store.ok()) return store.status();
+  store_ = *std::move(store);
+  for (const std::string& warning : store_->warnings()) LogWarning("recovery", {{"warning", warning}});
+  ArenaSupply::Options arenas;
+  arenas.work_ahead = options_.limits.spare_arenas;
+  arenas.promised_bytes = [this] { return registry_ == nullptr ? 0 : registry_->PromisedBytes(); };
+  arenas.patience = options_.limits.operation_wait;
+  medium_ = std::make_unique<FileVersions>(*store_, *device_, std::move(arenas));
   return absl::OkStatus();
 }
 
@@ -187,7 +217,8 @@ absl::Status GrpcServer::ServeMetrics() {
   absl::StatusOr<std::unique_ptr<MetricsEndpoint>> endpoint = MetricsEndpoint::Start(options_.metrics_listen, [this] {
     std::vector<prometheus::MetricFamily> families = metrics_.collectable().Collect();
     for (std::vector<prometheus::MetricFamily>& part :
-         std::array{ModelMetrics(*registry_, absl::Now()), StagingMetrics(staging_.get()), ProcessMetrics()}) {
+         std::array{ModelMetrics(*registry_, absl::Now()), DeviceMetrics(*device_), StagingMetrics(staging_.get()),
+                    ProcessMetrics()}) {
       std::move(part.begin(), part.end(), std::back_inserter(families));
     }
     return families;
@@ -236,14 +267,31 @@ void GrpcServer::BecameCurrent(const std::string& model, uint64_t version, const
   TellHealth(model);
   if (hooks_ == nullptr) return;
   // Absolute, for who has another working directory.
-  const auto absolute = [](const std::string& path) { return std::filesystem::absolute(path).string(); };
-  hooks_->BecameCurrent({model, version, absolute(store_->VersionFolder(model, version)),
-                         absolute(store_->VersionPath(model, version)), update, LogTrace::Current()});
+  const auto absolute = [](const std::string& path) {
+    return path.empty() ? path : std::filesystem::absolute(path).string();
+  };
+  hooks_->BecameCurrent({model, version, absolute(medium_->Folder(model, version)),
+                         absolute(medium_->Path(model, version)), update, LogTrace::Current()});
 }
 
 void GrpcServer::TellHealth(const std::string& model) {
   absl::MutexLock lock(&mutex_);
-  if (health_ != nullptr) health_->SetServingStatus(model, true);
+  if (health_ == nullptr) return;
+  // As it is now: calls of this for one model may overtake each other.
+  const absl::StatusOr<std::shared_ptr<Model>> found = registry_->Find(model);
+  health_->SetServingStatus(model, !device_failed_ && found.ok() && (*found)->Snapshot().current != 0);
+}
+
+void GrpcServer::CheckDevice() {
+  const absl::Status health = device_->Health();
+  if (health.ok()) return;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (std::exchange(device_failed_, true) || health_ == nullptr) return;
+    health_->SetServingStatus("", false);
+  }
+  LogError("device_failed", {{"device", device_->name()}, {"error", health.ToString()}});
+  for (const std::shared_ptr<Model>& model : registry_->All()) TellHealth(model->name());
 }
 
 void GrpcServer::WatchIdle() {
@@ -254,6 +302,7 @@ void GrpcServer::WatchIdle() {
     security_->Reload();
     calls_->CutSilent();
     registry_->AbortIdle();
+    CheckDevice();
     mutex_.Lock();
   }
 }
@@ -277,7 +326,7 @@ void GrpcServer::Shutdown(absl::Time deadline) {
   server_->Wait();
   // The last commit may just have been made.
   if (hooks_ != nullptr) hooks_->Stop(deadline);
-  registry_->StopArenas();
+  medium_->Stop();
   if (metrics_endpoint_ != nullptr) metrics_endpoint_->Stop();
   LogInfo("stopped", {{"drained", drained ? "true" : "false"}});
 }

@@ -9,6 +9,7 @@
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/system_runtime.h"
 #include "kernels/host_device.h"
+#include "kernels/host_room.h"
 #include "server/commit_hook_flags.h"
 #include "server/log.h"
 
@@ -67,10 +68,11 @@ std::vector<FlagSpec> Flags() {
            "Folder of the versions: DIR/MODEL/VERSION/model.safetensors, and DIR/MODEL/current. One server a folder. "
            "Default "
            "/dev/shm/weightstream."),
-      Text("device", "DEVICE",
-           "Where weights end: host (files in --data-dir), or host-staged (the same through the staging ring, as a GPU "
-           "would; for tests). cuda:N opens that GPU, says what is wrong with it, and ends: versions in device memory "
-           "are yet to come. Default host."),
+      Text(
+          "device", "DEVICE",
+          "Where weights end: host (files in --data-dir), or cuda:N (the memory of that GPU, for as long as the server "
+          "runs). For tests: host-staged (files, through the staging ring), and host-memory:N (N MiB of this process's "
+          "memory, as a GPU's). Default host."),
       Decimal("bucket-mib", kMostMessageMib - 1,
               "Most payload MiB that one chunk may carry; senders obey it. A stream takes up to twice as much memory. "
               "Default 4."),
@@ -168,7 +170,6 @@ Limits LimitsFrom(const CommandLine& line) {
   return limits;
 }
 
-// The device opens, and is not used yet: the store keeps versions as files (docs/decisions/0005).
 absl::StatusOr<std::unique_ptr<Device>> OpenCuda(int index) {
   CudaDeviceOptions options;
   options.index = index;
@@ -176,9 +177,16 @@ absl::StatusOr<std::unique_ptr<Device>> OpenCuda(int index) {
   if (!device.ok()) {
     return absl::Status(device.status().code(), absl::StrCat("--device: ", device.status().message()));
   }
-  return absl::UnimplementedError(absl::StrCat("--device: ", (*device)->name(), " (", (*device)->model(),
-                                               ") is there, and this release does not keep versions in device memory "
-                                               "yet; use --device=host"));
+  LogInfo("device", {{"device", (*device)->name()}, {"model", (*device)->model()}});
+  return std::unique_ptr<Device>(*std::move(device));
+}
+
+// As a GPU, but for where its memory is.
+std::unique_ptr<Device> OpenHostMemory(uint64_t mib) {
+  HostDeviceOptions options;
+  options.device_like = true;
+  options.memory = std::make_shared<HostRoom>(mib << 20);
+  return NewHostDevice(options);
 }
 
 SecurityOptions SecurityFrom(const CommandLine& line) {
@@ -246,12 +254,17 @@ absl::StatusOr<std::unique_ptr<Device>> DeviceFrom(const CommandLine& line) {
     options.device_like = true;
     return NewHostDevice(options);
   }
+  uint64_t mib = 0;
+  if (absl::StartsWith(device, "host-memory:") && absl::SimpleAtoi(absl::StripPrefix(device, "host-memory:"), &mib) &&
+      mib > 0 && mib <= kMostMib) {
+    return OpenHostMemory(mib);
+  }
   int index = 0;
   if (absl::StartsWith(device, "cuda:") && absl::SimpleAtoi(absl::StripPrefix(device, "cuda:"), &index) && index >= 0) {
     return OpenCuda(index);
   }
-  return absl::InvalidArgumentError(
-      absl::StrCat("--device=", device, " is none of host, host-staged and cuda:N (N a device's number)"));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--device=", device, " is none of host, cuda:N (N a device's number), host-staged and host-memory:N"));
 }
 
 absl::Status StartLoggingFrom(const CommandLine& line) {

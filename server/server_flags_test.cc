@@ -89,12 +89,22 @@ TEST(ServerFlagsTest, BadValuesAreRefusedWithTheFlagNamed) {
   }
 }
 
+TEST(ServerFlagsTest, ADeviceMayHaveMemoryAlone) {
+  const auto memory = DeviceFrom(*Parse({"--device=host-memory:3"})).value();
+  EXPECT_FALSE(memory->keeps_files());
+  EXPECT_TRUE(memory->needs_staging());
+  EXPECT_TRUE(memory->CreateTarget({.bytes = 3 << 20}).ok());
+  EXPECT_FALSE(memory->CreateTarget({.bytes = (3 << 20) + 1}).ok());
+  EXPECT_TRUE(DeviceFrom(*Parse({"--device=host"})).value()->keeps_files());
+}
+
 TEST(ServerFlagsTest, ADeviceThatIsNotHereIsNamed) {
   // More than any machine has: whatever this one lacks, it is said of this device.
   const absl::Status none = DeviceFrom(*Parse({"--device=cuda:1000"})).status();
   EXPECT_EQ(none.code(), absl::StatusCode::kFailedPrecondition) << none;
   EXPECT_TRUE(absl::StrContains(none.message(), "--device: cuda:1000")) << none;
-  for (const std::string unknown : {"tape", "cuda", "cuda:", "cuda:x", "cuda:-1", "cuda:0x0", "cudax0"}) {
+  for (const std::string unknown : {"tape", "cuda", "cuda:", "cuda:x", "cuda:-1", "cuda:0x0", "cudax0", "host-memory",
+                                    "host-memory:0", "host-memory:x"}) {
     const absl::Status refused = DeviceFrom(*Parse({"--device=" + unknown})).status();
     EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument) << refused;
     EXPECT_TRUE(absl::StrContains(refused.message(), unknown)) << refused;

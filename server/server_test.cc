@@ -47,6 +47,18 @@ TEST(ServerStartTest, ADataDirectoryThatCannotBeMadeIsNamedWithItsRemedy) {
               testing::AllOf(testing::HasSubstr(file), testing::HasSubstr("--data-dir")));
 }
 
+TEST(ServerStartTest, ACommitHookThatNamesAFileIsRefusedWhereThereIsNone) {
+  ServerOptions options;
+  options.listen = "127.0.0.1:0";
+  options.on_commit.requests.push_back({"/", CommitHookBody::Parse(R"({"load": "{path}"})").value()});
+  const auto start = [&] {
+    return Server::Start(options, NewHostDevice({.device_like = true, .memory = std::make_shared<HostRoom>(1000)}));
+  };
+  ExpectError(start().status(), StatusCode::kInvalidArgument, {"host-memory", "{path}", "--on-commit-body"});
+  options.on_commit.requests[0].body = CommitHookBody::Parse(R"({"load": "{version}"})").value();
+  EXPECT_TRUE(start().ok());
+}
+
 TEST(ServerStartTest, AddressesThatAreNoneAreRefused) {
   for (const char* address :
        {"", "nonsense", "127.0.0.1", "127.0.0.1:99999", "127.0.0.1:http!", "127.0.0.1:", "unix:"}) {

@@ -11,9 +11,11 @@
 #include "proto/convert.h"
 #include "proto/status.h"
 #include "proto/trace_context.h"
+#include "server/export_stream.h"
 #include "server/log.h"
 #include "server/model_state.h"
 #include "server/push_stream.h"
+#include "server/target_stream.h"
 #include "server/version_stream.h"
 #include "tensor/monotonic_clock.h"
 #include "weightstream/v1/weightstream.grpc.pb.h"
@@ -63,6 +65,8 @@ WeightStreamService::WeightStreamService(CallEnvironment environment)
   AddUnary("ListModels", &WeightStreamService::ListModels);
   AddServerStream("WatchModel", &WeightStreamService::WatchModel);
   AddUnary("RollbackModel", &WeightStreamService::RollbackModel);
+  AddServerStream("ExportTarget", &WeightStreamService::ExportTarget);
+  AddServerStream("RegisterTargets", &WeightStreamService::RegisterTargets);
 }
 
 template <typename Request>
@@ -245,6 +249,17 @@ absl::Status WeightStreamService::Pull(grpc::ServerContext* context, const v1::P
   return ServePull(environment_, context, request, writer);
 }
 
+absl::Status WeightStreamService::ExportTarget(grpc::ServerContext* context, const v1::ExportTargetRequest& request,
+                                               grpc::ServerWriter<v1::ExportedTarget>* writer) {
+  return ServeExport(environment_, stopping_, context, request, writer);
+}
+
+absl::Status WeightStreamService::RegisterTargets(grpc::ServerContext* context,
+                                                  const v1::RegisterTargetsRequest& request,
+                                                  grpc::ServerWriter<v1::TargetsState>* writer) {
+  return ServeRegister(environment_, stopping_, context, request, writer);
+}
+
 absl::Status WeightStreamService::GetManifest(grpc::ServerContext* context, const v1::GetManifestRequest& request,
                                               v1::Manifest* response) {
   return ServeManifest(environment_, request, response);
@@ -277,6 +292,10 @@ absl::Status WeightStreamService::ListModels(grpc::ServerContext* context, const
 
 v1::Model WeightStreamService::StateOf(const ModelSnapshot& snapshot) const {
   v1::Model state = ToProto(snapshot);
+  state.set_device(environment_.device->name());
+  if (const absl::Status health = environment_.device->Health(); !health.ok()) {
+    state.set_device_error(std::string(health.message()));
+  }
   if (environment_.hooks == nullptr) return state;
   const absl::optional<CommitHookRecord> hook = environment_.hooks->Find(snapshot.name);
   if (hook.has_value()) *state.mutable_commit_hook() = ToProto(*hook);

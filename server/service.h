@@ -28,7 +28,7 @@ class WeightStreamService final : public grpc::Service {
  public:
   explicit WeightStreamService(CallEnvironment environment);
 
-  // Ends the WatchModel calls that are open, and those that come: at shutdown.
+  // Ends the WatchModel, ExportTarget and RegisterTargets calls that are open, and those that come: at shutdown.
   void StopWatches() { stopping_.store(true, std::memory_order_release); }
 
  private:
@@ -62,6 +62,11 @@ class WeightStreamService final : public grpc::Service {
   absl::Status RollbackModel(grpc::ServerContext* context, const v1::RollbackModelRequest& request,
                              v1::RollbackModelResponse* response);
 
+  absl::Status ExportTarget(grpc::ServerContext* context, const v1::ExportTargetRequest& request,
+                            grpc::ServerWriter<v1::ExportedTarget>* writer);
+  absl::Status RegisterTargets(grpc::ServerContext* context, const v1::RegisterTargetsRequest& request,
+                               grpc::ServerWriter<v1::TargetsState>* writer);
+
   // Parses a request of a caller who may make it. INVALID_ARGUMENT for bytes that are none, RESOURCE_EXHAUSTED for too
   // many.
   template <typename Request>
@@ -71,7 +76,7 @@ class WeightStreamService final : public grpc::Service {
   template <typename Request>
   absl::Status Authorize(const grpc::ServerContext& context, absl::string_view method, const Request& request) const;
 
-  // With how far the commit hook is.
+  // With how the device and how far the commit hook is.
   v1::Model StateOf(const ModelSnapshot& snapshot) const;
   // The model as it is; one without anything if there is none of this name.
   ModelSnapshot SnapshotOf(const std::string& model) const;

@@ -1,4 +1,4 @@
-// The whole way of a version through a real server: on the host, and through the staging of a device-like one.
+// The whole way of a version through a real server, over each kind of device.
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
@@ -21,21 +21,19 @@ namespace {
 using absl::StatusCode;
 using testing::ElementsAre;
 
-class ServiceFlowTest : public testing::TestWithParam<bool> {
+class ServiceFlowTest : public testing::TestWithParam<TestDevice> {
  protected:
-  static TestServerOptions Options() {
-    TestServerOptions options;
-    options.device.device_like = GetParam();
-    options.limits.staging_bytes = 3000;
-    return options;
-  }
-
-  TestServer server_{Options()};
+  TestServer server_{GetParam().Options()};
   std::unique_ptr<TestClient> client_ = server_.NewClient();
 };
 
-INSTANTIATE_TEST_SUITE_P(Devices, ServiceFlowTest, testing::Bool(),
-                         [](const auto& info) { return info.param ? "DeviceLike" : "Host"; });
+// What is so of versions that are files.
+class ServiceFilesTest : public ServiceFlowTest {};
+
+std::string NameOf(const testing::TestParamInfo<TestDevice>& info) { return info.param.name; }
+
+INSTANTIATE_TEST_SUITE_P(Devices, ServiceFlowTest, testing::ValuesIn(TestDevices()), NameOf);
+INSTANTIATE_TEST_SUITE_P(Devices, ServiceFilesTest, testing::ValuesIn(TestDevicesWithFiles()), NameOf);
 
 TEST_P(ServiceFlowTest, APushedVersionIsCurrentBitForBit) {
   const auto tensors = VariedTensors(1);
@@ -62,7 +60,18 @@ TEST_P(ServiceFlowTest, APushedVersionIsCurrentBitForBit) {
   EXPECT_EQ(committed->total_bytes(), begun->total_bytes());
   EXPECT_EQ(client_->PullTensors("m").value(), DataOf(tensors));
 
-  // And any safetensors reader sees the same in the file.
+  EXPECT_EQ(committed->path().empty(), !GetParam().keeps_files);
+}
+
+TEST_P(ServiceFilesTest, AnySafetensorsReaderSeesTheVersionInItsFile) {
+  const auto tensors = VariedTensors(1);
+  auto request = BeginRequest("m", 3, tensors);
+  (*request.mutable_metadata())["format"] = "pt";
+  const auto begun = client_->Begin(request);
+  ASSERT_TRUE(begun.ok()) << begun.status();
+  ASSERT_TRUE(client_->Push(ChunksOf(tensors, 1000, begun->update_id())).ok());
+  const auto committed = client_->Commit("m", begun->update_id());
+  ASSERT_TRUE(committed.ok()) << committed.status();
   EXPECT_EQ(committed->path(), absl::StrCat(server_.data_dir(), "/m/3/model.safetensors"));
   const auto file = MappedFile::Open(absl::StrCat(server_.data_dir(), "/m/current/model.safetensors")).value();
   const auto layout = ParseSafetensors("file", file->bytes(), file->bytes().size());
@@ -186,7 +195,7 @@ TEST_P(ServiceFlowTest, VersionsFollowEachOtherAndRollBack) {
   ExpectError(client_->Rollback("m", 1).status(), StatusCode::kNotFound, {"does not hold version 1", "it holds 2, 3"});
 }
 
-TEST_P(ServiceFlowTest, ARestartServesWhatWasCommittedAndForgetsTheRest) {
+TEST_P(ServiceFilesTest, ARestartServesWhatWasCommittedAndForgetsTheRest) {
   ASSERT_TRUE(client_->PushVersion("m", 1, VariedTensors(1)).ok());
   const auto begun = client_->Begin(BeginRequest("m", 2, VariedTensors(2)));
   ASSERT_TRUE(begun.ok());
@@ -232,9 +241,9 @@ TEST_P(ServiceFlowTest, ListModelsNamesThemAll) {
   EXPECT_EQ(version.manifest_crc32c(), response.models(1).versions(0).manifest_crc32c()) << "the same manifest";
 }
 
-TEST_P(ServiceFlowTest, AFullDiskIsAnErrorOnTheCallAndHarmsNothing) {
+TEST_P(ServiceFilesTest, AFullDiskIsAnErrorOnTheCallAndHarmsNothing) {
   std::atomic<bool> full{false};
-  TestServerOptions options = Options();
+  TestServerOptions options = GetParam().Options();
   options.device.fallocate = [&](int fd, uint64_t offset, uint64_t bytes) {
     return full ? ENOSPC : SystemFallocate(fd, offset, bytes);
   };

@@ -15,7 +15,7 @@ namespace {
 
 using absl::StatusCode;
 
-class ServiceReadTest : public testing::Test {
+class ServiceReadTest : public testing::TestWithParam<TestDevice> {
  protected:
   ServiceReadTest() {
     EXPECT_TRUE(client_->PushVersion("m", 1, VariedTensors(1)).ok());
@@ -41,17 +41,20 @@ class ServiceReadTest : public testing::Test {
     }
   }
 
-  TestServer server_;
+  TestServer server_{GetParam().Options()};
   const std::unique_ptr<TestClient> client_ = server_.NewClient();
 };
 
-TEST_F(ServiceReadTest, PullGivesTheVersionAskedFor) {
+INSTANTIATE_TEST_SUITE_P(Devices, ServiceReadTest, testing::ValuesIn(TestDevices()),
+                         [](const auto& info) { return info.param.name; });
+
+TEST_P(ServiceReadTest, PullGivesTheVersionAskedFor) {
   EXPECT_EQ(client_->PullTensors("m", 1).value(), DataOf(VariedTensors(1)));
   EXPECT_EQ(client_->PullTensors("m", 2).value(), DataOf(VariedTensors(2)));
   EXPECT_EQ(client_->PullTensors("m", 0).value(), DataOf(VariedTensors(2))) << "0 is the current one";
 }
 
-TEST_F(ServiceReadTest, PullKeepsTheBucketLimitAndDescribesEachChunk) {
+TEST_P(ServiceReadTest, PullKeepsTheBucketLimitAndDescribesEachChunk) {
   const auto tensors = VariedTensors(2);
   for (const uint64_t bucket : {uint64_t{1}, uint64_t{7}, uint64_t{999}, uint64_t{1} << 40}) {
     const auto chunks = client_->Pull(PullOf(2, bucket));
@@ -73,7 +76,7 @@ TEST_F(ServiceReadTest, PullKeepsTheBucketLimitAndDescribesEachChunk) {
   }
 }
 
-TEST_F(ServiceReadTest, AnEmptyTensorComesAsOneChunkWithoutData) {
+TEST_P(ServiceReadTest, AnEmptyTensorComesAsOneChunkWithoutData) {
   const auto chunks = client_->Pull(PullOf(2));
   ASSERT_TRUE(chunks.ok());
   int empty = 0;
@@ -86,7 +89,7 @@ TEST_F(ServiceReadTest, AnEmptyTensorComesAsOneChunkWithoutData) {
   EXPECT_EQ(empty, 1);
 }
 
-TEST_F(ServiceReadTest, PullOfPartsGivesTheseAndNoMore) {
+TEST_P(ServiceReadTest, PullOfPartsGivesTheseAndNoMore) {
   v1::PullRequest request = PullOf(2, 100);
   AddPart(request, "\xc3\xbcml\xc3\xa4ut", {{10, 250}, {900, 1000}});
   AddPart(request, "bias", {});
@@ -105,7 +108,7 @@ TEST_F(ServiceReadTest, PullOfPartsGivesTheseAndNoMore) {
   EXPECT_THAT(offsets, testing::ElementsAre(10, 110, 210, 900, 0));
 }
 
-TEST_F(ServiceReadTest, PartsThatAreNotThereAreRefused) {
+TEST_P(ServiceReadTest, PartsThatAreNotThereAreRefused) {
   v1::PullRequest request = PullOf(2);
   AddPart(request, "bias", {{0, 29}});
   ExpectError(client_->Pull(request).status(), StatusCode::kInvalidArgument, {"'bias' has 28 bytes", "29"});
@@ -120,14 +123,14 @@ TEST_F(ServiceReadTest, PartsThatAreNotThereAreRefused) {
   ExpectError(client_->Pull(request).status(), StatusCode::kNotFound, {"no tensor 'nobody'", "GetManifest"});
 }
 
-TEST_F(ServiceReadTest, WhatIsNotHeldIsNotFound) {
+TEST_P(ServiceReadTest, WhatIsNotHeldIsNotFound) {
   ExpectError(client_->PullTensors("none").status(), StatusCode::kNotFound, {"no model 'none'", "ListModels"});
   ExpectError(client_->PullTensors("m", 9).status(), StatusCode::kNotFound, {"does not hold version 9", "1, 2"});
   ASSERT_TRUE(client_->Begin(BeginRequest("begun", 1, {})).ok());
   ExpectError(client_->PullTensors("begun").status(), StatusCode::kNotFound, {"'begun' has no current version"});
 }
 
-TEST_F(ServiceReadTest, APullInProgressOutlivesItsVersion) {
+TEST_P(ServiceReadTest, APullInProgressOutlivesItsVersion) {
   const auto context = NewContext();
   const auto reader = client_->stub().Pull(context.get(), PullOf(1, 10));
   v1::WeightChunk chunk;
@@ -143,7 +146,7 @@ TEST_F(ServiceReadTest, APullInProgressOutlivesItsVersion) {
   EXPECT_EQ(got, DataOf(VariedTensors(1)));
 }
 
-TEST_F(ServiceReadTest, AReaderThatGoesAwayLeavesTheServerServing) {
+TEST_P(ServiceReadTest, AReaderThatGoesAwayLeavesTheServerServing) {
   for (int i = 0; i < 5; ++i) {
     const auto context = NewContext();
     const auto reader = client_->stub().Pull(context.get(), PullOf(2, 1));
@@ -155,7 +158,7 @@ TEST_F(ServiceReadTest, AReaderThatGoesAwayLeavesTheServerServing) {
   EXPECT_EQ(client_->PullTensors("m").value(), DataOf(VariedTensors(2)));
 }
 
-TEST_F(ServiceReadTest, TheManifestIsWhatWasBegun) {
+TEST_P(ServiceReadTest, TheManifestIsWhatWasBegun) {
   auto begin = BeginRequest("n", 5, VariedTensors(1));
   (*begin.mutable_metadata())["format"] = "pt";
   const auto begun = client_->Begin(begin);
@@ -179,7 +182,7 @@ TEST_F(ServiceReadTest, TheManifestIsWhatWasBegun) {
             grpc::StatusCode::NOT_FOUND);
 }
 
-TEST_F(ServiceReadTest, DigestsAreOfTheBytesWhereTheyLie) {
+TEST_P(ServiceReadTest, DigestsAreOfTheBytesWhereTheyLie) {
   v1::DigestModelRequest request;
   request.set_model("m");
   const auto digests = client_->Digest(request);
@@ -196,7 +199,7 @@ TEST_F(ServiceReadTest, DigestsAreOfTheBytesWhereTheyLie) {
   }
 }
 
-TEST_F(ServiceReadTest, DigestsOfNamedTensorsOnly) {
+TEST_P(ServiceReadTest, DigestsOfNamedTensorsOnly) {
   v1::DigestModelRequest request;
   request.set_model("m");
   request.set_version(1);
@@ -209,9 +212,10 @@ TEST_F(ServiceReadTest, DigestsOfNamedTensorsOnly) {
   ExpectError(client_->Digest(request).status(), StatusCode::kNotFound, {"no tensor 'nobody'"});
 }
 
-TEST_F(ServiceReadTest, DigestsAreCutIntoBlocks) {
-  TestServerOptions options;
+TEST_P(ServiceReadTest, DigestsAreCutIntoBlocks) {
+  TestServerOptions options = GetParam().Options();
   options.limits.bucket_bytes = 4 << 20;
+  options.limits.staging_bytes = 12 << 20;
   TestServer server(options);
   const auto client = server.NewClient();
   const std::vector<TestTensor> tensors = {MakeTensor("large", DType::kU8, {(16 << 20) + 5}, 1)};

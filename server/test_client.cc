@@ -220,6 +220,17 @@ absl::StatusOr<std::string> TestClient::RawCall(const std::string& method, const
   return ResponseOr(stream->Finish(), std::move(received));
 }
 
+absl::StatusOr<bool> TestClient::Serving(const std::string& service) {
+  // Health's messages by hand: Debian ships no headers for them. The request is a string in field 1, the answer an enum
+  // in field 1 (grpc/health/v1/health.proto).
+  const std::string request = service.empty() ? "" : std::string("\x0a") + static_cast<char>(service.size()) + service;
+  absl::StatusOr<std::string> answer = RawCall("/grpc.health.v1.Health/Check", request);
+  if (!answer.ok()) return answer.status();
+  if (*answer == "\x08\x01") return true;
+  if (*answer == "\x08\x02") return false;
+  return absl::InternalError("the answer is neither SERVING nor NOT_SERVING");
+}
+
 std::map<std::string, std::string> DataOf(const std::vector<TestTensor>& tensors) {
   std::map<std::string, std::string> data;
   for (const TestTensor& tensor : tensors) data[tensor.spec.name] = tensor.data;

@@ -74,6 +74,9 @@ class TestClient {
   // Any method by its full name, one message in, all that comes out one after the other: bytes as they are on the wire.
   absl::StatusOr<std::string> RawCall(const std::string& method, const std::string& request);
 
+  // What grpc.health.v1 says of a service, which is a model's name or empty: true for SERVING, false for NOT_SERVING.
+  absl::StatusOr<bool> Serving(const std::string& service);
+
  private:
   const std::string token_;
   const std::shared_ptr<grpc::Channel> channel_;

@@ -3,8 +3,11 @@
 #define WEIGHTSTREAM_SERVER_TEST_SERVER_H_
 
 #include <memory>
+#include <ostream>
 #include <string>
+#include <vector>
 
+#include "kernels/cuda/fake_runtime.h"
 #include "kernels/host_device.h"
 #include "server/server.h"
 #include "server/test_client.h"
@@ -17,12 +20,33 @@ struct TestServerOptions {
 
   Limits limits;
   HostDeviceOptions device;
+  // A GPU instead: this runtime's first device.
+  std::shared_ptr<FakeCudaRuntime> cuda;
   std::string listen = "127.0.0.1:0";
   SecurityOptions security;
   std::string metrics_listen;
   // Made anew where empty.
   std::string data_dir;
 };
+
+// A kind of device to run the same tests over.
+struct TestDevice {
+  // CamelCase: it becomes part of the tests' names.
+  std::string name;
+  bool keeps_files;
+
+  // With a device of this kind, and a staging ring of three slots where it takes one.
+  TestServerOptions Options() const;
+};
+
+inline void PrintTo(const TestDevice& device, std::ostream* out) { *out << device.name; }
+
+// The host's files, written directly and through staging; the host's memory, and a GPU's over a fake runtime.
+std::vector<TestDevice> TestDevices();
+// Those that keep files.
+std::vector<TestDevice> TestDevicesWithFiles();
+// Those whose versions are memory.
+std::vector<TestDevice> TestDevicesOfMemory();
 
 class TestServer {
  public:
@@ -39,6 +63,7 @@ class TestServer {
 
  private:
   void Start();
+  std::unique_ptr<Device> NewDevice() const;
 
   TestServerOptions options_;
   std::unique_ptr<Server> server_;

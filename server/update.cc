@@ -31,14 +31,15 @@ absl::Status MissingStatus(const UpdateIdentity& identity, const SafetensorsLayo
 }  // namespace
 
 Update::Update(UpdateIdentity identity, SafetensorsLayout layout, uint32_t manifest_crc32c, uint64_t bucket_limit_bytes,
-               std::shared_ptr<Target> target)
+               UpdateArena arena)
     : identity_(std::move(identity)),
       layout_(std::move(layout)),
       manifest_crc32c_(manifest_crc32c),
       bucket_limit_bytes_(bucket_limit_bytes),
       begin_time_(absl::Now()),
       began_(MonotonicNow()),
-      target_(std::move(target)),
+      arena_(std::move(arena)),
+      may_write_(arena_.before_first_byte == nullptr),
       ranges_(layout_.tensors),
       last_activity_nanos_(absl::ToInt64Nanoseconds(began_)) {}
 
@@ -59,6 +60,12 @@ UpdateState Update::state() const {
 absl::Status Update::ReceivingStatus() const {
   if (receiving_.load(std::memory_order_acquire)) return absl::OkStatus();
   return EndedUpdateStatus(Record());
+}
+
+absl::Status Update::AskToWrite() {
+  absl::Status may = arena_.before_first_byte(*this);
+  if (may.ok()) may_write_.store(true, std::memory_order_release);
+  return may;
 }
 
 bool Update::MoveTo(UpdateState state) {
@@ -131,6 +138,7 @@ void Update::CutStreams(absl::Duration patience) {
 UpdateRecord Update::Record() const {
   UpdateRecord record;
   record.identity = identity_;
+  record.mode = arena_.mode;
   record.total_bytes = ranges_.total_bytes();
   record.landed_bytes = ranges_.landed_bytes();
   record.begin_time = begin_time_;

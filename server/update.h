@@ -25,6 +25,8 @@
 
 namespace weightstream {
 
+class BoundTargets;
+
 struct UpdateIdentity {
   std::string id;
   std::string model;
@@ -32,9 +34,33 @@ struct UpdateIdentity {
   std::string source_id;
 };
 
+// Where an update's bytes go.
+enum class UpdateMode {
+  // Memory of its own: what is current stays as it is until the commit.
+  kBeside,
+  // Over the current version, for want of room.
+  kInPlace,
+  // Into memory that an inference server owns and has registered.
+  kRegistered,
+};
+
+// The memory of an update.
+struct UpdateArena {
+  std::shared_ptr<Target> target;
+  UpdateMode mode = UpdateMode::kBeside;
+  // The version that it is written over, if in place or into registered memory that holds one.
+  uint64_t over = 0;
+  // Where each tensor goes, if not into one piece of memory in the layout's order: then `target` is this.
+  std::shared_ptr<const BoundTargets> placement = nullptr;
+  // Asked before the first bytes go to the target, perhaps by several streams at once; on an error they do not. Empty
+  // if there is nobody to ask.
+  std::function<absl::Status(const class Update&)> before_first_byte = {};
+};
+
 // What an update was, once it ended, or is now: for status.
 struct UpdateRecord {
   UpdateIdentity identity;
+  UpdateMode mode = UpdateMode::kBeside;
   UpdateState state = UpdateState::kReceiving;
   uint64_t total_bytes = 0;
   uint64_t landed_bytes = 0;
@@ -52,14 +78,19 @@ class Update {
  public:
   // Requires a layout from LayOutSafetensors.
   Update(UpdateIdentity identity, SafetensorsLayout layout, uint32_t manifest_crc32c, uint64_t bucket_limit_bytes,
-         std::shared_ptr<Target> target);
+         UpdateArena arena);
   ~Update();
 
   const UpdateIdentity& identity() const { return identity_; }
   const SafetensorsLayout& layout() const { return layout_; }
   uint64_t bucket_limit_bytes() const { return bucket_limit_bytes_; }
-  Target& target() { return *target_; }
-  const Target& target() const { return *target_; }
+  UpdateMode mode() const { return arena_.mode; }
+  uint64_t over() const { return arena_.over; }
+  Target& target() { return *arena_.target; }
+  const Target& target() const { return *arena_.target; }
+  const std::shared_ptr<Target>& shared_target() const { return arena_.target; }
+  // Null where all goes into the target, in the layout's order.
+  const std::shared_ptr<const BoundTargets>& placement() const { return arena_.placement; }
   RangeTracker& ranges() { return ranges_; }
   const RangeTracker& ranges() const { return ranges_; }
 
@@ -75,6 +106,13 @@ class Update {
 
   // OK while chunks may come. Else why not: FAILED_PRECONDITION once committing, ABORTED with the reason once aborted.
   absl::Status ReceivingStatus() const;
+
+  // To be asked before bytes go to the target: OK unless the update has ended since, and what it would overwrite is to
+  // stay. Costs nothing once it has said so.
+  absl::Status AboutToWrite() {
+    if (may_write_.load(std::memory_order_acquire)) return absl::OkStatus();
+    return AskToWrite();
+  }
 
   // kReceiving -> kCommitting, if nothing is missing. FAILED_PRECONDITION names what is missing, or the state.
   absl::Status StartCommit() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -110,6 +148,7 @@ class Update {
 
  private:
   bool MoveTo(UpdateState state) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status AskToWrite();
 
   const UpdateIdentity identity_;
   const SafetensorsLayout layout_;
@@ -117,8 +156,9 @@ class Update {
   const uint64_t bucket_limit_bytes_;
   const absl::Time begin_time_;
   const absl::Duration began_;
-  // Shared with who makes it ready ahead of the chunks.
-  const std::shared_ptr<Target> target_;
+  // The target is shared with who makes it ready ahead of the chunks, and with the version that it becomes.
+  const UpdateArena arena_;
+  std::atomic<bool> may_write_;
   RangeTracker ranges_;
   std::atomic<int64_t> last_activity_nanos_;
 

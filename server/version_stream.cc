@@ -19,6 +19,10 @@ namespace {
 // With its header within the 4 MiB that a client of any language takes in one message unless told otherwise.
 constexpr uint64_t kDefaultPullBytes = 2 << 20;
 
+// Between two looks at whether the caller is still there: what one launch on a GPU sums, and a tenth of a second of a
+// processor's time at most. A multiple of kDigestBlockBytes.
+constexpr uint64_t kDigestedAtOnceBytes = 16 * kDigestBlockBytes;
+
 // Each further one means that a version was committed and the one before removed within microseconds.
 constexpr int kOpenAttempts = 5;
 
@@ -26,7 +30,9 @@ struct FoundVersion {
   uint64_t version = 0;
   uint32_t manifest_crc32c = 0;
   // Shared with the slices that gRPC still has to send.
-  std::shared_ptr<const OpenVersion> open;
+  std::shared_ptr<const ReadableVersion> open;
+
+  const SafetensorsLayout& layout() const { return open->layout(); }
 };
 
 absl::StatusOr<FoundVersion> OpenModelVersion(const CallEnvironment& environment, const std::string& model,
@@ -36,12 +42,11 @@ absl::StatusOr<FoundVersion> OpenModelVersion(const CallEnvironment& environment
   for (int attempt = 1;; ++attempt) {
     absl::StatusOr<VersionRecord> record = (*found)->FindVersion(version);
     if (!record.ok()) return record.status();
-    absl::StatusOr<OpenVersion> open = environment.store->OpenForReading(model, record->version);
+    absl::StatusOr<std::shared_ptr<const ReadableVersion>> open = environment.medium->Open(model, record->version);
     // The version may have made room for a newer one since it was found: then there is another to be found.
     if (absl::IsNotFound(open.status()) && attempt < kOpenAttempts) continue;
     if (!open.ok()) return open.status();
-    return FoundVersion{record->version, record->manifest_crc32c,
-                        std::make_shared<const OpenVersion>(*std::move(open))};
+    return FoundVersion{record->version, record->manifest_crc32c, *std::move(open)};
   }
 }
 
@@ -64,7 +69,7 @@ struct Part {
 };
 
 absl::StatusOr<std::vector<Part>> SelectParts(const v1::PullRequest& request, const FoundVersion& found) {
-  const SafetensorsLayout& layout = found.open->layout;
+  const SafetensorsLayout& layout = found.layout();
   std::vector<Part> parts;
   if (request.parts().empty()) {
     for (size_t i = 0; i < layout.tensors.size(); ++i) parts.push_back({i, {{0, layout.tensors[i].range.size()}}});
@@ -88,6 +93,22 @@ absl::StatusOr<std::vector<Part>> SelectParts(const v1::PullRequest& request, co
   return parts;
 }
 
+// A chunk that borrows its bytes from the version's mapping.
+grpc::ByteBuffer BorrowedChunk(ChunkHeader& header, absl::string_view bytes,
+                               const std::shared_ptr<const ReadableVersion>& open) {
+  header.crc32c = ExtendCrc32c(0, bytes);
+  return EncodeChunk(header, bytes, [open] {});
+}
+
+// A chunk with bytes of the data section that only the device can reach. They live until gRPC has sent them: Write
+// returns no earlier than there is room for the next.
+absl::StatusOr<grpc::ByteBuffer> CopiedChunk(ChunkHeader& header, const ReadableVersion& version, ByteRange range) {
+  auto copy = std::make_shared<std::string>(range.size(), '\0');
+  if (absl::Status read = version.Read(range, copy->data()); !read.ok()) return read;
+  header.crc32c = ExtendCrc32c(0, *copy);
+  return EncodeChunk(header, *copy, [copy] {});
+}
+
 }  // namespace
 
 absl::Status ServePull(const CallEnvironment& environment, grpc::ServerContext* context, const v1::PullRequest& request,
@@ -102,8 +123,9 @@ absl::Status ServePull(const CallEnvironment& environment, grpc::ServerContext* 
   const uint64_t bucket = std::min(wanted, environment.limits->bucket_bytes);
   Permit permit(environment.authorizer, *context, "Pull");
   for (const Part& part : *parts) {
-    const TensorSpec& spec = found->open->layout.tensors[part.tensor].spec;
-    const absl::string_view data = found->open->data(part.tensor);
+    const PlacedTensor& placed = found->layout().tensors[part.tensor];
+    const TensorSpec& spec = placed.spec;
+    const absl::optional<absl::string_view> data = found->open->InPlace(placed.range);
     ChunkHeader header;
     header.name = spec.name;
     header.dtype = std::string(DTypeName(spec.dtype));
@@ -113,13 +135,17 @@ absl::Status ServePull(const CallEnvironment& environment, grpc::ServerContext* 
       uint64_t at = range.begin;
       do {
         if (absl::Status allowed = permit.Check(request.model()); !allowed.ok()) return allowed;
-        const absl::string_view bytes = data.substr(at, std::min(bucket, range.end - at));
+        const uint64_t size = std::min(bucket, range.end - at);
         header.offset = at;
-        header.crc32c = ExtendCrc32c(0, bytes);
-        if (!(*call)->Write(*writer, EncodeChunk(header, bytes, [open = found->open] {}))) return (*call)->EndStatus();
-        environment.metrics->ChunkSent(bytes.size());
-        (*call)->Moved(bytes.size());
-        at += bytes.size();
+        absl::StatusOr<grpc::ByteBuffer> chunk =
+            data.has_value()
+                ? BorrowedChunk(header, data->substr(at, size), found->open)
+                : CopiedChunk(header, *found->open, {placed.range.begin + at, placed.range.begin + at + size});
+        if (!chunk.ok()) return chunk.status();
+        if (!(*call)->Write(*writer, *chunk)) return (*call)->EndStatus();
+        environment.metrics->ChunkSent(size);
+        (*call)->Moved(size);
+        at += size;
       } while (at < range.end);
     }
     if (context->IsCancelled()) return (*call)->EndStatus();
@@ -133,7 +159,7 @@ absl::Status ServeDigest(const CallEnvironment& environment, grpc::ServerContext
   if (!call.ok()) return call.status();
   absl::StatusOr<FoundVersion> found = OpenModelVersion(environment, request.model(), request.version());
   if (!found.ok()) return found.status();
-  const SafetensorsLayout& layout = found->open->layout;
+  const SafetensorsLayout& layout = found->layout();
   std::vector<size_t> wanted;
   if (request.names().empty()) {
     for (size_t i = 0; i < layout.tensors.size(); ++i) wanted.push_back(i);
@@ -152,11 +178,13 @@ absl::Status ServeDigest(const CallEnvironment& environment, grpc::ServerContext
     *digest.mutable_spec() = ToProto(layout.tensors[tensor].spec);
     digest.set_block_bytes(kDigestBlockBytes);
     digest.set_version(found->version);
-    for (absl::string_view rest = found->open->data(tensor); !rest.empty();) {
+    for (ByteRange rest = layout.tensors[tensor].range; !rest.empty();) {
       if (context->IsCancelled()) return (*call)->EndStatus();
-      const absl::string_view block = rest.substr(0, kDigestBlockBytes);
-      digest.add_crc32c(ExtendCrc32c(0, block));
-      rest.remove_prefix(block.size());
+      const ByteRange part{rest.begin, rest.begin + std::min(rest.size(), kDigestedAtOnceBytes)};
+      absl::StatusOr<std::vector<uint32_t>> blocks = found->open->Digest(part, kDigestBlockBytes);
+      if (!blocks.ok()) return blocks.status();
+      for (const uint32_t block : *blocks) digest.add_crc32c(block);
+      rest.begin = part.end;
     }
     if (!(*call)->Write(*writer, digest)) return (*call)->EndStatus();
   }
@@ -169,9 +197,9 @@ absl::Status ServeManifest(const CallEnvironment& environment, const v1::GetMani
   if (!found.ok()) return found.status();
   response->set_model(request.model());
   response->set_version(found->version);
-  response->set_total_bytes(found->open->layout.data_bytes);
-  for (const PlacedTensor& tensor : found->open->layout.tensors) *response->add_tensors() = ToProto(tensor.spec);
-  ToProto(found->open->layout.metadata, response->mutable_metadata());
+  response->set_total_bytes(found->layout().data_bytes);
+  for (const PlacedTensor& tensor : found->layout().tensors) *response->add_tensors() = ToProto(tensor.spec);
+  ToProto(found->layout().metadata, response->mutable_metadata());
   response->set_manifest_crc32c(found->manifest_crc32c);
   return absl::OkStatus();
 }

@@ -14,11 +14,9 @@ Json TimeJson(const google::protobuf::Timestamp& timestamp) {
 }
 
 Json VersionJson(const v1::VersionInfo& version) {
-  return {{"version", version.version()},
-          {"total_bytes", version.total_bytes()},
-          {"tensors", version.tensors()},
-          {"commit_time", TimeJson(version.commit_time())},
-          {"path", version.path()}};
+  return {{"version", version.version()}, {"total_bytes", version.total_bytes()},
+          {"tensors", version.tensors()}, {"commit_time", TimeJson(version.commit_time())},
+          {"path", version.path()},       {"exports", version.exports()}};
 }
 
 Json UpdateJson(const v1::UpdateInfo& update) {
@@ -31,6 +29,7 @@ Json UpdateJson(const v1::UpdateInfo& update) {
           {"begin_time", TimeJson(update.begin_time())},
           {"end_time", TimeJson(update.end_time())},
           {"reason", update.reason()},
+          {"mode", UpdateModeName(update.mode())},
           {"source_id", update.source_id()},
           {"open_streams", update.open_streams()}};
 }
@@ -46,6 +45,18 @@ Json CommitHookJson(const v1::Model& model) {
           {"time", TimeJson(hook.time())}};
 }
 
+// null where none are registered.
+Json TargetsJson(const v1::Model& model) {
+  if (!model.has_targets()) return Json();
+  const v1::RegisteredTargets& targets = model.targets();
+  return {{"owner", targets.owner()},
+          {"tensors", targets.tensors()},
+          {"bytes", targets.bytes()},
+          {"state", WeightsStateName(targets.state().state())},
+          {"version", targets.state().version()},
+          {"next_version", targets.state().next_version()}};
+}
+
 }  // namespace
 
 std::string CommitHookStateName(v1::CommitHookState state) {
@@ -56,6 +67,34 @@ std::string CommitHookStateName(v1::CommitHookState state) {
       return "succeeded";
     case v1::COMMIT_HOOK_STATE_FAILED:
       return "failed";
+    default:
+      return "unknown";
+  }
+}
+
+std::string UpdateModeName(v1::UpdateMode mode) {
+  switch (mode) {
+    case v1::UPDATE_MODE_BESIDE:
+      return "beside";
+    case v1::UPDATE_MODE_IN_PLACE:
+      return "in place";
+    case v1::UPDATE_MODE_REGISTERED:
+      return "registered";
+    default:
+      return "unknown";
+  }
+}
+
+std::string WeightsStateName(v1::WeightsState state) {
+  switch (state) {
+    case v1::WEIGHTS_STATE_NONE:
+      return "none";
+    case v1::WEIGHTS_STATE_WHOLE:
+      return "whole";
+    case v1::WEIGHTS_STATE_UPDATING:
+      return "updating";
+    case v1::WEIGHTS_STATE_UNTRUSTED:
+      return "untrusted";
     default:
       return "unknown";
   }
@@ -101,6 +140,11 @@ Json ModelJson(const v1::Model& model) {
           {"current_version", model.current_version()},
           {"highest_version", model.highest_version()},
           {"prepared_bytes", model.prepared_bytes()},
+          {"weights_state", WeightsStateName(model.weights_state())},
+          {"overwritten_version", model.overwritten_version()},
+          {"device", model.device()},
+          {"device_error", model.device_error()},
+          {"targets", TargetsJson(model)},
           {"commit_hook", CommitHookJson(model)},
           {"versions", std::move(versions)},
           {"updates", std::move(updates)}};

@@ -16,6 +16,12 @@ std::string CommitHookStateName(v1::CommitHookState state);
 // "receiving", "committing", "committed", "aborted"; "unknown" for a state that is newer than this command.
 std::string UpdateStateName(v1::UpdateState state);
 
+// "beside", "in place"; "unknown" for one that is newer than this command, or a server that is older. Likewise below.
+std::string UpdateModeName(v1::UpdateMode mode);
+
+// "none", "whole", "updating", "untrusted".
+std::string WeightsStateName(v1::WeightsState state);
+
 bool InFlight(const v1::UpdateInfo& update);
 
 // absl::InfinitePast() where it is absent.

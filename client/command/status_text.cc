@@ -86,16 +86,69 @@ void AddWrapped(absl::string_view text, Rows& rows) {
   if (!line.empty()) rows.push_back({line});
 }
 
+// Nothing where all is as it should be.
+std::string TroubleSection(const v1::Model& model) {
+  std::string out;
+  if (!model.device_error().empty()) {
+    absl::StrAppend(&out, "the device ", OneLine(model.device()), " has failed:\n  ", OneLine(model.device_error()),
+                    "\n");
+  }
+  if (model.weights_state() == v1::WEIGHTS_STATE_UPDATING) {
+    absl::StrAppend(&out, "updating in place over version ", model.overwritten_version(),
+                    ": no version is whole until the commit\n");
+  } else if (model.weights_state() == v1::WEIGHTS_STATE_UNTRUSTED) {
+    absl::StrAppend(&out, "version ", model.overwritten_version(),
+                    " cannot be trusted: an update in place did not come to its commit;\n  push a version higher than ",
+                    model.highest_version(), "\n");
+  }
+  return out;
+}
+
+// Where a version lies, and who has it open.
+std::string PlaceText(const v1::Model& model, const v1::VersionInfo& version) {
+  if (!version.path().empty() || model.device().empty()) return OneLine(version.path());
+  if (version.exports() == 0) return absl::StrCat("in memory, ", OneLine(model.device()));
+  return absl::StrCat("in memory, ", OneLine(model.device()), ", open in ", version.exports(),
+                      version.exports() == 1 ? " process" : " processes");
+}
+
 std::string VersionsSection(const v1::Model& model, absl::Time now) {
   if (model.versions().empty()) return "no version held\n";
   std::vector<std::vector<std::string>> rows;
   for (const v1::VersionInfo& version : model.versions()) {
     rows.push_back({absl::StrCat(version.version(), version.version() == model.current_version() ? " *" : ""),
                     absl::StrCat(version.tensors()), FormatBytes(version.total_bytes()),
-                    TimeText(TimeOf(version.commit_time())), OneLine(version.path())});
+                    TimeText(TimeOf(version.commit_time())), PlaceText(model, version)});
   }
   const std::string titles[] = {"VERSION", ">TENSORS", ">BYTES", "COMMITTED", "FILE"};
   return absl::StrCat("versions held (* is current):\n", FormatTable(titles, rows, kModelColumns));
+}
+
+std::string WhereText(v1::UpdateMode mode) {
+  if (mode == v1::UPDATE_MODE_IN_PLACE) return ",\n  in place, over the current version";
+  return mode == v1::UPDATE_MODE_REGISTERED ? ",\n  into the targets that the inference server registered" : "";
+}
+
+// Nothing where none are registered.
+std::string TargetsSection(const v1::Model& model) {
+  if (!model.has_targets()) return "";
+  const v1::RegisteredTargets& targets = model.targets();
+  std::string out = absl::StrCat("targets registered by ", OneLine(targets.owner()), ": ", targets.tensors(),
+                                 " tensors, ", FormatBytes(targets.bytes()), ",\n  ");
+  switch (targets.state().state()) {
+    case v1::WEIGHTS_STATE_WHOLE:
+      absl::StrAppend(&out, "version ", targets.state().version());
+      break;
+    case v1::WEIGHTS_STATE_UPDATING:
+      absl::StrAppend(&out, "updating to version ", targets.state().next_version(), ": whole after the commit");
+      break;
+    case v1::WEIGHTS_STATE_UNTRUSTED:
+      out += "cannot be trusted: an update into them did not come to its commit";
+      break;
+    default:
+      out += "no version written yet";
+  }
+  return absl::StrCat(out, "\n");
 }
 
 std::string InFlightSection(const v1::Model& model, absl::Time now) {
@@ -104,7 +157,8 @@ std::string InFlightSection(const v1::Model& model, absl::Time now) {
     if (!InFlight(update)) continue;
     absl::StrAppend(&out, "update in flight to version ", update.version(), ":\n  ", UpdateText(update, now), "\n  ",
                     update.open_streams(), update.open_streams() == 1 ? " stream" : " streams", ", begun ",
-                    Age(TimeOf(update.begin_time()), now), " ago, update ", update.update_id(), "\n");
+                    Age(TimeOf(update.begin_time()), now), " ago, update ", update.update_id(),
+                    WhereText(update.mode()), "\n");
   }
   return out.empty() ? "no update in flight\n" : out;
 }
@@ -182,8 +236,8 @@ std::string ModelDetail(const v1::Model& model, absl::Time now) {
   if (model.prepared_bytes() > 0) {
     absl::StrAppend(&out, "prepared for the next version: ", FormatBytes(model.prepared_bytes()), "\n");
   }
-  absl::StrAppend(&out, CommitHookSection(model, now), VersionsSection(model, now), InFlightSection(model, now),
-                  EndedSection(model, now));
+  absl::StrAppend(&out, TroubleSection(model), TargetsSection(model), CommitHookSection(model, now),
+                  VersionsSection(model, now), InFlightSection(model, now), EndedSection(model, now));
   return out;
 }
 

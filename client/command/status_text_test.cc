@@ -165,5 +165,55 @@ TEST(JsonOutputTest, IsOneLineAlsoWithBrokenUtf8) {
   EXPECT_EQ(JsonLine(OutcomeJson(absl::OkStatus())), "{\"ok\":true}\n");
 }
 
+TEST(StatusTextTest, AnUpdateInPlaceIsSaidToBeOne) {
+  v1::Model model = Llama();
+  model.set_device("cuda:0");
+  model.set_current_version(0);
+  model.mutable_versions()->Clear();
+  model.mutable_updates(0)->set_mode(v1::UPDATE_MODE_IN_PLACE);
+  model.set_weights_state(v1::WEIGHTS_STATE_UPDATING);
+  model.set_overwritten_version(12);
+  const std::string text = ModelDetail(model, kNow);
+  EXPECT_TRUE(absl::StrContains(text, "updating in place over version 12: no version is whole until the commit\n"))
+      << text;
+  EXPECT_TRUE(absl::StrContains(text, "ago, update u13,\n  in place, over the current version\n")) << text;
+  model.set_weights_state(v1::WEIGHTS_STATE_UNTRUSTED);
+  const std::string untrusted = ModelDetail(model, kNow);
+  EXPECT_TRUE(absl::StrContains(untrusted, "version 12 cannot be trusted")) << untrusted;
+  EXPECT_TRUE(absl::StrContains(untrusted, "push a version higher than 12\n")) << untrusted;
+}
+
+TEST(StatusTextTest, VersionsInMemoryAndWhoHasThemOpenAreShown) {
+  v1::Model model = Llama();
+  model.set_device("cuda:0");
+  model.set_device_error("cuda:0: an illegal address\nstart the server again");
+  for (v1::VersionInfo& version : *model.mutable_versions()) version.clear_path();
+  model.mutable_versions(0)->set_exports(2);
+  const std::string text = ModelDetail(model, kNow);
+  EXPECT_TRUE(absl::StrContains(text, "in memory, cuda:0, open in 2 processes\n")) << text;
+  EXPECT_TRUE(absl::StrContains(text, "in memory, cuda:0\n")) << text;
+  EXPECT_TRUE(absl::StrContains(text, "the device cuda:0 has failed:\n")) << text;
+  EXPECT_FALSE(absl::StrContains(text, "address\nstart")) << text;
+}
+
+TEST(StatusTextTest, RegisteredTargetsAreShownWithWhatTheyHold) {
+  v1::Model model = Llama();
+  EXPECT_FALSE(absl::StrContains(ModelDetail(model, kNow), "targets"));
+  v1::RegisteredTargets& targets = *model.mutable_targets();
+  targets.set_owner("unix:");
+  targets.set_tensors(291);
+  targets.set_bytes(7 * kGib);
+  targets.mutable_state()->set_state(v1::WEIGHTS_STATE_UPDATING);
+  targets.mutable_state()->set_next_version(13);
+  model.mutable_updates(0)->set_mode(v1::UPDATE_MODE_REGISTERED);
+  const std::string text = ModelDetail(model, kNow);
+  EXPECT_TRUE(absl::StrContains(text, "targets registered by unix:: 291 tensors, 7.0 GiB,\n  updating to version 13"))
+      << text;
+  EXPECT_TRUE(absl::StrContains(text, "into the targets that the inference server registered\n")) << text;
+  targets.mutable_state()->set_state(v1::WEIGHTS_STATE_WHOLE);
+  targets.mutable_state()->set_version(12);
+  EXPECT_TRUE(absl::StrContains(ModelDetail(model, kNow), "7.0 GiB,\n  version 12\n"));
+}
+
 }  // namespace
 }  // namespace weightstream::command

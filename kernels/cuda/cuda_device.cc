@@ -240,13 +240,13 @@ absl::Status CudaDevice::DigestSegments(const CudaTarget& target, ByteRange rang
 
 // ---- Sharing --------------------------------------------------------------------------------------------------------
 
-absl::StatusOr<SharedCudaMemory> CudaDevice::Export(Target& target) {
+absl::StatusOr<SharedMemory> CudaDevice::Export(Target& target) {
   const absl::StatusOr<CudaTarget*> ours = Ours(target);
   if (!ours.ok()) return ours.status();
   return ExportTarget(*context_, **ours);
 }
 
-absl::StatusOr<std::unique_ptr<Target>> CudaDevice::Open(const SharedCudaMemory& shared) {
+absl::StatusOr<std::unique_ptr<Target>> CudaDevice::Open(const SharedMemory& shared) {
   auto target = OpenShared(context_, shared);
   if (!target.ok()) return target.status();
   return std::unique_ptr<Target>(*std::move(target));

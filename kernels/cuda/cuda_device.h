@@ -58,6 +58,7 @@ class CudaDevice : public Device {
   // "NVIDIA H100 80GB HBM3".
   std::string model() const { return context_->info().name.data(); }
   bool needs_staging() const override { return true; }
+  bool keeps_files() const override { return false; }
   // The path is of no use here.
   absl::StatusOr<std::unique_ptr<Target>> CreateTarget(const TargetSpec& spec) override;
   absl::StatusOr<std::unique_ptr<PinnedMemory>> AllocatePinned(uint64_t bytes) override;
@@ -66,13 +67,11 @@ class CudaDevice : public Device {
   absl::StatusOr<std::vector<uint32_t>> DigestTarget(Target& target, ByteRange range, uint64_t block_bytes) override;
   absl::Status Health() const override { return context_->Health(); }
 
-  // CopyToTarget for a target of another float type: `staged` is cast on the device, and lands from byte `offset` of
-  // the target on. INTERNAL unless `staged` is whole elements and `offset` a multiple of what they become.
-  void CastToTarget(FloatCast cast, absl::string_view staged, Target& target, uint64_t offset, CopyDone done);
+  void CastToTarget(FloatCast cast, absl::string_view staged, Target& target, uint64_t offset, CopyDone done) override;
 
   // See shared_memory.h.
-  absl::StatusOr<SharedCudaMemory> Export(Target& target);
-  absl::StatusOr<std::unique_ptr<Target>> Open(const SharedCudaMemory& shared);
+  absl::StatusOr<SharedMemory> Export(Target& target) override;
+  absl::StatusOr<std::unique_ptr<Target>> Open(const SharedMemory& shared) override;
 
  private:
   // Where kernels leave the remainders of segments, and the stream for reading back.

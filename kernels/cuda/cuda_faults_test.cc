@@ -50,7 +50,7 @@ class Scenario {
       Note(device.DigestTarget(**target, {0, 4'000}, kDigestBlockMultiple).status());
       Note(device.Export(**target).status());
     }
-    SharedCudaMemory shared;
+    SharedMemory shared;
     shared.handle.assign(elsewhere_.first.begin(), elsewhere_.first.end());
     shared.device_uuid.assign(16, '\xA0');
     shared.bytes = 1 << 16;

@@ -5,6 +5,7 @@
 #include <new>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "kernels/cast.h"
@@ -88,6 +89,21 @@ std::pair<CudaIpcHandle, char*> FakeCudaRuntime::AllocateElsewhere(int device, u
   char* const start = memory.get();
   allocations_[start] = {Kind::kElsewhere, device, bytes, std::move(memory)};
   return {MakeHandle(start), start};
+}
+
+uint64_t FakeCudaRuntime::open_handles() const {
+  absl::MutexLock lock(&mutex_);
+  uint64_t open = 0;
+  for (const auto& entry : allocations_) open += static_cast<uint64_t>(entry.second.opened);
+  return open;
+}
+
+const char* FakeCudaRuntime::SeenElsewhere(absl::string_view handle) const {
+  if (handle.size() != std::tuple_size_v<CudaIpcHandle> || !absl::StartsWith(handle, kHandleMagic)) return nullptr;
+  char* start = nullptr;
+  std::memcpy(&start, handle.data() + kHandleMagic.size(), sizeof(start));
+  absl::MutexLock lock(&mutex_);
+  return allocations_.count(start) > 0 ? start : nullptr;
 }
 
 void FakeCudaRuntime::EndOtherProcess() {

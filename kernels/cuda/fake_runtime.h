@@ -59,11 +59,15 @@ class FakeCudaRuntime final : public CudaRuntime {
   // What was allocated, created or opened and is still there.
   uint64_t live() const ABSL_LOCKS_EXCLUDED(mutex_);
   uint64_t live_device_bytes() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // How many handles of other processes are open.
+  uint64_t open_handles() const ABSL_LOCKS_EXCLUDED(mutex_);
   // From now on streams stop before their next work, or go on.
   void HoldStreams(bool held) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // An allocation of another process on this device, as its handle and its memory. It lives until this object ends.
   std::pair<CudaIpcHandle, char*> AllocateElsewhere(int device, uint64_t bytes) ABSL_LOCKS_EXCLUDED(mutex_);
+  // The memory that another process gets which opens this handle; null if it is not one of an allocation that lives.
+  const char* SeenElsewhere(absl::string_view handle) const ABSL_LOCKS_EXCLUDED(mutex_);
   // That process dies: its handles open no more.
   void EndOtherProcess() ABSL_LOCKS_EXCLUDED(mutex_);
 

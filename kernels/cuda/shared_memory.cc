@@ -16,7 +16,7 @@ std::string UuidOf(const CudaContext& context) {
 // As NVIDIA's tools print it, more or less: without the dashes.
 std::string UuidText(const std::string& uuid) { return absl::StrCat("GPU-", absl::BytesToHexString(uuid)); }
 
-absl::Status CheckShape(const CudaContext& context, const SharedCudaMemory& shared) {
+absl::Status CheckShape(const CudaContext& context, const SharedMemory& shared) {
   if (shared.handle.size() != std::tuple_size_v<CudaIpcHandle>) {
     return absl::InvalidArgumentError(absl::StrCat("a CUDA IPC handle has ", std::tuple_size_v<CudaIpcHandle>,
                                                    " bytes, and this one ", shared.handle.size(),
@@ -41,7 +41,7 @@ bool BlamesTheHandle(CudaError error) {
 
 }  // namespace
 
-absl::StatusOr<SharedCudaMemory> ExportTarget(CudaContext& context, const CudaTarget& target) {
+absl::StatusOr<SharedMemory> ExportTarget(CudaContext& context, const CudaTarget& target) {
   if (target.memory().opened() || target.bytes() == 0) {
     return absl::FailedPreconditionError(
         absl::StrCat(context.name(), ": only device memory that this server owns can be shared, and this target ",
@@ -56,12 +56,12 @@ absl::StatusOr<SharedCudaMemory> ExportTarget(CudaContext& context, const CudaTa
   CudaIpcHandle handle;
   absl::Status got = context.Check(runtime.IpcGetMemHandle(&handle, target.At(0)), "cudaIpcGetMemHandle");
   if (!got.ok()) return got;
-  return SharedCudaMemory{std::string(handle.begin(), handle.end()), UuidOf(context),
-                          static_cast<uint64_t>(target.At(0) - base), target.bytes()};
+  return SharedMemory{std::string(handle.begin(), handle.end()), UuidOf(context),
+                      static_cast<uint64_t>(target.At(0) - base), target.bytes()};
 }
 
 absl::StatusOr<std::unique_ptr<CudaTarget>> OpenShared(std::shared_ptr<CudaContext> context,
-                                                       const SharedCudaMemory& shared) {
+                                                       const SharedMemory& shared) {
   if (absl::Status shape = CheckShape(*context, shared); !shape.ok()) return shape;
   if (absl::Status entered = context->Enter(); !entered.ok()) return entered;
   CudaRuntime& runtime = context->runtime();

@@ -27,13 +27,13 @@ class SharedMemoryTest : public testing::Test {
   }
 
   // Memory of another process on device `device`, as that would register it.
-  SharedCudaMemory Registered(int device = 0) {
+  SharedMemory Registered(int device = 0) {
     const auto [handle, memory] = runtime_.AllocateElsewhere(device, kBytes);
     elsewhere_ = memory;
     return {std::string(handle.begin(), handle.end()), std::string(16, static_cast<char>(0xA0 + device)), 0, kBytes};
   }
 
-  void ExpectRefused(const SharedCudaMemory& shared, absl::string_view why) {
+  void ExpectRefused(const SharedMemory& shared, absl::string_view why) {
     const absl::Status refused = device_->Open(shared).status();
     EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument) << refused;
     EXPECT_TRUE(absl::StrContains(refused.message(), why)) << refused;
@@ -46,7 +46,7 @@ class SharedMemoryTest : public testing::Test {
 };
 
 TEST_F(SharedMemoryTest, RegisteredMemoryIsWrittenInPlace) {
-  SharedCudaMemory shared = Registered();
+  SharedMemory shared = Registered();
   shared.offset = 1'000;
   shared.bytes = 500;
   std::memset(elsewhere_, '#', kBytes);
@@ -65,7 +65,7 @@ TEST_F(SharedMemoryTest, RegisteredMemoryIsWrittenInPlace) {
 }
 
 TEST_F(SharedMemoryTest, ItIsClosedWithTheTarget) {
-  const SharedCudaMemory shared = Registered();
+  const SharedMemory shared = Registered();
   const uint64_t before = runtime_.live();
   auto first = device_->Open(shared);
   auto second = device_->Open(shared);
@@ -77,7 +77,7 @@ TEST_F(SharedMemoryTest, ItIsClosedWithTheTarget) {
 }
 
 TEST_F(SharedMemoryTest, HandlesOfAnotherLengthAreRefused) {
-  SharedCudaMemory shared = Registered();
+  SharedMemory shared = Registered();
   for (const std::string& handle : {std::string(), shared.handle.substr(1), shared.handle + "x"}) {
     shared.handle = handle;
     ExpectRefused(shared, "64 bytes");
@@ -86,7 +86,7 @@ TEST_F(SharedMemoryTest, HandlesOfAnotherLengthAreRefused) {
 }
 
 TEST_F(SharedMemoryTest, GarbageIsRefused) {
-  SharedCudaMemory shared = Registered();
+  SharedMemory shared = Registered();
   for (uint64_t seed = 0; seed < 100; ++seed) {
     shared.handle = RandomBytes(64, seed);
     ExpectRefused(shared, "the handle is not one");
@@ -95,14 +95,14 @@ TEST_F(SharedMemoryTest, GarbageIsRefused) {
 
 TEST_F(SharedMemoryTest, AnotherDeviceIsRefusedAndBothAreNamed) {
   ExpectRefused(Registered(1), "GPU-a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1, and cuda:0 of this server is GPU-a0a0");
-  SharedCudaMemory unnamed = Registered();
+  SharedMemory unnamed = Registered();
   unnamed.device_uuid.clear();
   ExpectRefused(unnamed, "cuda:0");
   EXPECT_EQ(runtime_.calls()["IpcOpenMemHandle"], 0u);
 }
 
 TEST_F(SharedMemoryTest, RangesThatLeaveTheAllocationAreRefusedAndClosedAgain) {
-  SharedCudaMemory shared = Registered();
+  SharedMemory shared = Registered();
   const uint64_t before = runtime_.live();
   struct Case {
     uint64_t offset;
@@ -121,7 +121,7 @@ TEST_F(SharedMemoryTest, RangesThatLeaveTheAllocationAreRefusedAndClosedAgain) {
 }
 
 TEST_F(SharedMemoryTest, WhatAProcessThatDiedOwnedIsRefused) {
-  const SharedCudaMemory shared = Registered();
+  const SharedMemory shared = Registered();
   runtime_.EndOtherProcess();
   ExpectRefused(shared, "still lives");
 }

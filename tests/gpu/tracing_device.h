@@ -29,6 +29,7 @@ class TracingDevice : public Device {
 
   std::string name() const override { return traced_->name(); }
   bool needs_staging() const override { return traced_->needs_staging(); }
+  bool keeps_files() const override { return traced_->keeps_files(); }
   absl::StatusOr<std::unique_ptr<Target>> CreateTarget(const TargetSpec& spec) override {
     return traced_->CreateTarget(spec);
   }

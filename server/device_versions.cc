@@ -1,0 +1,201 @@
+#include "server/device_versions.h"
+
+#include <algorithm>
+#include <atomic>
+#include <iterator>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "server/registered_targets.h"
+
+namespace weightstream {
+namespace {
+
+// A stream that was cut leaves, and a copy that was started completes, within milliseconds.
+constexpr absl::Duration kLeavingPatience = absl::Seconds(2);
+constexpr absl::Duration kLeavingPoll = absl::Milliseconds(5);
+
+absl::Status NotHeld(const std::string& model, uint64_t version) {
+  return absl::NotFoundError(absl::StrCat("model '", model, "' has no version ", version));
+}
+
+}  // namespace
+
+// One version. Lives until its last reader lets go, and its memory with it.
+class DeviceVersions::Held final : public ReadableVersion {
+ public:
+  Held(Device& device, const Update& update)
+      : device_(device),
+        subject_(absl::StrCat("version ", update.identity().version, " of model '", update.identity().model, "'")),
+        target_(update.shared_target()),
+        placement_(update.placement()),
+        layout_(update.layout()) {}
+
+  const std::shared_ptr<Target>& target() const { return target_; }
+  // True if its memory is another process's.
+  bool registered() const { return placement_ != nullptr; }
+
+  // Before the first byte is written over it.
+  void SetOverwritten() { overwritten_.store(true, std::memory_order_seq_cst); }
+
+  const SafetensorsLayout& layout() const override { return layout_; }
+
+  absl::optional<absl::string_view> InPlace(ByteRange range) const override { return absl::nullopt; }
+
+  absl::Status Read(ByteRange range, char* destination) const override {
+    absl::Status read = placement_ == nullptr ? device_.ReadTarget(*target_, range, destination)
+                                              : placement_->Read(layout_, InTensor(range), destination);
+    return read.ok() ? Whole() : read;
+  }
+
+  absl::StatusOr<std::vector<uint32_t>> Digest(ByteRange range, uint64_t block_bytes) const override {
+    absl::StatusOr<std::vector<uint32_t>> digests = placement_ == nullptr
+                                                        ? device_.DigestTarget(*target_, range, block_bytes)
+                                                        : placement_->Digest(layout_, InTensor(range), block_bytes);
+    if (!digests.ok()) return digests.status();
+    if (absl::Status whole = Whole(); !whole.ok()) return whole;
+    return digests;
+  }
+
+ private:
+  // The tensor in which the range lies, and where. Readers ask for parts of one tensor at a time.
+  TensorRange InTensor(ByteRange range) const {
+    const auto behind =
+        std::upper_bound(layout_.tensors.begin(), layout_.tensors.end(), range.begin,
+                         [](uint64_t at, const PlacedTensor& tensor) { return at < tensor.range.begin; });
+    const PlacedTensor& tensor = *std::prev(behind);
+    return {static_cast<uint32_t>(std::prev(behind) - layout_.tensors.begin()),
+            {range.begin - tensor.range.begin, range.end - tensor.range.begin}};
+  }
+
+  // Asked after the reading: what was read before the mark was set, was read before anything was overwritten.
+  absl::Status Whole() const {
+    if (!overwritten_.load(std::memory_order_seq_cst)) return absl::OkStatus();
+    return absl::FailedPreconditionError(absl::StrCat(subject_, " is being overwritten in place by the next one on ",
+                                                      device_.name(), "; GetModel tells what can be read"));
+  }
+
+  Device& device_;
+  const std::string subject_;
+  const std::shared_ptr<Target> target_;
+  // Null where the target is one piece in the layout's order.
+  const std::shared_ptr<const BoundTargets> placement_;
+  const SafetensorsLayout layout_;
+  std::atomic<bool> overwritten_{false};
+};
+
+std::shared_ptr<DeviceVersions::Held> DeviceVersions::Find(const std::string& model, uint64_t version) const {
+  absl::MutexLock lock(&mutex_);
+  const auto found = held_.find({model, version});
+  return found == held_.end() ? nullptr : found->second;
+}
+
+std::shared_ptr<DeviceVersions::Held> DeviceVersions::Take(const std::string& model, uint64_t version) {
+  absl::MutexLock lock(&mutex_);
+  const auto found = held_.find({model, version});
+  if (found == held_.end()) return nullptr;
+  std::shared_ptr<Held> taken = std::move(found->second);
+  held_.erase(found);
+  return taken;
+}
+
+void DeviceVersions::Leaves(const std::shared_ptr<Target>& target) {
+  absl::MutexLock lock(&mutex_);
+  leaving_.push_back(target);
+}
+
+bool DeviceVersions::AnyLeaving() {
+  absl::MutexLock lock(&mutex_);
+  leaving_.erase(std::remove_if(leaving_.begin(), leaving_.end(),
+                                [](const std::weak_ptr<Target>& target) { return target.expired(); }),
+                 leaving_.end());
+  return !leaving_.empty();
+}
+
+bool DeviceVersions::AwaitLeaving() {
+  if (!AnyLeaving()) return false;
+  const absl::Time deadline = absl::Now() + kLeavingPatience;
+  while (AnyLeaving() && absl::Now() < deadline) absl::SleepFor(kLeavingPoll);
+  return true;
+}
+
+absl::StatusOr<std::shared_ptr<Target>> DeviceVersions::Provide(const ArenaRequest& request) {
+  if (absl::Status healthy = device_.Health(); !healthy.ok()) return healthy;
+  const TargetSpec spec{.bytes = request.layout->data_bytes};
+  absl::StatusOr<std::unique_ptr<Target>> target = device_.CreateTarget(spec);
+  if (absl::IsResourceExhausted(target.status()) && AwaitLeaving()) target = device_.CreateTarget(spec);
+  if (target.ok()) return std::shared_ptr<Target>(*std::move(target));
+  return absl::Status(target.status().code(), absl::StrCat(request.subject, ": ", target.status().message()));
+}
+
+absl::StatusOr<std::shared_ptr<Target>> DeviceVersions::ProvideInPlace(const ArenaRequest& request, uint64_t over) {
+  const std::shared_ptr<Held> held = Find(request.model, over);
+  if (held == nullptr) return NotHeld(request.model, over);
+  if (held->target()->bytes() < request.layout->data_bytes) {
+    return absl::FailedPreconditionError(absl::StrCat("nor can it be written over version ", over,
+                                                      ", whose memory has ", held->target()->bytes(), " bytes"));
+  }
+  return held->target();
+}
+
+void DeviceVersions::Overwritten(const std::string& model, uint64_t version) {
+  const std::shared_ptr<Held> held = Take(model, version);
+  if (held != nullptr) held->SetOverwritten();
+}
+
+absl::Status DeviceVersions::Discard(const Update& update) {
+  bool held = false;
+  {
+    absl::MutexLock lock(&mutex_);
+    for (const auto& entry : held_) held = held || entry.second->target() == update.shared_target();
+  }
+  // Written in place, but for its first byte: the version that was to be overwritten stays.
+  if (!held) Leaves(update.shared_target());
+  return absl::OkStatus();
+}
+
+absl::StatusOr<VersionRecord> DeviceVersions::Publish(const Update& update) {
+  if (absl::Status healthy = device_.Health(); !healthy.ok()) return healthy;
+  const UpdateIdentity& identity = update.identity();
+  VersionRecord record;
+  record.version = identity.version;
+  record.total_bytes = update.layout().data_bytes;
+  record.tensors = update.layout().tensors.size();
+  record.manifest_crc32c = update.manifest_crc32c();
+  record.commit_time = absl::Now();
+  auto held = std::make_shared<Held>(device_, update);
+  absl::MutexLock lock(&mutex_);
+  held_[{identity.model, identity.version}] = std::move(held);
+  return record;
+}
+
+absl::Status DeviceVersions::SetCurrent(const std::string& model, uint64_t version) {
+  return Find(model, version) != nullptr ? absl::OkStatus() : NotHeld(model, version);
+}
+
+absl::Status DeviceVersions::Remove(const std::string& model, uint64_t version) {
+  const std::shared_ptr<Held> held = Take(model, version);
+  if (held == nullptr) return NotHeld(model, version);
+  Leaves(held->target());
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<const ReadableVersion>> DeviceVersions::Open(const std::string& model,
+                                                                            uint64_t version) const {
+  std::shared_ptr<const ReadableVersion> held = Find(model, version);
+  if (held == nullptr) return NotHeld(model, version);
+  return held;
+}
+
+absl::StatusOr<SharedMemory> DeviceVersions::Share(const std::string& model, uint64_t version) const {
+  const std::shared_ptr<Held> held = Find(model, version);
+  if (held == nullptr) return NotHeld(model, version);
+  if (held->registered()) {
+    return absl::FailedPreconditionError(absl::StrCat("version ", version, " of model '", model,
+                                                      "' lies in memory that the inference server owns, which alone "
+                                                      "can export it"));
+  }
+  return device_.Export(*held->target());
+}
+
+}  // namespace weightstream

@@ -1,0 +1,72 @@
+// Versions in a device's memory: one allocation each, in the layout of a safetensors file's data section. Their headers
+// are kept in host memory and nothing is written to disk, so that a restart begins with nothing.
+//
+// Where there is no room for a second version, the next one may be written over the current one (Model decides): that
+// version then ends for all who read it, with the first byte.
+#ifndef WEIGHTSTREAM_SERVER_DEVICE_VERSIONS_H_
+#define WEIGHTSTREAM_SERVER_DEVICE_VERSIONS_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "server/version_medium.h"
+
+namespace weightstream {
+
+class DeviceVersions final : public VersionMedium {
+ public:
+  // `device`, which keeps no files, outlives this and every version that was opened.
+  explicit DeviceVersions(Device& device) : device_(device) {}
+
+  std::vector<StoredModel> Recovered() const override { return {}; }
+  absl::Status CheckPlace(const std::string& model, uint64_t version) const override { return absl::OkStatus(); }
+  absl::StatusOr<std::shared_ptr<Target>> Provide(const ArenaRequest& request) override ABSL_LOCKS_EXCLUDED(mutex_);
+  bool may_overwrite() const override { return true; }
+  absl::StatusOr<std::shared_ptr<Target>> ProvideInPlace(const ArenaRequest& request, uint64_t over) override
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  void Overwritten(const std::string& model, uint64_t version) override ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status Discard(const Update& update) override ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<VersionRecord> Publish(const Update& update) override ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status SetCurrent(const std::string& model, uint64_t version) override ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status Remove(const std::string& model, uint64_t version) override ABSL_LOCKS_EXCLUDED(mutex_);
+  // Device memory costs nothing to touch.
+  void Committed(std::shared_ptr<Update> update) override {}
+  uint64_t PreparedBytes(const std::string& model) const override { return 0; }
+  absl::StatusOr<std::shared_ptr<const ReadableVersion>> Open(const std::string& model, uint64_t version) const override
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<SharedMemory> Share(const std::string& model, uint64_t version) const override
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  std::string Path(const std::string& model, uint64_t version) const override { return ""; }
+  std::string Folder(const std::string& model, uint64_t version) const override { return ""; }
+  void Stop() override {}
+
+ private:
+  class Held;
+
+  // Null if there is none.
+  std::shared_ptr<Held> Find(const std::string& model, uint64_t version) const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Waits, a short time, until who still uses memory that is to go has let go of it. False if there was none.
+  bool AwaitLeaving() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Whether any of it is still there.
+  bool AnyLeaving() ABSL_LOCKS_EXCLUDED(mutex_);
+  void Leaves(const std::shared_ptr<Target>& target) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Forgets the version, and returns what was known of it.
+  std::shared_ptr<Held> Take(const std::string& model, uint64_t version) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  Device& device_;
+  // Guards the map alone: memory is allocated, read and freed without it.
+  mutable absl::Mutex mutex_;
+  std::map<std::pair<std::string, uint64_t>, std::shared_ptr<Held>> held_ ABSL_GUARDED_BY(mutex_);
+  // Memory of versions that were removed and of updates that were aborted: readers and copies may still hold it.
+  std::vector<std::weak_ptr<Target>> leaving_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace weightstream
+
+#endif  // WEIGHTSTREAM_SERVER_DEVICE_VERSIONS_H_

@@ -1,0 +1,48 @@
+// How an operation takes a model for itself: private to model*.cc.
+#ifndef WEIGHTSTREAM_SERVER_MODEL_OPERATION_H_
+#define WEIGHTSTREAM_SERVER_MODEL_OPERATION_H_
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
+#include "server/model.h"
+
+namespace weightstream {
+
+// Takes the model for the time of one operation. status() says whether it got it.
+class Model::Operation {
+ public:
+  Operation(Model& model, absl::string_view name) : model_(model) {
+    absl::MutexLock lock(&model_.mutex_);
+    const absl::Time deadline = absl::Now() + model_.context_.limits->operation_wait;
+    while (!model_.operation_.empty()) {
+      if (!model_.changed_.WaitWithDeadline(&model_.mutex_, deadline) || model_.operation_.empty()) continue;
+      status_ = absl::UnavailableError(
+          absl::StrCat("model '", model_.name_, "' is busy with a ", model_.operation_, " for more than ",
+                       absl::FormatDuration(model_.context_.limits->operation_wait), "; try again later"));
+      return;
+    }
+    model_.operation_ = name;
+  }
+
+  ~Operation() {
+    if (!status_.ok()) return;
+    absl::MutexLock lock(&model_.mutex_);
+    model_.operation_ = {};
+    model_.changed_.SignalAll();
+  }
+
+  Operation(const Operation&) = delete;
+  Operation& operator=(const Operation&) = delete;
+
+  const absl::Status& status() const { return status_; }
+
+ private:
+  Model& model_;
+  absl::Status status_;
+};
+
+}  // namespace weightstream
+
+#endif  // WEIGHTSTREAM_SERVER_MODEL_OPERATION_H_

@@ -1,0 +1,98 @@
+// Updates that are written into memory which an inference server owns and has registered.
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/log.h"
+#include "server/model.h"
+#include "server/model_operation.h"
+
+namespace weightstream {
+
+absl::Status Model::RegisterTargets(std::shared_ptr<const RegisteredTargets> targets) {
+  Operation operation(*this, "registration");
+  if (!operation.status().ok()) return operation.status();
+  if (absl::Status checked = CheckAgainstCurrent(targets); !checked.ok()) return checked;
+  absl::MutexLock lock(&mutex_);
+  if (targets_ != nullptr) {
+    return absl::FailedPreconditionError(absl::StrCat("model '", name_, "' has targets already, which ",
+                                                      targets_->owner(), " registered; end that call first"));
+  }
+  targets_ = std::move(targets);
+  targets_version_ = 0;
+  targets_dirty_ = false;
+  Changed();
+  return absl::OkStatus();
+}
+
+absl::Status Model::CheckAgainstCurrent(const std::shared_ptr<const RegisteredTargets>& targets) {
+  const absl::StatusOr<VersionRecord> current = FindVersion(0);
+  // Nothing to contradict: the next update will be checked.
+  if (!current.ok()) return absl::OkStatus();
+  const absl::StatusOr<std::shared_ptr<const ReadableVersion>> open = context_.medium->Open(name_, current->version);
+  if (!open.ok()) return open.status();
+  absl::Status bound = BoundTargets::Bind(targets, (*open)->layout()).status();
+  if (bound.ok()) return bound;
+  return absl::Status(bound.code(), absl::StrCat("version ", current->version, " of model '", name_,
+                                                 "', which is current: ", bound.message()));
+}
+
+absl::StatusOr<absl::optional<UpdateArena>> Model::ProvideRegistered(const ArenaRequest& request) {
+  std::shared_ptr<const RegisteredTargets> targets;
+  uint64_t over = 0;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (targets_ == nullptr) return absl::optional<UpdateArena>();
+    targets = targets_;
+    over = targets_version_;
+  }
+  absl::StatusOr<std::shared_ptr<BoundTargets>> bound = BoundTargets::Bind(std::move(targets), *request.layout);
+  if (!bound.ok())
+    return absl::Status(bound.status().code(), absl::StrCat(request.subject, ": ", bound.status().message()));
+  return absl::optional<UpdateArena>(
+      UpdateArena{*bound, UpdateMode::kRegistered, over, *bound,
+                  [this, over](const Update& update) { return StartOverwriting(update, over); }});
+}
+
+void Model::UnregisterTargets(absl::string_view reason) {
+  // However long others take: what is written there must end. Each of them has a deadline of its own.
+  for (;;) {
+    const Operation operation(*this, "end of a registration");
+    if (!operation.status().ok()) {
+      LogWarning("cannot_unregister_yet", {{"model", name_}, {"error", operation.status().ToString()}});
+      continue;
+    }
+    const std::shared_ptr<Update> update = update_in_flight();
+    if (update != nullptr && update->mode() == UpdateMode::kRegistered) {
+      EndUpdate(update, UpdateOutcome::kAborted, reason);
+    }
+    const uint64_t held = ForgetTargets();
+    if (held != 0) RemoveFromMedium(held);
+    break;
+  }
+  if (context_.on_lost) context_.on_lost(name_);
+}
+
+uint64_t Model::ForgetTargets() {
+  absl::MutexLock lock(&mutex_);
+  const uint64_t held = targets_version_;
+  for (auto it = versions_.begin(); held != 0 && it != versions_.end(); ++it) {
+    if (it->version != held) continue;
+    versions_.erase(it);
+    break;
+  }
+  if (current_ == held) current_ = 0;
+  // What was overwritten in them is gone with them.
+  if (targets_dirty_) overwritten_ = 0;
+  targets_.reset();
+  targets_version_ = 0;
+  targets_dirty_ = false;
+  Changed();
+  return held;
+}
+
+TargetsRecord Model::Targets() const {
+  if (targets_ == nullptr) return {};
+  return {targets_->owner(), targets_->tensors().size(), targets_->bytes(), targets_version_, targets_dirty_};
+}
+
+}  // namespace weightstream

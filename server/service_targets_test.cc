@@ -1,0 +1,300 @@
+// RegisterTargets: updates that are written straight into an inference server's memory, whole, in slices and cast; and
+// what becomes of them when either side goes.
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "kernels/cast.h"
+#include "kernels/checksum.h"
+#include "proto/status.h"
+#include "server/test_child.h"
+#include "server/test_registration.h"
+#include "server/test_server.h"
+#include "server/test_update.h"
+#include "tensor/test_files.h"
+
+namespace weightstream {
+namespace {
+
+using absl::StatusCode;
+using testing::HasSubstr;
+
+class ServiceTargetsTest : public testing::Test {
+ protected:
+  TestServerOptions Options() {
+    TestServerOptions options;
+    options.limits.staging_bytes = 3000;
+    options.cuda = cuda_;
+    return options;
+  }
+
+  // "w" of BF16 and "b" of U8.
+  static std::vector<TestTensor> Tensors(uint64_t seed) {
+    return {MakeTensor("w", DType::kBF16, {30, 50}, seed), MakeTensor("b", DType::kU8, {777}, seed + 100)};
+  }
+  static std::vector<v1::TargetTensor> WholeTargets() {
+    return {TargetOf("w", "BF16", {30, 50}, 64), TargetOf("b", "U8", {777}, 5000)};
+  }
+
+  v1::BeginUpdateResponse Begin(uint64_t version) {
+    const auto begun = client_->Begin(BeginRequest("m", version, Tensors(version)));
+    EXPECT_TRUE(begun.ok()) << begun.status();
+    return begun.value_or(v1::BeginUpdateResponse());
+  }
+
+  v1::Model State() { return client_->GetModel("m").value(); }
+
+  std::string BytesOf(const std::vector<TestTensor>& tensors, const std::string& name) {
+    return DataOf(tensors).at(name);
+  }
+
+  const std::shared_ptr<FakeCudaRuntime> cuda_ = std::make_shared<FakeCudaRuntime>();
+  ForeignMemory memory_{*cuda_, 10'000};
+  TestServer server_{Options()};
+  const std::unique_ptr<TestClient> client_ = server_.NewClient();
+};
+
+TEST_F(ServiceTargetsTest, AnUpdateIsWrittenIntoTheTargetsAndNowhereElse) {
+  Registration registration(*client_, RegistrationOf("m", memory_, WholeTargets()));
+  ASSERT_TRUE(registration.taken());
+  EXPECT_EQ(registration.first().state(), v1::WEIGHTS_STATE_NONE);
+  const uint64_t device_bytes = cuda_->live_device_bytes();
+  ASSERT_TRUE(client_->PushVersion("m", 1, Tensors(1)).ok());
+  EXPECT_EQ(cuda_->live_device_bytes(), device_bytes) << "no arena was needed";
+  const std::string untouched(64, '#');
+  EXPECT_EQ(memory_.Bytes(0, 64), untouched);
+  EXPECT_EQ(memory_.Bytes(64, 3000), BytesOf(Tensors(1), "w"));
+  EXPECT_EQ(memory_.Bytes(3064, 1936), std::string(1936, '#'));
+  EXPECT_EQ(memory_.Bytes(5000, 777), BytesOf(Tensors(1), "b"));
+  EXPECT_EQ(memory_.Bytes(5777, 64), untouched);
+
+  // It can be read back and digested where it lies.
+  EXPECT_EQ(client_->PullTensors("m").value(), DataOf(Tensors(1)));
+  v1::DigestModelRequest request;
+  request.set_model("m");
+  const auto digests = client_->Digest(request);
+  ASSERT_TRUE(digests.ok()) << digests.status();
+  ASSERT_EQ(digests->size(), 2u);
+  for (const v1::TensorDigest& digest : *digests) {
+    EXPECT_EQ(digest.crc32c(0), ExtendCrc32c(0, BytesOf(Tensors(1), digest.spec().name())));
+  }
+  EXPECT_THAT(cuda_->misuse(), testing::IsEmpty());
+}
+
+TEST_F(ServiceTargetsTest, TheOwnerIsToldWhatItsMemoryHolds) {
+  Registration registration(*client_, RegistrationOf("m", memory_, WholeTargets()));
+  ASSERT_TRUE(registration.taken());
+  const auto expect_next = [&](v1::WeightsState state, uint64_t version, uint64_t next_version) {
+    const v1::TargetsState told = registration.Next();
+    EXPECT_EQ(told.state(), state);
+    EXPECT_EQ(told.version(), version);
+    EXPECT_EQ(told.next_version(), next_version);
+  };
+  const auto begun = Begin(1);
+  expect_next(v1::WEIGHTS_STATE_NONE, 0, 1);
+  EXPECT_EQ(State().updates(0).mode(), v1::UPDATE_MODE_REGISTERED);
+  EXPECT_EQ(State().targets().tensors(), 2u);
+  EXPECT_EQ(State().targets().bytes(), 3777u);
+  EXPECT_THAT(State().targets().owner(), HasSubstr("127.0.0.1"));
+  ASSERT_TRUE(client_->Push({ChunkOf(Tensors(1)[0], 0, 100, begun.update_id())}).ok());
+  expect_next(v1::WEIGHTS_STATE_UPDATING, 0, 1);
+  EXPECT_EQ(State().targets().state().state(), v1::WEIGHTS_STATE_UPDATING);
+  ASSERT_TRUE(client_->Push(ChunksOf(Tensors(1), 1000, begun.update_id())).ok());
+  ASSERT_TRUE(client_->Commit("m", begun.update_id()).ok());
+  expect_next(v1::WEIGHTS_STATE_WHOLE, 1, 0);
+
+  const auto next = Begin(2);
+  expect_next(v1::WEIGHTS_STATE_WHOLE, 1, 2);
+  ASSERT_TRUE(client_->Push({ChunkOf(Tensors(2)[0], 0, 100, next.update_id())}).ok());
+  expect_next(v1::WEIGHTS_STATE_UPDATING, 0, 2);
+  ASSERT_TRUE(client_->Abort("m", next.update_id(), "").ok());
+  expect_next(v1::WEIGHTS_STATE_UNTRUSTED, 0, 0);
+}
+
+TEST_F(ServiceTargetsTest, AnAbortedUpdateLeavesTheTargetsUntrustedUntilTheNextCommit) {
+  Registration registration(*client_, RegistrationOf("m", memory_, WholeTargets()));
+  ASSERT_TRUE(client_->PushVersion("m", 1, Tensors(1)).ok());
+  EXPECT_TRUE(client_->Serving("m").value());
+  const auto begun = Begin(2);
+  ASSERT_TRUE(client_->Push({ChunkOf(Tensors(2)[0], 0, 100, begun.update_id())}).ok());
+  EXPECT_EQ(State().weights_state(), v1::WEIGHTS_STATE_UPDATING);
+  ExpectError(client_->PullTensors("m").status(), StatusCode::kFailedPrecondition, {"being overwritten in place"});
+  ASSERT_TRUE(client_->Abort("m", begun.update_id(), "").ok());
+  EXPECT_EQ(State().weights_state(), v1::WEIGHTS_STATE_UNTRUSTED);
+  EXPECT_EQ(State().overwritten_version(), 1u);
+  ExpectError(client_->PullTensors("m", 1).status(), StatusCode::kFailedPrecondition, {"cannot be trusted"});
+  EXPECT_TRUE(WaitFor([&] { return !client_->Serving("m").value(); }));
+  ASSERT_TRUE(client_->PushVersion("m", 3, Tensors(3)).ok());
+  EXPECT_EQ(client_->PullTensors("m").value(), DataOf(Tensors(3)));
+  EXPECT_TRUE(client_->Serving("m").value());
+}
+
+TEST_F(ServiceTargetsTest, SlicesAreCutOutOfWhatArrives) {
+  // As two of three ranks would: rows of one tensor, columns of another.
+  const std::vector<TestTensor> tensors = {MakeTensor("columns", DType::kBF16, {30, 50}, 1),
+                                           MakeTensor("rows", DType::kF32, {9, 7}, 2),
+                                           MakeTensor("other", DType::kU8, {100}, 3)};
+  auto request = RegistrationOf("m", memory_,
+                                {SlicedTargetOf(TargetOf("columns", "BF16", {30, 50}, 0), 1, 20, 33),
+                                 SlicedTargetOf(TargetOf("rows", "F32", {9, 7}, 2000), 0, 3, 6)});
+  request.set_partial(true);
+  Registration registration(*client_, request);
+  ASSERT_TRUE(registration.taken());
+  // Chunks begin and end anywhere, between elements too.
+  auto begin = BeginRequest("m", 1, tensors);
+  const auto begun = client_->Begin(begin);
+  ASSERT_TRUE(begun.ok()) << begun.status();
+  ASSERT_TRUE(client_->Push(ChunksOf(tensors, 37, begun->update_id())).ok());
+  ASSERT_TRUE(client_->Commit("m", begun->update_id()).ok());
+  std::string columns;
+  for (uint64_t row = 0; row < 30; ++row) columns += tensors[0].data.substr((row * 50 + 20) * 2, 13 * 2);
+  EXPECT_EQ(memory_.Bytes(0, columns.size()), columns);
+  EXPECT_EQ(memory_.Bytes(columns.size(), 2000 - columns.size()), std::string(2000 - columns.size(), '#'));
+  EXPECT_EQ(memory_.Bytes(2000, 84), tensors[1].data.substr(84, 84));
+  EXPECT_EQ(memory_.Bytes(2084, 100), std::string(100, '#'));
+  // What is held only in part cannot be read back, and says so.
+  ExpectError(client_->PullTensors("m").status(), StatusCode::kFailedPrecondition, {"'", "cannot be read back"});
+}
+
+TEST_F(ServiceTargetsTest, FloatsAreCastOnArrivalBitForBit) {
+  struct Case {
+    DType from;
+    DType to;
+  };
+  uint64_t version = 0;
+  for (const Case& c :
+       {Case{DType::kF32, DType::kBF16}, Case{DType::kF32, DType::kF16}, Case{DType::kBF16, DType::kF32},
+        Case{DType::kF16, DType::kF32}, Case{DType::kBF16, DType::kF16}, Case{DType::kF16, DType::kBF16}}) {
+    SCOPED_TRACE(absl::StrCat(DTypeName(c.from), " to ", DTypeName(c.to)));
+    const std::string model = absl::StrCat("m", ++version);
+    const std::vector<TestTensor> tensors = {MakeTensor("w", c.from, {30, 50}, version),
+                                             MakeTensor("part", c.from, {20, 10}, version + 1)};
+    ForeignMemory memory(*cuda_, 10'000);
+    Registration registration(
+        *client_,
+        RegistrationOf(model, memory,
+                       {TargetOf("w", std::string(DTypeName(c.to)), {30, 50}, 64),
+                        SlicedTargetOf(TargetOf("part", std::string(DTypeName(c.to)), {20, 10}, 8000), 1, 2, 5)}));
+    ASSERT_TRUE(registration.taken());
+    ASSERT_TRUE(client_->PushVersion(model, 1, tensors).ok());
+    const FloatCast cast = FindFloatCast(c.from, c.to).value();
+    const uint64_t from_bytes = CastSourceBytes(cast);
+    const uint64_t to_bytes = CastDestinationBytes(cast);
+    std::string expected(1500 * to_bytes, '\0');
+    CastElements(cast, tensors[0].data.data(), expected.data(), 1500);
+    EXPECT_EQ(memory.Bytes(64, expected.size()), expected);
+    EXPECT_EQ(memory.Bytes(64 + expected.size(), 8), "########");
+    std::string part;
+    for (uint64_t row = 0; row < 20; ++row) part += tensors[1].data.substr((row * 10 + 2) * from_bytes, 3 * from_bytes);
+    std::string cast_part(60 * to_bytes, '\0');
+    CastElements(cast, part.data(), cast_part.data(), 60);
+    EXPECT_EQ(memory.Bytes(8000, cast_part.size()), cast_part);
+  }
+}
+
+TEST_F(ServiceTargetsTest, AChunkThatCutsAnElementIsRefusedWhereItIsCast) {
+  Registration registration(*client_, RegistrationOf("m", memory_, {TargetOf("w", "F32", {100})}));
+  const std::vector<TestTensor> tensors = {MakeTensor("w", DType::kBF16, {100}, 1)};
+  const auto begun = client_->Begin(BeginRequest("m", 1, tensors));
+  ASSERT_TRUE(begun.ok()) << begun.status();
+  for (const auto& [offset, bytes] : {std::pair<uint64_t, uint64_t>{1, 10}, {0, 11}}) {
+    ExpectError(client_->Push({ChunkOf(tensors[0], offset, bytes, begun->update_id())}).status(),
+                StatusCode::kInvalidArgument, {"tensor 'w'", "F32 instead of BF16", "multiples of 2"});
+  }
+  EXPECT_EQ(memory_.Bytes(0, 400), std::string(400, '#'));
+  EXPECT_EQ(State().targets().state().state(), v1::WEIGHTS_STATE_NONE) << "nothing was written";
+  ASSERT_TRUE(client_->Push(ChunksOf(tensors, 10, begun->update_id())).ok());
+  EXPECT_TRUE(client_->Commit("m", begun->update_id()).ok());
+}
+
+TEST_F(ServiceTargetsTest, UnregisteringClosesTheMemoryAndForgetsTheVersionInIt) {
+  {
+    Registration registration(*client_, RegistrationOf("m", memory_, WholeTargets()));
+    ASSERT_TRUE(client_->PushVersion("m", 1, Tensors(1)).ok());
+  }
+  EXPECT_TRUE(WaitFor([&] { return !State().has_targets(); }));
+  EXPECT_EQ(State().current_version(), 0u);
+  EXPECT_EQ(State().versions_size(), 0);
+  EXPECT_TRUE(WaitFor([&] { return !client_->Serving("m").value(); }));
+  EXPECT_TRUE(WaitFor([&] { return cuda_->open_handles() == 0; }));
+  // Without targets versions are the server's own again.
+  ASSERT_TRUE(client_->PushVersion("m", 2, Tensors(2)).ok());
+  EXPECT_EQ(client_->PullTensors("m").value(), DataOf(Tensors(2)));
+  EXPECT_EQ(memory_.Bytes(5000, 777), BytesOf(Tensors(1), "b")) << "not written any more";
+}
+
+TEST_F(ServiceTargetsTest, AnInferenceServerThatDiesInMidUpdateEndsTheUpdateWithItsCause) {
+  const TestTensor tensor = MakeTensor("t", DType::kU8, {10'000}, 1);
+  const v1::DeviceMemory memory = memory_.message();
+  TestChild inference_server({"server/lease_holder", "register", server_.server().address(), "m",
+                              absl::BytesToHexString(memory.handle()), absl::BytesToHexString(memory.device_uuid()),
+                              "10000"});
+  ASSERT_EQ(inference_server.ReadLine(), "held");
+  const auto begun = client_->Begin(BeginRequest("m", 1, {tensor}));
+  ASSERT_TRUE(begun.ok()) << begun.status();
+  // A sender in the middle of its stream.
+  v1::PushResponse response;
+  const auto context = NewContext();
+  const auto stream = client_->stub().Push(context.get(), &response);
+  ASSERT_TRUE(stream->Write(ChunkOf(tensor, 0, 1000, begun->update_id())));
+  ASSERT_TRUE(WaitFor([&] { return State().updates(0).landed_bytes() == 1000; }));
+  EXPECT_EQ(memory_.Bytes(0, 1000), tensor.data.substr(0, 1000));
+  EXPECT_EQ(State().targets().state().state(), v1::WEIGHTS_STATE_UPDATING);
+
+  inference_server.Kill();
+  const absl::Status ended = FromGrpcStatus(stream->Finish());
+  ExpectError(ended, StatusCode::kAborted,
+              {"the inference server", "into whose memory it was written", "connection was lost"});
+  EXPECT_TRUE(WaitFor([&] { return !State().has_targets(); }));
+  EXPECT_EQ(State().updates(0).state(), v1::UPDATE_STATE_ABORTED);
+  ExpectError(client_->Commit("m", begun->update_id()).status(), StatusCode::kAborted, {"the inference server"});
+  EXPECT_TRUE(WaitFor([&] { return cuda_->open_handles() == 0; }));
+}
+
+TEST_F(ServiceTargetsTest, TheNextInferenceServerTakesOver) {
+  { Registration first(*client_, RegistrationOf("m", memory_, WholeTargets())); }
+  EXPECT_TRUE(WaitFor([&] { return !client_->GetModel("m").ok() || !State().has_targets(); }));
+  ForeignMemory restarted(*cuda_, 10'000);
+  Registration second(*client_, RegistrationOf("m", restarted, WholeTargets()));
+  ASSERT_TRUE(second.taken());
+  ASSERT_TRUE(client_->PushVersion("m", 1, Tensors(1)).ok());
+  EXPECT_EQ(restarted.Bytes(5000, 777), BytesOf(Tensors(1), "b"));
+  EXPECT_EQ(memory_.Bytes(5000, 777), std::string(777, '#'));
+}
+
+TEST_F(ServiceTargetsTest, AVersionOfTheServersOwnStaysWholeWhileTheTargetsAreFirstWritten) {
+  ASSERT_TRUE(client_->PushVersion("m", 1, Tensors(1)).ok());
+  Registration registration(*client_, RegistrationOf("m", memory_, WholeTargets()));
+  ASSERT_TRUE(registration.taken());
+  const auto begun = Begin(2);
+  ASSERT_TRUE(client_->Push({ChunkOf(Tensors(2)[0], 0, 100, begun.update_id())}).ok());
+  EXPECT_EQ(State().weights_state(), v1::WEIGHTS_STATE_WHOLE);
+  EXPECT_EQ(State().targets().state().state(), v1::WEIGHTS_STATE_UPDATING);
+  EXPECT_EQ(client_->PullTensors("m").value(), DataOf(Tensors(1)));
+  ASSERT_TRUE(client_->Push(ChunksOf(Tensors(2), 1000, begun.update_id())).ok());
+  ASSERT_TRUE(client_->Commit("m", begun.update_id()).ok());
+  EXPECT_EQ(client_->PullTensors("m").value(), DataOf(Tensors(2)));
+  ExpectError(client_->Rollback("m", 1).status(), StatusCode::kFailedPrecondition, {"not the one in the targets"});
+}
+
+TEST_F(ServiceTargetsTest, AShutdownLetsTheUpdateFinishAndThenGoOfTheTargets) {
+  Registration registration(*client_, RegistrationOf("m", memory_, WholeTargets()));
+  const auto begun = Begin(1);
+  std::thread stopper([&] { server_.server().Shutdown(absl::Now() + absl::Seconds(20)); });
+  EXPECT_TRUE(WaitFor([&] { return !client_->Serving("").value(); }));
+  ASSERT_TRUE(client_->Push(ChunksOf(Tensors(1), 1000, begun.update_id())).ok());
+  ASSERT_TRUE(client_->Commit("m", begun.update_id()).ok());
+  EXPECT_EQ(memory_.Bytes(64, 3000), BytesOf(Tensors(1), "w"));
+  ExpectError(registration.AwaitEnd(), StatusCode::kUnavailable, {"shutting down"});
+  stopper.join();
+  EXPECT_TRUE(WaitFor([&] { return cuda_->open_handles() == 0; }));
+}
+
+}  // namespace
+}  // namespace weightstream

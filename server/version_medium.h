@@ -1,0 +1,115 @@
+// The seam between a model and where its versions have their bytes: files below the data directory (file_versions), or
+// memory of a device (device_versions). A model decides what begins, becomes current and goes; the medium does it.
+#ifndef WEIGHTSTREAM_SERVER_VERSION_MEDIUM_H_
+#define WEIGHTSTREAM_SERVER_VERSION_MEDIUM_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/optional.h"
+#include "kernels/device.h"
+#include "server/model_store.h"
+#include "server/update.h"
+#include "tensor/safetensors_layout.h"
+
+namespace weightstream {
+
+// A committed version opened for reading: readable whatever is committed or removed meanwhile. Thread-safe.
+class ReadableVersion {
+ public:
+  virtual ~ReadableVersion() = default;
+
+  virtual const SafetensorsLayout& layout() const = 0;
+
+  // Bytes of the data section where they lie, valid as long as this object; none where this process cannot read them in
+  // place, and Read brings them. Requires a range within the data section, as below.
+  virtual absl::optional<absl::string_view> InPlace(ByteRange range) const = 0;
+
+  // Copies bytes of one tensor, by their place in the data section. FAILED_PRECONDITION if the version is being, or
+  // was, overwritten in place: what was copied is then not to be used.
+  virtual absl::Status Read(ByteRange range, char* destination) const = 0;
+
+  // The CRC32C of each block of `block_bytes` bytes of the range, which is of one tensor (the last may be shorter),
+  // computed where they lie. Errors as Read. Requires block_bytes a multiple of kDigestBlockMultiple.
+  virtual absl::StatusOr<std::vector<uint32_t>> Digest(ByteRange range, uint64_t block_bytes) const = 0;
+};
+
+// What an incoming version needs memory for.
+struct ArenaRequest {
+  std::string model;
+  std::string update_id;
+  // Both must outlive the call; `header` is the layout's.
+  const SafetensorsLayout* layout = nullptr;
+  absl::string_view header;
+  // For messages: "version 3 of model 'm'".
+  std::string subject;
+};
+
+// Thread-safe for different models; for one model the caller keeps the calls that change it apart (Model does).
+class VersionMedium {
+ public:
+  virtual ~VersionMedium() = default;
+
+  // What was committed before this server started.
+  virtual std::vector<StoredModel> Recovered() const = 0;
+
+  // FAILED_PRECONDITION if something is in the version's place that is not served.
+  virtual absl::Status CheckPlace(const std::string& model, uint64_t version) const = 0;
+
+  // Memory for an incoming version. RESOURCE_EXHAUSTED, with what is needed and free, if there is no room.
+  virtual absl::StatusOr<std::shared_ptr<Target>> Provide(const ArenaRequest& request) = 0;
+
+  // True if an update for which there is no room may be written over the current version: where no reader is promised
+  // that its memory stays as it is.
+  virtual bool may_overwrite() const = 0;
+  // The memory of a held version, for the incoming one to be written over it. FAILED_PRECONDITION if it may not be or
+  // is too small; says why. Requires may_overwrite().
+  virtual absl::StatusOr<std::shared_ptr<Target>> ProvideInPlace(const ArenaRequest& request, uint64_t over) = 0;
+  // Bytes are about to be written over the version: it is not held any more, and who has it open gets no more of it.
+  virtual void Overwritten(const std::string& model, uint64_t version) = 0;
+
+  // Gives back what Provide made for an update that ends without a commit.
+  virtual absl::Status Discard(const Update& update) = 0;
+
+  // Makes what an update brought, every byte of which is in its target and synced, the current version. Either all of
+  // it happens or, on an error, nothing that a reader sees.
+  virtual absl::StatusOr<VersionRecord> Publish(const Update& update) = 0;
+
+  // Makes a held version current; on an error the one before stays.
+  virtual absl::Status SetCurrent(const std::string& model, uint64_t version) = 0;
+
+  // Takes a version that is not current out of its place. Its memory goes in the background, and once its readers have
+  // closed it.
+  virtual absl::Status Remove(const std::string& model, uint64_t version) = 0;
+
+  // To be called last in a commit: makes memory ready for the next version, where that is worth while, and lets go of
+  // the update in the background.
+  virtual void Committed(std::shared_ptr<Update> update) = 0;
+  // What is ready of it, in bytes of data.
+  virtual uint64_t PreparedBytes(const std::string& model) const = 0;
+
+  // NOT_FOUND if it is not held.
+  virtual absl::StatusOr<std::shared_ptr<const ReadableVersion>> Open(const std::string& model,
+                                                                      uint64_t version) const = 0;
+
+  // A held version's memory, as it is told to other processes of this machine; the caller sees to it that it stays.
+  // FAILED_PRECONDITION for files, which need no such thing; or the device's error.
+  virtual absl::StatusOr<SharedMemory> Share(const std::string& model, uint64_t version) const = 0;
+
+  // Where a version's file lies; empty where there are none.
+  virtual std::string Path(const std::string& model, uint64_t version) const = 0;
+  // That file's folder; empty likewise.
+  virtual std::string Folder(const std::string& model, uint64_t version) const = 0;
+
+  // Does what is left to do in the background, and ends that. Idempotent; from one thread at a time.
+  virtual void Stop() = 0;
+};
+
+}  // namespace weightstream
+
+#endif  // WEIGHTSTREAM_SERVER_VERSION_MEDIUM_H_
