@@ -95,6 +95,21 @@ TEST_F(RatesTest, WholePushesAreMeasuredSideBySide) {
   ExpectRows(2);
 }
 
+TEST_F(RatesTest, WholePushesToDeviceMemoryAreMeasuredAndTraced) {
+  FakeCudaRuntime runtime;
+  const PushContender device = {"to a device", "to host, staged", [&]() -> absl::StatusOr<std::unique_ptr<Device>> {
+                                  return CudaDevice::Open(&runtime, {});
+                                }};
+  const std::string folder = MakeTestFolder();
+  absl::Status measured = MeasurePushes({{"to host, staged", "", HostStaged}, device}, folder, Small(), report_);
+  EXPECT_TRUE(measured.ok()) << measured;
+  ExpectRows(2);
+  measured = TracePush(device, folder, Small(), "");
+  EXPECT_TRUE(measured.ok()) << measured;
+  EXPECT_THAT(runtime.misuse(), IsEmpty());
+  EXPECT_EQ(runtime.live(), 0u);
+}
+
 TEST_F(RatesTest, APushIsTracedAndDrawn) {
   const std::string folder = MakeTestFolder();
   const std::string picture = folder + "/timeline.svg";

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -19,7 +20,7 @@ namespace weightstream {
 // the chunk before, and not before the slot was free: so waiting for a slot is not counted as receiving, and waiting
 // for the network is. A thread's first chunk shows no receive.
 //
-// Thread-safe.
+// Casts are passed on, and not noted. Thread-safe.
 class TracingDevice : public Device {
  public:
   explicit TracingDevice(std::unique_ptr<Device> traced) : traced_(std::move(traced)) {}
@@ -37,12 +38,17 @@ class TracingDevice : public Device {
     return traced_->AllocatePinned(bytes);
   }
   void CopyToTarget(absl::string_view staged, Target& target, uint64_t offset, CopyDone done) override;
+  void CastToTarget(FloatCast cast, absl::string_view staged, Target& target, uint64_t offset, CopyDone done) override {
+    traced_->CastToTarget(cast, staged, target, offset, std::move(done));
+  }
   absl::Status ReadTarget(Target& target, ByteRange range, char* destination) override {
     return traced_->ReadTarget(target, range, destination);
   }
   absl::StatusOr<std::vector<uint32_t>> DigestTarget(Target& target, ByteRange range, uint64_t block_bytes) override {
     return traced_->DigestTarget(target, range, block_bytes);
   }
+  absl::StatusOr<SharedMemory> Export(Target& target) override { return traced_->Export(target); }
+  absl::StatusOr<std::unique_ptr<Target>> Open(const SharedMemory& shared) override { return traced_->Open(shared); }
   absl::Status Health() const override { return traced_->Health(); }
 
  private:
