@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/time/clock.h"
+#include "kernels/cast.h"
 #include "kernels/checksum.h"
 #include "kernels/device.h"
 #include "kernels/device_testing.h"
@@ -260,6 +261,29 @@ TEST_P(DeviceContractTest, DoneMayStartAnotherCopy) {
                         });
   EXPECT_EQ(results.Wait(), absl::OkStatus());
   EXPECT_TRUE(ReadAll(*target) == bytes);
+}
+
+TEST_P(DeviceContractTest, FloatsAreCastOnTheWayAsTheProcessorCastsThem) {
+  const std::string source = RandomBytes(4'000, 21);
+  std::unique_ptr<PinnedMemory> staged = MakePinned(source);
+  for (const FloatCast cast : {FloatCast::kF32ToBf16, FloatCast::kF32ToF16, FloatCast::kBf16ToF32, FloatCast::kF16ToF32,
+                               FloatCast::kBf16ToF16, FloatCast::kF16ToBf16}) {
+    const uint64_t elements = source.size() / CastSourceBytes(cast);
+    const uint64_t bytes = elements * CastDestinationBytes(cast);
+    std::unique_ptr<Target> target = MakePreparedTarget(bytes + 8);
+    CopyResults results;
+    device_->CastToTarget(cast, {staged->data(), source.size()}, *target, 4, results.Expect());
+    ASSERT_EQ(results.Wait(), absl::OkStatus());
+    std::string expected(bytes, '\0');
+    CastElements(cast, source.data(), expected.data(), elements);
+    EXPECT_TRUE(ReadAll(*target).substr(4, bytes) == expected) << static_cast<int>(cast);
+  }
+  std::unique_ptr<Target> target = MakePreparedTarget(100);
+  for (const auto& [size, offset] : {std::pair<uint64_t, uint64_t>{7, 0}, {8, 1}, {400, 0}}) {
+    CopyResults refused;
+    device_->CastToTarget(FloatCast::kF32ToF16, {staged->data(), size}, *target, offset, refused.Expect());
+    EXPECT_EQ(refused.Wait().code(), absl::StatusCode::kInternal) << size << " bytes to " << offset;
+  }
 }
 
 TEST_P(DeviceContractTest, RangesOutsideTheTargetAreReportedAndWriteNothing) {
