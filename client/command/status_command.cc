@@ -33,8 +33,8 @@ const CommandSpec& Spec() {
       .flags = WithSecurityFlags(
           {ServersFlag("to", "The servers."), ModelFlag(false, "Only this model, in detail."), JsonFlag()}),
       .needs = WithSecurityNeeds(),
-      .done = "every server answered (and has the model)",
-      .failed = "a server did not; what the others said is shown",
+      .done = "every server answered (and has the model), and no device has failed",
+      .failed = "a server did not, or its device has failed; what the others said is shown",
   };
   return spec;
 }
@@ -45,6 +45,18 @@ ModelsOrStatus Ask(const std::string& server, const std::string& model, const Se
   absl::StatusOr<v1::Model> state = service.Get(model);
   if (!state.ok()) return state.status();
   return std::vector<v1::Model>{*std::move(state)};
+}
+
+// Of one server: its error, or that of its device, after which it answers and does nothing else. Liveness probes rest
+// on it where Kubernetes' own cannot ask: under TLS.
+absl::Status Soundness(const ModelsOrStatus& answer) {
+  if (!answer.ok()) return answer.status();
+  for (const v1::Model& model : *answer) {
+    if (model.device_error().empty()) continue;
+    return absl::FailedPreconditionError(
+        absl::StrCat("its device ", OneLine(model.device()), " has failed: ", OneLine(model.device_error())));
+  }
+  return absl::OkStatus();
 }
 
 std::vector<ModelsOrStatus> AskAll(const std::vector<std::string>& servers, const std::string& model,
@@ -102,9 +114,8 @@ int Run(const CommandLine& line) {
   const std::vector<std::string>& servers = *found;
   const std::vector<ModelsOrStatus> answers = AskAll(servers, model, security);
   for (size_t i = 0; i < servers.size(); ++i) {
-    if (!answers[i].ok() && report.status.ok()) {
-      report.status =
-          absl::Status(answers[i].status().code(), absl::StrCat(servers[i], ": ", answers[i].status().message()));
+    if (const absl::Status sound = Soundness(answers[i]); !sound.ok() && report.status.ok()) {
+      report.status = absl::Status(sound.code(), absl::StrCat(servers[i], ": ", sound.message()));
     }
     list.push_back(AnswerJson(servers[i], answers[i]));
   }

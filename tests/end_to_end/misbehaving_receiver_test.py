@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+from weightstream.v1 import weightstream_pb2 as ws
 
 from tests.end_to_end.checkpoints import random_tensor, write_safetensors
 from tests.end_to_end.fake_server import FakeServer, nothing_is_missing
@@ -96,6 +97,20 @@ class MisbehavingReceiver(EndToEndTest):
         with FakeServer(push, nothing_is_missing) as server:
             self.assertIn("UNIMPLEMENTED", self.push_to(server).error)
             self.assertEqual((server.commits, server.chunks), (1, 0))
+
+    def test_answers_with_a_device_that_has_failed(self) -> None:
+        class Failed(FakeServer):
+            def ListModels(self, _request: Any, _context: grpc.ServicerContext) -> Any:
+                sound = ws.Model(name="sound", device="cuda:0")
+                failed = ws.Model(name="model", device="cuda:0", device_error="an illegal address\nstart it again")
+                return ws.ListModelsResponse(models=[sound, failed])
+
+        with Failed(self.failing_after(0, grpc.StatusCode.INTERNAL, "")) as server:
+            outcome = self.weightstream("status", f"--to={server.address}", code=1)
+            self.assertIn("FAILED_PRECONDITION", outcome.error)
+            self.assertIn(f"{server.address}: its device cuda:0 has failed: an illegal address", outcome.error)
+            models = outcome.json["servers"][0]["models"]
+            self.assertEqual([model["name"] for model in models], ["sound", "model"], "it is shown all the same")
 
     def test_takes_nothing(self) -> None:
         closing = threading.Event()
