@@ -26,8 +26,11 @@ def _signed(folder: Path, authority: Path, name: str, usage: str, names: Sequenc
 
 
 def make_certificates(folder: Path, names: Sequence[str]) -> None:
-    """Makes "weightstream-tls" in the folder, with these names, and "weightstream-sender-tls" in its subfolder."""
+    """Makes "weightstream-tls" in the folder, with these names, and in its subfolders "weightstream-sender-tls" and
+    "weightstream-inference-tls", of the clients.
+    """
     folder.mkdir()
     _openssl("-subj", "/CN=weightstream-ca", "-keyout", folder / "ca.key", "-out", folder / "ca.crt")
     _signed(folder, folder, "weightstream", "serverAuth,clientAuth", names)
-    _signed(folder / "sender", folder, "weightstream-sender", "clientAuth", [])
+    for client in ("sender", "inference"):
+        _signed(folder / client, folder, f"weightstream-{client}", "clientAuth", [])

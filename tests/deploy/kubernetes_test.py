@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import unittest
@@ -14,6 +13,8 @@ from typing import Any
 
 import grpc
 import numpy as np
+from weightstream.v1 import weightstream_pb2 as ws
+from weightstream.v1.weightstream_pb2_grpc import WeightStreamStub
 
 from tests.deploy import manifests
 from tests.deploy.certificates import make_certificates
@@ -21,16 +22,19 @@ from tests.deploy.manifests import Rendered, rendered
 from tests.end_to_end.checkpoints import Tensor, random_tensor, write_sharded
 from tests.end_to_end.harness import EndToEndTest
 from tests.end_to_end.processes import Server, binary
+from tests.end_to_end.safetensors_file import SafetensorsFile
 from tests.end_to_end.waiting import wait_until
-from tests.end_to_end.wire import CALL_SECONDS
+from tests.end_to_end.wire import CALL_SECONDS, refused
 from tests.hooks.inference_servers import InferenceServer, Sglang, Vllm
 from tools import python_cases
 
 # What the process needs beside its versions, at its largest: docs/operations.md.
 PROCESS_BYTES = 2 << 30
 SERVING = b"\x08\x01"
-# The CUDA target is not finished: its overlay is rendered, and its server must say so.
-UNFINISHED = {"sglang-cuda-ipc"}
+# Versions in GPU memory: nothing in their pods may name a file of one.
+IN_GPU_MEMORY = {"sglang-cuda-ipc", "vllm-cuda-ipc"}
+# What their servers use here instead, with room for the versions of a test; it cannot be shared with other processes.
+HOST_MEMORY = "--device=host-memory:8"
 # Which do not tell the inference server of later versions: with vLLM that is a choice of its own.
 UNTOLD = {"vllm", "vllm-cert-manager", "vllm-plaintext", "vllm-service-monitor"}
 INFERENCE_SERVERS: dict[str, type[InferenceServer]] = {"sglang": Sglang, "vllm": Vllm}
@@ -99,16 +103,18 @@ class Manifests(EndToEndTest):
         for name in manifests.overlays():
             with self.subTest(name):
                 overlay = rendered(name)
-                volume = overlay.volume("weights")["emptyDir"]
-                self.assertEqual(volume["medium"], "Memory")
-                versions = int(overlay.flags["keep-versions"]) + 1
-                arenas = versions * int(overlay.flags["max-model-gib"]) << 30
-                self.assertGreater(quantity(volume["sizeLimit"]), arenas)
                 memory = overlay.sidecar["resources"]
                 self.assertEqual(memory["requests"]["memory"], memory["limits"]["memory"])
-                self.assertGreaterEqual(
-                    quantity(memory["limits"]["memory"]), quantity(volume["sizeLimit"]) + PROCESS_BYTES
-                )
+                in_volume = self._volume_bytes(overlay) if overlay.keeps_files else 0
+                self.assertGreaterEqual(quantity(memory["limits"]["memory"]), in_volume + PROCESS_BYTES)
+
+    def _volume_bytes(self, overlay: Rendered) -> int:
+        volume = overlay.volume("weights")["emptyDir"]
+        self.assertEqual(volume["medium"], "Memory")
+        versions = int(overlay.flags["keep-versions"]) + 1
+        arenas = versions * int(overlay.flags["max-model-gib"]) << 30
+        self.assertGreater(quantity(volume["sizeLimit"]), arenas)
+        return quantity(volume["sizeLimit"])
 
     def test_senders_find_pods_that_are_not_ready_and_requests_do_not(self) -> None:
         for name in manifests.overlays():
@@ -132,7 +138,7 @@ class Manifests(EndToEndTest):
 
     def test_the_inference_server_beside_is_told_of_versions_and_can_load_them(self) -> None:
         told = {name for name in manifests.overlays() if "on-commit" in rendered(name).flags}
-        self.assertEqual(told, set(manifests.overlays()) - UNTOLD)
+        self.assertEqual(told, set(manifests.overlays()) - UNTOLD - IN_GPU_MEMORY)
         for name in told:
             with self.subTest(name):
                 overlay = rendered(name)
@@ -148,6 +154,27 @@ class Manifests(EndToEndTest):
                 self.assertGreaterEqual(int(overlay.flags["keep-versions"]), 2)
                 if preset == "vllm":
                     self._check_development_mode(overlay, inference)
+
+    def test_memory_of_a_gpu_is_shared_between_two_containers_that_can(self) -> None:
+        self.assertEqual({name for name in manifests.overlays() if not rendered(name).keeps_files}, IN_GPU_MEMORY)
+        for name in IN_GPU_MEMORY:
+            with self.subTest(name):
+                overlay = rendered(name)
+                (inference,) = overlay.pod["containers"]
+                # There are no files, whose folder would be /weights/models.
+                self.assertNotIn("/weights/", json.dumps(overlay.pod))
+                self.assertNotIn("weights", [volume["name"] for volume in overlay.pod["volumes"]])
+                self.assertNotIn("data-dir", overlay.flags)
+                self.assertTrue(overlay.pod["shareProcessNamespace"])
+                self.assertEqual(overlay.pod["runtimeClassName"], "nvidia")
+                self.assertIn({"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}, overlay.sidecar["env"])
+                self.assertNotIn("nvidia.com/gpu", overlay.sidecar["resources"]["limits"])
+                self.assertEqual(inference["resources"]["limits"]["nvidia.com/gpu"], "1")
+                # Parameters that are random until the adapter fills them: never with an image that has no adapter.
+                self.assertIn("--load-format=dummy", inference["args"])
+                self.assertEqual(inference["image"], "inference-with-adapter")
+                self.assertEqual(overlay.secret_at(inference, "/tls"), "weightstream-inference-tls")
+                self.assertEqual(overlay.secret_at(overlay.sidecar, "/tls"), "weightstream-tls")
 
     def _check_development_mode(self, overlay: Rendered, inference: manifests.Document) -> None:
         """It is on, and only a gateway reaches the port with its endpoints."""
@@ -200,11 +227,14 @@ class Pod:
         return argument.replace("=/tls/", f"={self.tls}/").replace("=/weights/", f"={self.weights}/")
 
     def arguments(self) -> list[str]:
-        """The pod's flags, with ports of the system's choice, and the stand-in's for the inference server's."""
+        """The pod's flags, with ports of the system's choice, the stand-in's for the inference server's, and memory of
+        this machine for a GPU's.
+        """
         flags = [
             re.sub(r"\A(--(?:metrics-)?listen=.*):[0-9]+\Z", r"\1:0", self.here(flag))
             for flag in self.overlay.sidecar["args"]
         ]
+        flags = [re.sub(r"\A--device=cuda:[0-9]+\Z", HOST_MEMORY, flag) for flag in flags]
         if self.inference is None:
             return flags
         return [re.sub(r"\A(--on-commit=).*", rf"\g<1>{self.inference.url}", flag) for flag in flags]
@@ -212,7 +242,8 @@ class Pod:
     def start(self) -> Server:
         flags = [flag for flag in self.arguments() if not flag.startswith(("--data-dir=", "--listen="))]
         (listen,) = (flag.removeprefix("--listen=") for flag in self.arguments() if flag.startswith("--listen="))
-        data_dir = self.test.data_dir(str(Path("weights") / Path(self.overlay.flags["data-dir"]).name))
+        # Of no use to a server that keeps no files: it is not even made, which the test looks at.
+        data_dir = self.test.data_dir(str(Path("weights") / Path(self.overlay.flags.get("data-dir", "none")).name))
         server = self.test.start_server(*flags, data_dir=data_dir, listen=listen)
         # As a peer names it.
         server.address = f"127.0.0.1:{server.port}"
@@ -259,15 +290,15 @@ class Pods(EndToEndTest):
         self.assertFalse(pod.passes(server, "readinessProbe"))
         self.assertTrue(pod.passes(server, "livenessProbe"))
         paths = list(pod.paths_read())
-        self.assertEqual([path.exists() for path in paths], [False])
+        self.assertEqual([path.exists() for path in paths], [False] if pod.overlay.keeps_files else [])
 
         tensors = some_tensors(seed=6)
         checkpoint = write_sharded(self.folder / "checkpoint", tensors, 2)
         self.push(checkpoint, server.address, "policy", *pod.sender_flags())
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
             self.assertTrue(pod.passes(server, probe), probe)
-        self.assertEqual([path.exists() for path in paths], [True])
-        self.assert_current(server, "policy", tensors)
+        self.assertTrue(all(path.exists() for path in paths), paths)
+        self.assert_pod_holds(pod, server, tensors)
         if pod.inference is not None:
             weights = {tensor.name: bytes(tensor.data) for tensor in tensors}
             inference = pod.inference
@@ -279,9 +310,20 @@ class Pods(EndToEndTest):
         server.stop(seconds=grace - pause)
         self.assertFalse(pod.passes(server, "readinessProbe"))
 
-    def test_every_overlay_that_is_for_use_is_run(self) -> None:
+    def assert_pod_holds(self, pod: Pod, server: Server, tensors: list[Tensor]) -> None:
+        """The current version is these tensors, as who reads files finds them, or who asks the server."""
+        if pod.overlay.keeps_files:
+            self.assert_current(server, "policy", tensors)
+            return
+        self.assertFalse(server.data_dir.exists())
+        out = self.folder / "pulled"
+        self.weightstream("pull", f"--from={server.address}", "--model=policy", f"--out={out}", *pod.sender_flags())
+        with SafetensorsFile(out / "model.safetensors") as file:
+            self.assert_holds(file, tensors)
+
+    def test_every_overlay_is_run(self) -> None:
         run = {name.removeprefix("test_pod_").replace("_", "-") for name in dir(self) if name.startswith("test_pod_")}
-        self.assertEqual(run | UNFINISHED, set(manifests.overlays()))
+        self.assertEqual(run, set(manifests.overlays()))
 
     def test_pod_vllm(self) -> None:
         self.pod_holds_its_promises("vllm")
@@ -318,13 +360,32 @@ class Pods(EndToEndTest):
             self.push(checkpoint, server.address, "policy", "--connect-seconds=2", *flags, code=1)
         self.assertFalse(pod.passes(server, "readinessProbe"))
 
-    def test_the_server_of_the_unfinished_overlay_says_so(self) -> None:
-        for name in UNFINISHED:
-            pod = Pod(self, name)
-            command = [binary("WEIGHTSTREAM_SERVER"), *pod.arguments()]
-            ended = subprocess.run(command, capture_output=True, text=True, timeout=60, env=dict(os.environ))
-            self.assertIn(ended.returncode, (1, 2))
-            self.assertIn("cuda:0", ended.stderr)
+    def test_pod_sglang_cuda_ipc(self) -> None:
+        self.pod_holds_its_promises("sglang-cuda-ipc")
+
+    def test_pod_vllm_cuda_ipc(self) -> None:
+        self.pod_holds_its_promises("vllm-cuda-ipc")
+
+    def test_the_inference_server_of_the_pod_may_ask_for_its_memory_and_nobody_without_a_certificate(self) -> None:
+        pod = Pod(self, "sglang-cuda-ipc")
+        server = pod.start()
+        checkpoint = write_sharded(self.folder / "checkpoint", some_tensors(seed=8), 1)
+        self.push(checkpoint, server.address, "policy", *pod.sender_flags())
+        mounted = pod.tls / "inference"
+        ca, key, certificate = ((mounted / name).read_bytes() for name in ("ca.crt", "tls.key", "tls.crt"))
+
+        def export(credentials: grpc.ChannelCredentials) -> None:
+            # As the inference server's container would, to its own pod's loopback address.
+            options = [("grpc.ssl_target_name_override", "weightstream"), ("grpc.use_local_subchannel_pool", 1)]
+            with grpc.secure_channel(server.address, credentials, options) as channel:
+                request = ws.ExportTargetRequest(model="policy")
+                next(WeightStreamStub(channel).ExportTarget(request, timeout=CALL_SECONDS))
+
+        # Let in, found to be local, and answered by the device: of which only a GPU's memory can be shared.
+        with refused(self, grpc.StatusCode.UNIMPLEMENTED, "cannot be shared"):
+            export(grpc.ssl_channel_credentials(ca, key, certificate))
+        with refused(self, grpc.StatusCode.UNAVAILABLE):
+            export(grpc.ssl_channel_credentials(ca))
 
 
 if __name__ == "__main__":

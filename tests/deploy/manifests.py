@@ -147,12 +147,22 @@ class Rendered:
         return flags_of(self.sidecar["args"])
 
     @property
+    def keeps_files(self) -> bool:
+        """Whether versions are files in a volume, and not memory of a GPU."""
+        return not self.flags.get("device", "host").startswith("cuda:")
+
+    @property
     def port_names(self) -> set[str]:
         return {port["name"] for container in self.containers for port in container.get("ports", [])}
 
     def volume(self, name: str) -> Document:
         (found,) = (volume for volume in self.pod["volumes"] if volume["name"] == name)
         return dict(found)
+
+    def secret_at(self, container: Document, path: str) -> str:
+        """The name of the secret that the container has mounted there."""
+        (mounted,) = (mount["name"] for mount in container["volumeMounts"] if mount["mountPath"] == path)
+        return str(self.volume(mounted)["secret"]["secretName"])
 
 
 @functools.cache
