@@ -37,6 +37,8 @@ class DeviceVersions::Held final : public ReadableVersion {
 
   // Before the first byte is written over it.
   void SetOverwritten() { overwritten_.store(true, std::memory_order_seq_cst); }
+  // Before another process may write to its memory as it likes.
+  void SetGivenBack() { given_back_.store(true, std::memory_order_seq_cst); }
 
   const SafetensorsLayout& layout() const override { return layout_; }
 
@@ -68,8 +70,13 @@ class DeviceVersions::Held final : public ReadableVersion {
             {range.begin - tensor.range.begin, range.end - tensor.range.begin}};
   }
 
-  // Asked after the reading: what was read before the mark was set, was read before anything was overwritten.
+  // Asked after the reading: what was read before a mark was set, was read before anything was overwritten.
   absl::Status Whole() const {
+    if (given_back_.load(std::memory_order_seq_cst)) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(subject_, " lay in memory that the inference server ", placement_->registered().owner(),
+                       " registered, and is held no more; GetModel tells what can be read"));
+    }
     if (!overwritten_.load(std::memory_order_seq_cst)) return absl::OkStatus();
     return absl::FailedPreconditionError(absl::StrCat(subject_, " is being overwritten in place by the next one on ",
                                                       device_.name(), "; GetModel tells what can be read"));
@@ -82,6 +89,7 @@ class DeviceVersions::Held final : public ReadableVersion {
   const std::shared_ptr<const BoundTargets> placement_;
   const SafetensorsLayout layout_;
   std::atomic<bool> overwritten_{false};
+  std::atomic<bool> given_back_{false};
 };
 
 std::shared_ptr<DeviceVersions::Held> DeviceVersions::Find(const std::string& model, uint64_t version) const {
@@ -176,6 +184,8 @@ absl::Status DeviceVersions::SetCurrent(const std::string& model, uint64_t versi
 absl::Status DeviceVersions::Remove(const std::string& model, uint64_t version) {
   const std::shared_ptr<Held> held = Take(model, version);
   if (held == nullptr) return NotHeld(model, version);
+  // Its owner keeps it no longer than it is held: who reads it must not go on.
+  if (held->registered()) held->SetGivenBack();
   Leaves(held->target());
   return absl::OkStatus();
 }

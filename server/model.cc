@@ -118,6 +118,7 @@ absl::StatusOr<BegunUpdate> Model::Begin(const std::string& update_id, BeginPara
   if (!created.ok()) return created.status();
   absl::MutexLock lock(&mutex_);
   update_ = *created;
+  if (update_->mode() == UpdateMode::kRegistered) into_targets_ = update_;
   slot_ = *std::move(slot);
   Changed();
   return BegunUpdate{*std::move(created), false};
@@ -224,6 +225,8 @@ absl::StatusOr<VersionRecord> Model::Publish(Update& update) {
   if (update.mode() == UpdateMode::kRegistered) {
     targets_version_ = record->version;
     targets_dirty_ = false;
+    // All of it has landed, and no stream writes that again.
+    into_targets_.reset();
   }
   highest_ = std::max(highest_, record->version);
   Retire(update);
@@ -258,6 +261,8 @@ absl::StatusOr<uint64_t> Model::Rollback(uint64_t version) {
           " registered, and cannot be brought there; push it as a version higher than ", highest_));
     }
     previous = std::exchange(current_, version);
+    // Readers have a version again. While it is being written over, it stays named.
+    if (update_ == nullptr || update_->over() != overwritten_) overwritten_ = 0;
     Changed();
   }
   if (context_.on_current) context_.on_current(name_, version, "");

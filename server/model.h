@@ -119,8 +119,9 @@ class Model {
   // From now on updates are written into these targets, until UnregisterTargets. FAILED_PRECONDITION if there are
   // others already; INVALID_ARGUMENT if they contradict the current version's manifest.
   absl::Status RegisterTargets(std::shared_ptr<const RegisteredTargets> targets) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Ends what is written into them, with this reason, and forgets the version that they held. Returns once nothing new
-  // is written there; copies under way may still be.
+  // Ends what is written into them, with this reason, and forgets the version that they held. Until Snapshot() shows
+  // them no more something may be written there: streams leave and copies complete first, for which it waits up to
+  // limits.copy_wait.
   void UnregisterTargets(absl::string_view reason) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // The update, if it is in flight; else why it is not, if that is still known, or NOT_FOUND.
@@ -163,8 +164,14 @@ class Model {
       ABSL_LOCKS_EXCLUDED(mutex_);
   // INVALID_ARGUMENT if they contradict the current version's manifest.
   absl::Status CheckAgainstCurrent(const std::shared_ptr<const RegisteredTargets>& targets) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Forgets the targets, and the version in them; which that was, 0 if none.
-  uint64_t ForgetTargets() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Ends the update that is written into them, if one is in flight.
+  void EndUpdateIntoTargets(absl::string_view reason) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Waits until no stream and no copy is left of the last update that was written into them and was not committed.
+  // False if that takes longer.
+  bool AwaitTargetsLeft(absl::Duration patience) const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Forgets the version in them; which that was, 0 if none.
+  uint64_t ForgetTargetsVersion() ABSL_LOCKS_EXCLUDED(mutex_);
+  void ForgetTargets() ABSL_LOCKS_EXCLUDED(mutex_);
   TargetsRecord Targets() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // The first bytes of `update` are about to be written over version `over` (0: none), which ends here. ABORTED if the
@@ -215,6 +222,9 @@ class Model {
   std::shared_ptr<const RegisteredTargets> targets_ ABSL_GUARDED_BY(mutex_);
   uint64_t targets_version_ ABSL_GUARDED_BY(mutex_) = 0;
   bool targets_dirty_ ABSL_GUARDED_BY(mutex_) = false;
+  // The last update that began to be written into targets, these or others, until it is committed. Streams and copies
+  // hold it: while it is there, something of it may yet be written.
+  std::weak_ptr<const Update> into_targets_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<Update> update_ ABSL_GUARDED_BY(mutex_);
   // Of update_; null with it.
   std::shared_ptr<UpdateSlots::Slot> slot_ ABSL_GUARDED_BY(mutex_);

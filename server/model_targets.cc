@@ -2,11 +2,19 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "server/log.h"
 #include "server/model.h"
 #include "server/model_operation.h"
 
 namespace weightstream {
+namespace {
+
+// A stream that was cut leaves, and a copy that was started completes, within milliseconds.
+constexpr absl::Duration kLeavingPatience = absl::Seconds(2);
+constexpr absl::Duration kLeavingPoll = absl::Milliseconds(5);
+
+}  // namespace
 
 absl::Status Model::RegisterTargets(std::shared_ptr<const RegisteredTargets> targets) {
   Operation operation(*this, "registration");
@@ -48,6 +56,12 @@ absl::StatusOr<absl::optional<UpdateArena>> Model::ProvideRegistered(const Arena
   absl::StatusOr<std::shared_ptr<BoundTargets>> bound = BoundTargets::Bind(std::move(targets), *request.layout);
   if (!bound.ok())
     return absl::Status(bound.status().code(), absl::StrCat(request.subject, ": ", bound.status().message()));
+  // It is the same memory: what is left of the update before would be written over this one's bytes.
+  if (!AwaitTargetsLeft(kLeavingPatience)) {
+    return absl::UnavailableError(absl::StrCat(request.subject,
+                                               ": copies of the update before, which has ended, are "
+                                               "still under way into the targets; try again later"));
+  }
   return absl::optional<UpdateArena>(
       UpdateArena{*bound, UpdateMode::kRegistered, over, *bound,
                   [this, over](const Update& update) { return StartOverwriting(update, over); }});
@@ -61,33 +75,59 @@ void Model::UnregisterTargets(absl::string_view reason) {
       LogWarning("cannot_unregister_yet", {{"model", name_}, {"error", operation.status().ToString()}});
       continue;
     }
-    const std::shared_ptr<Update> update = update_in_flight();
-    if (update != nullptr && update->mode() == UpdateMode::kRegistered) {
-      EndUpdate(update, UpdateOutcome::kAborted, reason);
+    EndUpdateIntoTargets(reason);
+    if (!AwaitTargetsLeft(context_.limits->copy_wait)) {
+      LogWarning("targets_still_written",
+                 {{"model", name_}, {"note", "a copy does not complete; the memory stays open until it does"}});
     }
-    const uint64_t held = ForgetTargets();
+    const uint64_t held = ForgetTargetsVersion();
     if (held != 0) RemoveFromMedium(held);
+    // Last: whoever sees them no more knows that they are let go.
+    ForgetTargets();
     break;
   }
   if (context_.on_lost) context_.on_lost(name_);
 }
 
-uint64_t Model::ForgetTargets() {
+void Model::EndUpdateIntoTargets(absl::string_view reason) {
+  const std::shared_ptr<Update> update = update_in_flight();
+  if (update == nullptr || update->mode() != UpdateMode::kRegistered) return;
+  EndUpdate(update, UpdateOutcome::kAborted, reason);
+}
+
+bool Model::AwaitTargetsLeft(absl::Duration patience) const {
+  std::weak_ptr<const Update> update;
+  {
+    absl::MutexLock lock(&mutex_);
+    update = into_targets_;
+  }
+  const absl::Time deadline = absl::Now() + patience;
+  while (!update.expired() && absl::Now() < deadline) absl::SleepFor(kLeavingPoll);
+  return update.expired();
+}
+
+uint64_t Model::ForgetTargetsVersion() {
   absl::MutexLock lock(&mutex_);
-  const uint64_t held = targets_version_;
+  const uint64_t held = std::exchange(targets_version_, 0);
   for (auto it = versions_.begin(); held != 0 && it != versions_.end(); ++it) {
     if (it->version != held) continue;
     versions_.erase(it);
     break;
   }
   if (current_ == held) current_ = 0;
-  // What was overwritten in them is gone with them.
-  if (targets_dirty_) overwritten_ = 0;
-  targets_.reset();
-  targets_version_ = 0;
-  targets_dirty_ = false;
   Changed();
   return held;
+}
+
+void Model::ForgetTargets() {
+  // Closed without the lock.
+  std::shared_ptr<const RegisteredTargets> targets;
+  absl::MutexLock lock(&mutex_);
+  // What was overwritten in them is gone with them.
+  if (targets_dirty_) overwritten_ = 0;
+  targets = std::exchange(targets_, nullptr);
+  targets_dirty_ = false;
+  Changed();
 }
 
 TargetsRecord Model::Targets() const {

@@ -90,10 +90,11 @@ absl::Status RegisteredTargets::CheckTensors() {
     const SharedMemory& memory = registration_.memory[tensor.memory];
     const uint64_t begin = memory.offset + tensor.offset;
     const auto alignment = static_cast<uint64_t>(DTypeAlignment(tensor.spec.dtype));
-    if (begin % alignment != 0) {
-      return absl::InvalidArgumentError(absl::StrCat(Named(tensor.spec.name), " starts at byte ", begin,
-                                                     " of its allocation, which is not aligned for ",
-                                                     DTypeName(tensor.spec.dtype), " (", alignment, ")"));
+    // Of the memory too, in which casts count whole elements (Device::CastToTarget).
+    if (begin % alignment != 0 || tensor.offset % alignment != 0) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          Named(tensor.spec.name), " starts at byte ", tensor.offset, " of memory ", tensor.memory, ", which is byte ",
+          begin, " of its allocation: not aligned for ", DTypeName(tensor.spec.dtype), " (", alignment, ")"));
     }
     if (*bytes > 0) places.push_back({memory.handle, {begin, begin + *bytes}, &tensor});
     bytes_ += *bytes;

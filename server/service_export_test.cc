@@ -16,6 +16,7 @@
 #include "kernels/cuda/error_codes.h"
 #include "proto/status.h"
 #include "server/test_child.h"
+#include "server/test_registration.h"
 #include "server/test_server.h"
 #include "server/test_update.h"
 #include "tensor/test_files.h"
@@ -160,6 +161,26 @@ TEST_F(ServiceExportTest, AnExportedVersionIsNeitherRemovedForRoomNorOverwritten
   EXPECT_TRUE(Push(2).ok());
 }
 
+TEST_F(ServiceExportTest, AnExportedVersionCanBeRolledBackToOnceTheOtherCannotBeTrusted) {
+  Start(2);
+  ASSERT_TRUE(Push(1).ok());
+  Lease lease(*client_, "m");
+  ASSERT_TRUE(lease.held());
+  ASSERT_TRUE(Push(2).ok());
+  const auto begun = client_->Begin(BeginRequest("m", 3, Tensors(3)));
+  ASSERT_TRUE(begun.ok()) << begun.status();
+  ASSERT_TRUE(client_->Push({ChunkOf(Tensors(3)[0], 0, 1000, begun->update_id())}).ok());
+  ASSERT_TRUE(client_->Abort("m", begun->update_id(), "").ok());
+  EXPECT_EQ(client_->GetModel("m")->weights_state(), v1::WEIGHTS_STATE_UNTRUSTED);
+  EXPECT_EQ(client_->GetModel("m")->overwritten_version(), 2u);
+  EXPECT_TRUE(WaitFor([&] { return !client_->Serving("m").value(); }));
+  ASSERT_TRUE(client_->Rollback("m", 1).ok());
+  EXPECT_EQ(client_->GetModel("m")->weights_state(), v1::WEIGHTS_STATE_WHOLE);
+  EXPECT_EQ(client_->GetModel("m")->overwritten_version(), 0u);
+  EXPECT_TRUE(client_->Serving("m").value());
+  EXPECT_EQ(client_->PullTensors("m").value(), DataOf(Tensors(1)));
+}
+
 TEST_F(ServiceExportTest, AVersionThatIsAboutToBeOverwrittenIsNotExported) {
   Start(1);
   ASSERT_TRUE(Push(1).ok());
@@ -257,6 +278,12 @@ TEST_F(ServiceExportTest, ACallFromARemoteAddressIsDenied) {
   ExpectError(Lease(*client_, "m").AwaitEnd(), StatusCode::kPermissionDenied,
               {"ExportTarget", host, "unix socket or loopback"});
   EXPECT_EQ(Exports(1), 0u);
+  ForeignMemory memory(*cuda_, 4096);
+  Registration registration(*client_, RegistrationOf("m", memory, {TargetOf("a", "U8", {10})}));
+  EXPECT_FALSE(registration.taken());
+  ExpectError(registration.AwaitEnd(), StatusCode::kPermissionDenied,
+              {"RegisterTargets", host, "unix socket or loopback"});
+  EXPECT_EQ(cuda_->open_handles(), 0u);
 }
 
 }  // namespace

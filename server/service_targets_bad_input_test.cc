@@ -109,6 +109,11 @@ TEST_F(ServiceTargetsBadInputTest, TensorsThatContradictThemselves) {
                 {"'t'", "no dimension 2"});
   ExpectRefused(Request({SlicedTargetOf(TargetOf("t", "F32", {4, 4}), 1, 3, 5)}), StatusCode::kInvalidArgument,
                 {"'t'", "[3, 5)"});
+  // Aligned in the allocation, but not in the memory, where a cast would count elements.
+  auto shifted = Request({TargetOf("t", "F32", {4}, 2)});
+  shifted.mutable_memory(0)->set_offset(2);
+  shifted.mutable_memory(0)->set_bytes(1000);
+  ExpectRefused(shifted, StatusCode::kInvalidArgument, {"'t'", "byte 2 of memory 0", "not aligned", "F32"});
   auto request = Request({TargetOf("t", "U8", {1})});
   request.mutable_tensors(0)->set_memory(1);
   ExpectRefused(request, StatusCode::kInvalidArgument, {"memory 1, and there are 1"});

@@ -1,5 +1,8 @@
 // RegisterTargets: updates that are written straight into an inference server's memory, whole, in slices and cast; and
 // what becomes of them when either side goes.
+#include <grpcpp/create_channel.h>
+#include <grpcpp/support/channel_arguments.h>
+
 #include <memory>
 #include <string>
 #include <thread>
@@ -46,6 +49,18 @@ class ServiceTargetsTest : public testing::Test {
     const auto begun = client_->Begin(BeginRequest("m", version, Tensors(version)));
     EXPECT_TRUE(begun.ok()) << begun.status();
     return begun.value_or(v1::BeginUpdateResponse());
+  }
+
+  // A chunk of version 1 that has come to the GPU's stream, where it stays until HoldStreams(false).
+  std::unique_ptr<grpc::ClientWriter<v1::WeightChunk>> StartACopyThatIsHeld(const std::string& update_id,
+                                                                            grpc::ClientContext& context,
+                                                                            v1::PushResponse& response) {
+    cuda_->HoldStreams(true);
+    const uint64_t copies = cuda_->calls()["CopyToDevice"];
+    auto stream = client_->stub().Push(&context, &response);
+    EXPECT_TRUE(stream->Write(ChunkOf(Tensors(1)[0], 0, 1000, update_id)));
+    EXPECT_TRUE(WaitFor([&] { return cuda_->calls()["CopyToDevice"] > copies; }));
+    return stream;
   }
 
   v1::Model State() { return client_->GetModel("m").value(); }
@@ -254,6 +269,73 @@ TEST_F(ServiceTargetsTest, AnInferenceServerThatDiesInMidUpdateEndsTheUpdateWith
   EXPECT_TRUE(WaitFor([&] { return !State().has_targets(); }));
   EXPECT_EQ(State().updates(0).state(), v1::UPDATE_STATE_ABORTED);
   ExpectError(client_->Commit("m", begun->update_id()).status(), StatusCode::kAborted, {"the inference server"});
+  EXPECT_TRUE(WaitFor([&] { return cuda_->open_handles() == 0; }));
+}
+
+// A copy that has begun cannot be called back, and the next update goes into the same memory: without waiting for it,
+// it could come last, and the version be a mixture.
+TEST_F(ServiceTargetsTest, TheNextUpdateWaitsForWhatIsLeftOfTheOneBefore) {
+  Registration registration(*client_, RegistrationOf("m", memory_, WholeTargets()));
+  ASSERT_TRUE(registration.taken());
+  v1::PushResponse response;
+  const auto context = NewContext();
+  const auto stream = StartACopyThatIsHeld(Begin(1).update_id(), *context, response);
+  ASSERT_TRUE(client_->Abort("m", State().updates(0).update_id(), "").ok());
+  ExpectError(client_->Begin(BeginRequest("m", 2, Tensors(2))).status(), StatusCode::kUnavailable,
+              {"version 2 of model 'm'", "copies of the update before", "try again later"});
+  cuda_->HoldStreams(false);
+  EXPECT_EQ(FromGrpcStatus(stream->Finish()).code(), StatusCode::kAborted);
+  ASSERT_TRUE(client_->PushVersion("m", 3, Tensors(3)).ok());
+  EXPECT_EQ(client_->PullTensors("m").value(), DataOf(Tensors(3)));
+}
+
+TEST_F(ServiceTargetsTest, TargetsAreShownAsLongAsSomethingMayBeWrittenThere) {
+  Registration registration(*client_, RegistrationOf("m", memory_, WholeTargets()));
+  ASSERT_TRUE(registration.taken());
+  v1::PushResponse response;
+  const auto context = NewContext();
+  const auto stream = StartACopyThatIsHeld(Begin(1).update_id(), *context, response);
+  static_cast<void>(registration.End());
+  EXPECT_TRUE(WaitFor([&] { return State().updates(0).state() == v1::UPDATE_STATE_ABORTED; }));
+  EXPECT_TRUE(State().has_targets());
+  EXPECT_EQ(cuda_->open_handles(), 1u);
+  cuda_->HoldStreams(false);
+  EXPECT_EQ(FromGrpcStatus(stream->Finish()).code(), StatusCode::kAborted);
+  EXPECT_TRUE(WaitFor([&] { return !State().has_targets(); }));
+  EXPECT_TRUE(WaitFor([&] { return cuda_->open_handles() == 0; }));
+}
+
+TEST_F(ServiceTargetsTest, APullInProgressEndsWithTheRegistration) {
+  constexpr uint64_t kBytes = 8 << 20;
+  ForeignMemory memory(*cuda_, kBytes);
+  const std::vector<TestTensor> tensors = {MakeTensor("t", DType::kU8, {kBytes}, 1)};
+  Registration registration(*client_, RegistrationOf("large", memory, {TargetOf("t", "U8", {kBytes})}));
+  ASSERT_TRUE(registration.taken());
+  ASSERT_TRUE(client_->PushVersion("large", 1, tensors).ok());
+  v1::PullRequest request;
+  request.set_model("large");
+  request.set_bucket_limit_bytes(1000);
+  // A reader whose window is small, and stays so: the server cannot send it all ahead.
+  grpc::ChannelArguments small_window;
+  small_window.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  small_window.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  const auto stub = v1::WeightStream::NewStub(
+      grpc::CreateCustomChannel(server_.server().address(), grpc::InsecureChannelCredentials(), small_window));
+  const auto context = NewContext();
+  const auto reader = stub->Pull(context.get(), request);
+  v1::WeightChunk chunk;
+  ASSERT_TRUE(reader->Read(&chunk));
+  static_cast<void>(registration.End());
+  ASSERT_TRUE(WaitFor([&] { return !client_->GetModel("large")->has_targets(); }));
+  // From now on the owner does with it what it likes.
+  memory.Fill('!');
+  std::string got;
+  do {
+    got += chunk.data();
+  } while (reader->Read(&chunk));
+  ExpectError(FromGrpcStatus(reader->Finish()), StatusCode::kFailedPrecondition,
+              {"version 1 of model 'large' lay in memory that the inference server", "held no more"});
+  EXPECT_TRUE(got == tensors[0].data.substr(0, got.size())) << "what came before is of the version alone";
   EXPECT_TRUE(WaitFor([&] { return cuda_->open_handles() == 0; }));
 }
 

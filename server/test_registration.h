@@ -7,6 +7,7 @@
 #include <grpcpp/support/sync_stream.h>
 
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
@@ -25,6 +26,8 @@ class ForeignMemory {
 
   // All of it, as an inference server names it.
   v1::DeviceMemory message() const;
+  // Its owner writes to all of it.
+  void Fill(char byte) { std::memset(memory_, byte, bytes_); }
   std::string Bytes(uint64_t offset, uint64_t bytes) const { return std::string(memory_ + offset, bytes); }
 
  private:
