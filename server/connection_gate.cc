@@ -73,15 +73,15 @@ void ConnectionGate::Run() {
   std::array<epoll_event, 64> events{};
   for (;;) {
     const int count = ::epoll_wait(poll_.get(), events.data(), static_cast<int>(events.size()), NextTimeout());
+    // Those that wait come first: who has spoken must not be closed to make room. Nor may a number be given out again
+    // while the kernel's word of the connection that had it is still unheard.
     for (int i = 0; i < count; ++i) {
       const int fd = events[i].data.fd;
       if (fd == stop_.get()) return;
-      // A third kind was closed since the kernel told of it.
-      if (by_fd_.count(fd) > 0) {
-        Speaks(fd, (events[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0);
-      } else if (IsListening(fd)) {
-        Accept(fd);
-      }
+      if (by_fd_.count(fd) > 0) Speaks(fd, (events[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0);
+    }
+    for (int i = 0; i < count; ++i) {
+      if (IsListening(events[i].data.fd)) Accept(events[i].data.fd);
     }
     DropOverdue();
   }

@@ -4,6 +4,8 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/resource_quota.h>
+#include <poll.h>
+#include <sys/eventfd.h>
 
 #include <algorithm>
 #include <array>
@@ -36,6 +38,7 @@
 #include "server/reflection_calls.h"
 #include "server/server_security.h"
 #include "server/service.h"
+#include "tensor/file_descriptor.h"
 
 namespace weightstream {
 namespace {
@@ -96,11 +99,15 @@ class GrpcServer final : public Server {
   // Null where nobody is to be told, and while the registry tells of what was recovered.
   std::unique_ptr<CommitHookRunner> hooks_;
   std::unique_ptr<OpenCalls> calls_;
+  // Apart, since reflection asks for no token: strangers must not take the streams of others.
+  std::unique_ptr<OpenCalls> reflection_calls_;
   std::unique_ptr<WeightStreamService> service_;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<ConnectionGate> gate_;
   std::string address_;
   std::unique_ptr<MetricsEndpoint> metrics_endpoint_;
+  // Wakes the thread that looks for what is idle, at the end.
+  const FileDescriptor stop_{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
   std::thread idle_watch_;
 
   absl::Mutex mutex_;
@@ -134,6 +141,8 @@ absl::Status GrpcServer::Start() {
   const Limits& limits = options_.limits;
   calls_ = std::make_unique<OpenCalls>(OpenCalls::Bounds{std::max(1, limits.threads * 3 / 4), limits.peer_streams,
                                                          limits.silent_call, limits.peer_bytes_per_second});
+  reflection_calls_ = std::make_unique<OpenCalls>(
+      OpenCalls::Bounds{std::max(1, limits.threads / 16), limits.peer_streams, limits.silent_call, 0});
   service_ = std::make_unique<WeightStreamService>(
       CallEnvironment{registry_.get(), medium_.get(), calls_.get(), device_.get(), staging_.get(), hooks_.get(),
                       &options_.limits, security_->authorizer(), &metrics_});
@@ -199,7 +208,7 @@ absl::Status GrpcServer::Listen() {
   ConfigureConnections(builder);
   builder.RegisterService(service_.get());
   std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
-  interceptors.push_back(NewReflectionBounds(*calls_));
+  interceptors.push_back(NewReflectionBounds(*reflection_calls_));
   builder.experimental().SetInterceptorCreators(std::move(interceptors));
   server_ = builder.BuildAndStart();
   if (server_ == nullptr) {
@@ -295,15 +304,21 @@ void GrpcServer::CheckDevice() {
 }
 
 void GrpcServer::WatchIdle() {
-  const auto stopped = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopped_; };
-  absl::MutexLock lock(&mutex_);
-  while (!mutex_.AwaitWithTimeout(absl::Condition(&stopped), kIdleCheck)) {
-    mutex_.Unlock();
+  const auto stopped = [this] {
+    absl::MutexLock lock(&mutex_);
+    return stopped_;
+  };
+  pollfd stop{stop_.get(), POLLIN, 0};
+  for (;;) {
+    // The kernel's wait knows no wall clock, and Abseil's does: one that is set back by an hour would last an hour
+    // longer.
+    ::poll(&stop, 1, ToMillis(kIdleCheck));
+    if (stopped()) return;
     security_->Reload();
     calls_->CutSilent();
+    reflection_calls_->CutSilent();
     registry_->AbortIdle();
     CheckDevice();
-    mutex_.Lock();
   }
 }
 
@@ -312,6 +327,7 @@ void GrpcServer::Shutdown(absl::Time deadline) {
     absl::MutexLock lock(&mutex_);
     if (std::exchange(stopped_, true)) return;
   }
+  ::eventfd_write(stop_.get(), 1);
   if (idle_watch_.joinable()) idle_watch_.join();
   if (server_ == nullptr) return;
   LogInfo("shutting_down", {{"address", address_}});

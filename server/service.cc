@@ -75,7 +75,8 @@ absl::Status WeightStreamService::Receive(const grpc::ServerContext& context, ab
   // Nothing that a stranger says is looked at.
   const Authorizer* const authorizer = environment_.authorizer;
   if (authorizer != nullptr && absl::IsUnauthenticated(authorizer->Check(EvidenceOf(context), method, ""))) {
-    return Permit(authorizer, context, method).Check("");
+    // Logs it. The rules may have changed since: then the call goes on as any other.
+    if (absl::Status refused = Permit(authorizer, context, method).Check(""); !refused.ok()) return refused;
   }
   const size_t bytes = message.Length();
   if (bytes > environment_.limits->manifest_bytes) {

@@ -29,6 +29,7 @@ MIB = 1 << 20
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
+REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 # Another host, as far as the server can see.
 ELSEWHERE = "127.0.0.2"
 # More than the server lets wait to speak, more than it lets one peer have, and more than it has threads.
@@ -267,7 +268,7 @@ class Streams(LimitsTest):
 
         try:
             with Wire(server.address) as wire:
-                reflect = wire.channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+                reflect = wire.channel.stream_stream(REFLECTION)
                 # list_services
                 asked = reflect(iter([b"\x3a\x00"]), timeout=30)
                 self.assertIn(b"weightstream.v1.WeightStream", b"".join(asked))
@@ -275,6 +276,27 @@ class Streams(LimitsTest):
                 codes = sorted(each.code().name for each in silent)
                 self.assertEqual(codes, ["DEADLINE_EXCEEDED"] * 5 + ["RESOURCE_EXHAUSTED"] * 3)
                 self.assertEqual(len(wire.stub.ListModels(ws.ListModelsRequest(), timeout=30).models), 0)
+        finally:
+            never.set()
+
+    def test_reflection_takes_no_stream_of_others(self) -> None:
+        """It asks for no token: whoever can connect could otherwise keep every sender out."""
+        server = self.start_server("--max-threads=32")
+        never = threading.Event()
+
+        def nothing() -> Iterator[bytes]:
+            never.wait()
+            yield from ()
+
+        try:
+            with Wire(server.address) as stranger, Wire(server.address) as wire:
+                reflect = stranger.channel.stream_stream(REFLECTION)
+                silent = [reflect(nothing(), timeout=60) for _ in range(20)]
+                wait_until(lambda: sum(each.done() for each in silent) == 18, "all but two are refused")
+                streams = [self.watch(wire) for _ in range(24)]
+                self.assertEqual(sum(each.done() for each in silent), 18)
+                for stream in [*streams, *silent]:
+                    stream.cancel()
         finally:
             never.set()
 
