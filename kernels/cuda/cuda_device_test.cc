@@ -205,13 +205,15 @@ TEST_F(CudaDeviceTest, CastsLandAsTheOtherType) {
     const uint64_t bytes = elements * CastDestinationBytes(cast);
     std::string expected(bytes, '\0');
     CastElements(cast, source.data(), expected.data(), elements);
-    std::unique_ptr<Target> target = MakeTarget(bytes + 8);
+    const uint64_t more = 4 / CastSourceBytes(cast) * CastDestinationBytes(cast);
+    std::unique_ptr<Target> target = MakeTarget(4 + bytes + more);
     CopyResults results;
     device_->CastToTarget(cast, staged, *target, 4, results.Expect());
     // Uses the same scratch memory, right behind it.
-    device_->CastToTarget(cast, staged.substr(0, 4), *target, 4, results.Expect());
+    device_->CastToTarget(cast, staged.substr(0, 4), *target, 4 + bytes, results.Expect());
     ASSERT_EQ(results.Wait(), absl::OkStatus());
     EXPECT_TRUE(Read(*target, {4, 4 + bytes}) == expected) << static_cast<int>(cast);
+    EXPECT_EQ(Read(*target, {4 + bytes, 4 + bytes + more}), expected.substr(0, more)) << static_cast<int>(cast);
   }
 }
 
