@@ -106,11 +106,15 @@ def summarise_result(label: str, result: dict[str, Any]) -> Summary:
 def summarise_events(events: Iterable[dict[str, Any]], bazel_exit_code: int) -> Summary:
     """The cases of one `bazel test`, from its build events in order."""
     expected: set[str] = set()
+    incompatible: set[str] = set()
     results: dict[tuple[str, int, int], dict[str, Any]] = {}
     for event in events:
         identity = event.get("id", {})
         if "testSize" in event.get("configured", {}):
             expected.add(identity["targetConfigured"]["label"])
+        # How Bazel ends a target that cannot be built as this run builds: without a toolkit, or under a sanitizer.
+        if event.get("aborted", {}).get("reason") == "SKIPPED" and "targetCompleted" in identity:
+            incompatible.add(identity["targetCompleted"]["label"])
         if "testResult" in event:
             where = identity["testResult"]
             # A later attempt of a flaky test replaces the earlier.
@@ -120,7 +124,10 @@ def summarise_events(events: Iterable[dict[str, Any]], bazel_exit_code: int) -> 
     for (label, _, _), result in sorted(results.items(), key=lambda item: item[0]):
         summary.extend(summarise_result(label, result))
     for label in sorted(expected - {label for label, _, _ in results}):
-        summary.failed.append(f"{label} (did not build, or was not run)")
+        if label in incompatible:
+            summary.skipped.append(f"{label}: cannot be built in this configuration")
+        else:
+            summary.failed.append(f"{label} (did not build, or was not run)")
     if bazel_exit_code != BAZEL_ALL_PASSED and not summary.failed:
         summary.failed.append(f"bazel itself (exit code {bazel_exit_code}, see above)")
     return summary

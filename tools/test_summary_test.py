@@ -87,6 +87,15 @@ class SummaryTest(unittest.TestCase):
         self.assertEqual(summary.passed, ["//a:good"])
         self.assertEqual(summary.failed, ["//a:broken (did not build, or was not run)"])
 
+    def test_a_target_that_cannot_be_built_in_this_configuration_is_skipped_by_name(self) -> None:
+        identity = {"targetCompleted": {"label": "//a:gpu"}}
+        events = [configured("//a:good"), configured("//a:gpu"), self.result("//a:good", "PASSED", SHELL_PASSED_XML)]
+        events.append({"id": identity, "aborted": {"reason": "SKIPPED", "description": "build was skipped"}})
+        summary = test_summary.summarise_events(events, bazel_exit_code=0)
+        self.assertEqual(summary.passed, ["//a:good"])
+        self.assertEqual(summary.failed, [])
+        self.assertEqual(summary.skipped, ["//a:gpu: cannot be built in this configuration"])
+
     def test_a_failed_process_whose_cases_all_passed_is_a_failure(self) -> None:
         summary = test_summary.summarise_events([self.result("//a:leak", "FAILED", SHELL_PASSED_XML)], 3)
         self.assertEqual(summary.failed, ["//a:leak (FAILED)"])
