@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "tensor/monotonic_clock.h"
 
 namespace weightstream {
 
@@ -20,7 +21,7 @@ CopyQueue::~CopyQueue() {
 
 void CopyQueue::Add(Job job) {
   absl::MutexLock lock(&mutex_);
-  jobs_.push_back({absl::Now() + latency_, std::move(job)});
+  jobs_.push_back({MonotonicNow() + latency_, std::move(job)});
 }
 
 void CopyQueue::Work() {
@@ -38,7 +39,7 @@ void CopyQueue::Work() {
 }
 
 std::vector<CopyQueue::Job> CopyQueue::TakeBatch() {
-  absl::Time first_due;
+  absl::Duration first_due;
   {
     absl::MutexLock lock(&mutex_);
     mutex_.Await(absl::Condition(this, &CopyQueue::HasJobOrEnds));
@@ -46,10 +47,10 @@ std::vector<CopyQueue::Job> CopyQueue::TakeBatch() {
     first_due = jobs_.front().due;
   }
   // The latency itself. Whatever comes in meanwhile is due later.
-  absl::SleepFor(first_due - absl::Now());
+  absl::SleepFor(first_due - MonotonicNow());
   std::vector<Job> batch;
   absl::MutexLock lock(&mutex_);
-  const absl::Time now = std::max(absl::Now(), first_due);
+  const absl::Duration now = std::max(MonotonicNow(), first_due);
   while (!jobs_.empty() && jobs_.front().due <= now) {
     batch.push_back(std::move(jobs_.front().job));
     jobs_.pop_front();

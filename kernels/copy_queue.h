@@ -31,7 +31,8 @@ class CopyQueue {
 
  private:
   struct TimedJob {
-    absl::Time due;
+    // By the clock that does not jump.
+    absl::Duration due;
     Job job;
   };
 
