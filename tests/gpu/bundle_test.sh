@@ -4,8 +4,9 @@ set -euo pipefail
 
 bundle=$TEST_TMPDIR/bundle
 mkdir "$bundle"
-cp -L tests/gpu/run_bundle.sh tests/gpu/gpu_benchmark tests/gpu/device_contract tests/gpu/cuda_kernels \
-  server/weightstream-server-static client/weightstream-static "$bundle"
+cp -L tests/gpu/run_bundle.sh tests/gpu/gpu_benchmark tests/gpu/device_contract tests/gpu/cuda_kernels "$bundle"
+cp -L deploy/container/programs "$bundle/weightstream"
+ln -s weightstream "$bundle/weightstream-server"
 tests/gpu/gather_libraries.sh "$bundle"
 # On a bare host there is glibc and nothing else.
 for program in "$bundle"/*; do

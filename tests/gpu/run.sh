@@ -10,7 +10,7 @@ cd "$(dirname "$0")/../.."
 read -ra bazel <<<"${BAZEL:-bazel}"
 targets=(
   //tests/gpu:gpu_benchmark //tests/gpu:device_contract //tests/gpu:cuda_kernels
-  //server:weightstream-server-static //client:weightstream-static
+  //deploy/container:programs
 )
 "${bazel[@]}" build "${targets[@]}"
 outputs=$("${bazel[@]}" info bazel-bin 2>/dev/null)
@@ -23,6 +23,8 @@ for target in "${targets[@]}"; do
   cp -f "$outputs/${path/://}" "$bundle/"
 done
 chmod -R u+w "$bundle"
+mv "$bundle/programs" "$bundle/weightstream"
+ln -s weightstream "$bundle/weightstream-server"
 tests/gpu/gather_libraries.sh "$bundle"
 cp -f tests/gpu/run_bundle.sh "$bundle/"
 tar -C build -czf build/gpu-bundle.tar.gz gpu-bundle

@@ -37,8 +37,8 @@ readonly facts=name,driver_version,memory.total,pcie.link.gen.max,pcie.link.widt
 nvidia-smi --query-gpu="$facts" --format=csv 2>/dev/null ||
   echo "no nvidia-smi here"
 uname -srm
-run "server" ./weightstream-server-static --help
-run "client" ./weightstream-static --version
+run "server" ./weightstream-server --help
+run "client" ./weightstream --version
 run "device contract" ./device_contract
 run "kernels and their twins" ./cuda_kernels
 run "benchmark" ./gpu_benchmark timeline.svg

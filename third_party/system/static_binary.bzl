@@ -1,10 +1,10 @@
 """A binary that needs next to nothing of the system: for container images and hosts without our packages.
 
 It links the very objects of the ordinary build, so it costs a link and no compilation. Each `-lNAME` that the
-libraries in //third_party/system ask for becomes the archive libNAME.a, and what those archives need in turn is added.
+libraries in //third_party/system ask for becomes the archive libNAME.a: gRPC, protobuf, Abseil and what they alone use.
 glibc stays shared, since it loads parts of itself at run time; so do ISA-L, cpp-httplib and prometheus-cpp, of which
-Debian has no archives. The run path is $ORIGIN: in a folder of their own, the binary and those libraries, with what
-they need in turn, go side by side.
+Debian has no archives, and what those load in turn anyway: OpenSSL, zlib and the C++ library, which would otherwise be
+there twice. The run path is $ORIGIN: in a folder of their own, the binary and those libraries go side by side.
 """
 
 # For target_compatible_with of static binaries: a sanitizer brings a shared library of its own.
@@ -15,10 +15,23 @@ UNSANITIZED = select({
 })
 
 # Shared although everything else is not.
-_SHARED = ["isal", "cpp-httplib", "prometheus-cpp-core", "pthread", "dl", "rt", "m", "c"]
+_SHARED = [
+    "isal",
+    "cpp-httplib",
+    "prometheus-cpp-core",
+    "ssl",
+    "crypto",
+    "z",
+    "stdc++",
+    "pthread",
+    "dl",
+    "rt",
+    "m",
+    "c",
+]
 
 # What gRPC's and protobuf's archives need beyond what //third_party/system names, from `pkg-config --static`.
-_BEYOND = ["re2", "cares", "z", "ssl", "crypto", "atomic", "stdc++"]
+_BEYOND = ["-l:libre2.a", "-l:libcares.a", "-l:libatomic.a", "-lssl", "-lcrypto", "-lz"]
 
 def _archives(flag):
     """The form of a link option that takes archives: a list, since a library may be asked for among other options."""
@@ -44,8 +57,8 @@ def _static_binary_impl(ctx):
         ))
         for flag in linker_input.user_link_flags:
             flags.extend(_archives(flag))
-    flags = (["-Wl,--start-group"] + flags + ["-l:lib%s.a" % name for name in _BEYOND] + ["-Wl,--end-group"] +
-             ["-Wl,--as-needed", "-static-libgcc", "-Wl,--gc-sections", "-Wl,--strip-all", "-Wl,-rpath,$ORIGIN"])
+    flags = (["-Wl,--start-group"] + flags + _BEYOND + ["-Wl,--end-group"] +
+             ["-Wl,--as-needed", "-Wl,--gc-sections", "-Wl,--strip-all", "-Wl,-rpath,$ORIGIN"])
 
     toolchain = ctx.attr._cc_toolchain[cc_common.CcToolchainInfo]
     features = cc_common.configure_features(

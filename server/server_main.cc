@@ -1,0 +1,81 @@
+// weightstream-server: the command line, signals, and nothing else.
+#include "server/server_main.h"
+
+#include <pthread.h>
+
+#include <csignal>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "flags/command_line.h"
+#include "kernels/allocator.h"
+#include "server/server.h"
+#include "server/server_flags.h"
+
+namespace weightstream {
+namespace {
+
+constexpr int kFailed = 1;
+constexpr int kBadUsage = 2;
+
+int Fail(const absl::Status& status) {
+  const bool usage = absl::IsInvalidArgument(status);
+  std::fprintf(stderr, "weightstream-server: %s%s\n", std::string(status.message()).c_str(),
+               usage ? "; see weightstream-server --help" : "");
+  return usage ? kBadUsage : kFailed;
+}
+
+// Blocks SIGINT and SIGTERM in every thread, so that sigwait gets them. Call before any thread starts.
+sigset_t BlockSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+  // A file over the process's size limit is an error on the call that wrote it, as a full disk is.
+  std::signal(SIGXFSZ, SIG_IGN);
+  return signals;
+}
+
+int Serve(const CommandLine& line) {
+  const sigset_t signals = BlockSignals();
+  absl::StatusOr<ServerOptions> options = OptionsFrom(line);
+  if (!options.ok()) return Fail(options.status());
+  if (const absl::Status logging = StartLoggingFrom(line); !logging.ok()) return Fail(logging);
+  absl::StatusOr<std::unique_ptr<Device>> device = DeviceFrom(line);
+  if (!device.ok()) return Fail(device.status());
+  absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(*options, *std::move(device));
+  if (!server.ok()) return Fail(server.status());
+  std::printf("listening on %s\n", (*server)->address().c_str());
+  std::fflush(stdout);
+  // Never destroyed: gRPC's own clean-up may wait some ten seconds for a poller that a large reply started, and the
+  // process is about to end anyway. Shutdown does all that is ours.
+  static Server* const running = server->release();
+
+  int signal = 0;
+  sigwait(&signals, &signal);
+  // From here on a second signal has its usual effect.
+  pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+  running->Shutdown(absl::Now() + options->limits.drain);
+  return 0;
+}
+
+int Main(const std::vector<std::string>& arguments) {
+  const absl::StatusOr<CommandLine> line = ParseCommandLine(ServerCommand(), arguments);
+  if (!line.ok()) return Fail(line.status());
+  if (!line->help()) return Serve(*line);
+  std::fputs(HelpText(ServerCommand()).c_str(), stdout);
+  return 0;
+}
+
+}  // namespace
+
+int ServerMain(int argc, char** argv) {
+  TuneAllocatorForStreaming();
+  return Main({argv + 1, argv + argc});
+}
+
+}  // namespace weightstream
