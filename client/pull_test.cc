@@ -11,6 +11,7 @@
 #include "client/flaky_proxy.h"
 #include "client/push_testing.h"
 #include "client/read.h"
+#include "kernels/checksum.h"
 #include "tensor/checkpoint.h"
 
 namespace weightstream {
@@ -94,6 +95,24 @@ TEST_F(PullTest, DamageOnTheWayIsAskedForAgain) {
   FakeServer::Hooks hooks;
   hooks.on_pull_chunk = [](const Context&, v1::WeightChunk& chunk, int number) {
     if (number == 20) (*chunk.mutable_data())[0] ^= 1;
+    return absl::OkStatus();
+  };
+  const auto server = Serve(hooks);
+  ExpectPulled(Pull(server->address(), options_, folder_));
+  EXPECT_EQ(server->pulls().size(), 2u);
+}
+
+// What is no message any more, by a bit that flipped where a checksum covers it, is no defect of the server's either.
+TEST_F(PullTest, AHeaderThatIsDamagedBeyondReadingIsAskedForAgain) {
+  FakeServer::Hooks hooks;
+  hooks.on_pull_chunk = [](const Context&, v1::WeightChunk& chunk, int number) {
+    if (number != 20) return absl::OkStatus();
+    v1::WeightChunk covered = chunk;
+    covered.clear_data();
+    covered.clear_header_crc32c();
+    chunk.set_header_crc32c(ExtendCrc32c(0, covered.SerializeAsString()));
+    // Not UTF-8.
+    (*chunk.mutable_name())[0] ^= static_cast<char>(0x80);
     return absl::OkStatus();
   };
   const auto server = Serve(hooks);

@@ -130,6 +130,8 @@ v1::PullRequest PullTransfer::RequestMissing() const {
 
 absl::Status PullTransfer::Receive(grpc::ByteBuffer& message) {
   const absl::Status parsed = chunk_.Parse(message);
+  // Asked for again, as what the checksums below find.
+  if (absl::IsDataLoss(parsed)) return parsed;
   if (!parsed.ok()) return Annotate(absl::InternalError(parsed.message()), "the server sent a malformed chunk");
   if (absl::Status intact = chunk_.CheckIntact(); !intact.ok()) return intact;
   const ChunkHeader& header = chunk_.header();

@@ -68,11 +68,13 @@ bool ReadText(WireCursor& cursor, std::string* text) {
 }
 
 // `tag` is 0 where the tag itself could not be read.
-absl::Status Malformed(const char* error, uint64_t field_position, uint32_t tag) {
+absl::Status Malformed(const char* error, uint64_t field_position, uint32_t tag, bool damaged) {
   const std::string field =
       tag == 0 ? "" : absl::StrCat(", field ", FieldNumber(tag), " (", FieldName(FieldNumber(tag)), ")");
-  return absl::InvalidArgumentError(absl::StrCat("malformed chunk: ", error, " (byte ", field_position, field,
-                                                 "); send a serialised weightstream.v1.WeightChunk"));
+  const std::string what = absl::StrCat("malformed chunk: ", error, " (byte ", field_position, field, ")");
+  return damaged ? absl::DataLossError(absl::StrCat(
+                       what, ", which does not match its header_crc32c: it was damaged on the way; send it again"))
+                 : absl::InvalidArgumentError(absl::StrCat(what, "; send a serialised weightstream.v1.WeightChunk"));
 }
 
 // ---- Encoding -------------------------------------------------------------------------------------------------------
@@ -220,8 +222,9 @@ absl::Status ReceivedChunk::Parse(grpc::ByteBuffer& message) {
     const uint64_t field_position = cursor.position();
     uint32_t tag = 0;
     if (!cursor.ReadTag(&tag) || !ReadField(tag, field_position, cursor)) {
+      const bool damaged = WasDamaged();
       Clear();
-      return Malformed(cursor.error(), field_position, tag);
+      return Malformed(cursor.error(), field_position, tag, damaged);
     }
   }
   // Once for all of them: a message of nothing but checksums must not cost the square of its length.
@@ -246,6 +249,26 @@ uint32_t ReceivedChunk::Crc32cOfFirst(uint64_t bytes) const {
     if (bytes == 0) break;
   }
   return crc;
+}
+
+bool ReceivedChunk::WasDamaged() const {
+  // Whatever the fields hold, only their order on the wire: a flipped bit in a length leads astray, one in a value does
+  // not.
+  absl::optional<uint64_t> covered;
+  uint32_t expected = 0;
+  WireCursor cursor(slices_);
+  while (!cursor.AtEnd()) {
+    const uint64_t field_position = cursor.position();
+    uint32_t tag = 0;
+    if (!cursor.ReadTag(&tag)) break;
+    if (tag == kHeaderCrc32cTag) {
+      if (!cursor.ReadFixed32(&expected)) break;
+      covered = field_position;
+    } else if (!cursor.SkipValue(tag)) {
+      break;
+    }
+  }
+  return covered.has_value() && Crc32cOfFirst(*covered) != expected;
 }
 
 bool ReceivedChunk::ReadHeaderCrc32c(uint64_t field_position, WireCursor& cursor) {

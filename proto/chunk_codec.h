@@ -68,8 +68,9 @@ class ReceivedChunk {
   ReceivedChunk& operator=(const ReceivedChunk&) = delete;
 
   // Takes over the buffer's slices and leaves it empty, whatever the outcome. INVALID_ARGUMENT says what is malformed
-  // and where (byte offset, field); the object then holds no chunk. Needs no trust in the input: never reads outside
-  // it, allocates no more than a small multiple of what is there.
+  // and where (byte offset, field); DATA_LOSS says the same of a message whose header_crc32c can be found and does not
+  // match, so that it was not sent like that. The object then holds no chunk. Needs no trust in the input: never reads
+  // outside it, allocates no more than a small multiple of what is there.
   absl::Status Parse(grpc::ByteBuffer& message);
 
   // Drops the chunk and gRPC's memory behind it now, rather than at the next Parse. Keeps the capacity.
@@ -92,6 +93,8 @@ class ReceivedChunk {
   bool ReadData(WireCursor& cursor);
   // Of the message's first bytes.
   uint32_t Crc32cOfFirst(uint64_t bytes) const;
+  // Of a message that cannot be parsed: whether it has a header_crc32c that does not match.
+  bool WasDamaged() const;
 
   ChunkHeader header_;
   // The last header_crc32c, and where in the message its field starts.

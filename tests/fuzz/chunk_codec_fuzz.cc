@@ -24,6 +24,8 @@ namespace weightstream {
 namespace {
 
 constexpr size_t kBorders = 3;
+// Field 99, of four bytes.
+constexpr absl::string_view kHeaderCrc32cTag = "\x9d\x06";
 
 grpc::ByteBuffer CutIntoSlices(absl::string_view message, absl::string_view borders) {
   std::vector<size_t> ends;
@@ -98,7 +100,9 @@ bool CheckParser(absl::string_view message, grpc::ByteBuffer buffer, bool accept
                  ReceivedChunk& chunk) {
   const absl::Status status = chunk.Parse(buffer);
   if (!status.ok()) {
-    RequireClearError(status);
+    const bool has_checksum = absl::StrContains(message, kHeaderCrc32cTag);
+    Require(has_checksum || !absl::IsDataLoss(status), "without a checksum nothing is called damaged");
+    RequireClearError(absl::IsDataLoss(status) ? absl::InvalidArgumentError(status.message()) : status);
     Require(!accepted || DeliberatelyRefused(generated, status), "what protobuf takes is taken", status.ToString());
     Require(chunk.header() == ChunkHeader() && chunk.pieces().empty() && chunk.data_bytes() == 0,
             "what is refused leaves no chunk");
