@@ -1,4 +1,4 @@
-"""What is scraped is what Prometheus wants, what happened, and what the dashboard and docs/metrics.md speak of."""
+"""What is scraped is what Prometheus wants and what happened; dashboard, alerts and docs/metrics.md speak of just that."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import json
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import yaml
 
 from tests.end_to_end.checkpoints import Tensor, random_tensor, write_safetensors
 from tests.end_to_end.harness import EndToEndTest
@@ -18,7 +20,20 @@ from tests.metrics.prometheus import PROMTOOL, Prometheus, http_get
 from tools import python_cases
 
 DASHBOARD = Path("deploy/grafana/weightstream.json")
+ALERTS = Path("deploy/prometheus/weightstream.rules.yaml")
+ALERTS_TEST = Path("deploy/prometheus/weightstream.rules_test.yaml")
 DOCUMENT = Path("docs/metrics.md")
+
+
+def named_metrics() -> set[str]:
+    """The metrics in the page's table."""
+    return set(re.findall(r"^\| `(\w+)` \| (?:counter|gauge|histogram) ", DOCUMENT.read_text(), re.MULTILINE))
+
+
+def alert_rules() -> list[dict[str, Any]]:
+    (group,) = yaml.safe_load(ALERTS.read_text())["groups"]
+    rules: list[dict[str, Any]] = group["rules"]
+    return rules
 
 
 class Metrics(EndToEndTest):
@@ -107,13 +122,49 @@ class Metrics(EndToEndTest):
         self.begin_update("model", 2)
         self.weightstream("status", f"--to={self.server.address}", "--model=nobody", code=1)
         served = set(re.findall(r"^# TYPE (\w+)", self.scrape(), re.MULTILINE))
-        named = set(re.findall(r"^\| `(\w+)` \| (?:counter|gauge|histogram) ", DOCUMENT.read_text(), re.MULTILINE))
-        self.assertEqual(served, named)
+        self.assertEqual(served, named_metrics())
 
     def test_the_dashboard_asks_for_metrics_that_there_are(self) -> None:
         asked = set(re.findall(r"\b(?:weightstream|process)_\w+", DASHBOARD.read_text()))
-        named = set(re.findall(r"^\| `(\w+)` \| (?:counter|gauge|histogram) ", DOCUMENT.read_text(), re.MULTILINE))
-        self.assertEqual({name.removesuffix("_bucket") for name in asked} - named, set())
+        self.assertEqual({name.removesuffix("_bucket") for name in asked} - named_metrics(), set())
+
+    def test_the_dashboard_s_menus_have_entries(self) -> None:
+        prometheus = self.start_prometheus()
+        self.push_version(1)
+        wait_until(lambda: prometheus.value("weightstream_model_current_version") == 1, "the version is scraped")
+        menus = [menu for menu in json.loads(DASHBOARD.read_text())["templating"]["list"] if menu["type"] == "query"]
+        entries = {"job": ["weightstream"], "instance": [self.target], "model": ["model"]}
+        self.assertEqual({menu["name"] for menu in menus}, set(entries))
+        for menu in menus:
+            # Grafana's own word, which it turns into a call of this interface.
+            found = re.fullmatch(r"label_values\((\w+), (\w+)\)", menu["query"])
+            assert found, menu["query"]
+            self.assertEqual(prometheus.label_values(found[1], found[2]), entries[menu["name"]], menu["query"])
+
+    def test_alerts_fire_when_they_must_and_not_else(self) -> None:
+        checked = subprocess.run([PROMTOOL, "check", "rules", str(ALERTS)], capture_output=True, text=True)
+        self.assertEqual(checked.returncode, 0, checked.stdout + checked.stderr)
+        tested = subprocess.run([PROMTOOL, "test", "rules", str(ALERTS_TEST)], capture_output=True, text=True)
+        self.assertEqual(tested.returncode, 0, tested.stdout + tested.stderr)
+        # No alert is left out.
+        proven = set()
+        for case in yaml.safe_load(ALERTS_TEST.read_text())["tests"]:
+            proven |= {check["alertname"] for check in case["alert_rule_test"] if check["exp_alerts"]}
+        self.assertEqual(proven, {rule["alert"] for rule in alert_rules()})
+
+    def test_a_real_prometheus_takes_the_alerts_and_they_ask_for_metrics_that_there_are(self) -> None:
+        prometheus = self.start_prometheus()
+        for rule in alert_rules():
+            prometheus.query(rule["expr"])
+            asked = set(re.findall(r"\b(?:weightstream|process)_\w+", rule["expr"]))
+            self.assertEqual(asked - named_metrics(), set(), rule["alert"])
+        self.assertEqual(prometheus.query(alert_rules()[0]["expr"]), [])
+        self.server.kill()
+        self.await_series(prometheus, alert_rules()[0]["expr"], "the alert of a server that is gone")
+
+    def test_the_page_says_of_each_alert_what_it_means(self) -> None:
+        said = re.findall(r"^\| `(Weightstream\w+)` \| \w", DOCUMENT.read_text(), re.MULTILINE)
+        self.assertEqual(said, [rule["alert"] for rule in alert_rules()])
 
 
 if __name__ == "__main__":

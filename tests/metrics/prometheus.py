@@ -79,3 +79,10 @@ class Prometheus(Process):
         """Of the one series that the expression gives."""
         series = self.query(expression)
         return float(series[0]["value"][1]) if len(series) == 1 else None
+
+    def label_values(self, metric: str, label: str) -> list[str]:
+        """The values that a label of a metric has."""
+        url = f"http://{self.address}/api/v1/label/{label}/values?" + urllib.parse.urlencode({"match[]": metric})
+        values = json.loads(http_get(url))["data"]
+        assert isinstance(values, list)
+        return values
