@@ -1,4 +1,4 @@
-"""What is scraped is what Prometheus wants and what happened; dashboard, alerts and docs/metrics.md speak of just that."""
+"""What is scraped is what Prometheus wants and what happened; dashboard, alerts and the page speak of just that."""
 
 from __future__ import annotations
 
