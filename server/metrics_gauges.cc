@@ -62,7 +62,7 @@ struct ModelFamilies {
     const std::vector<ClientMetric::Label> labels = {{"model", model.name}};
     AddValue(versions, static_cast<double>(model.versions.size()), labels);
     AddValue(current, static_cast<double>(model.current), labels);
-    AddValue(whole, model.current != 0 ? 1 : 0, labels);
+    AddValue(whole, model.whole() ? 1 : 0, labels);
     AddValue(prepared, static_cast<double>(model.prepared_bytes), labels);
     double bytes = 0;
     for (const VersionRecord& version : model.versions) {

@@ -222,6 +222,7 @@ absl::StatusOr<VersionRecord> Model::Publish(Update& update) {
   versions_.push_back(*record);
   current_ = record->version;
   overwritten_ = 0;
+  unfinished_ = 0;
   if (update.mode() == UpdateMode::kRegistered) {
     targets_version_ = record->version;
     targets_dirty_ = false;
@@ -254,7 +255,7 @@ absl::StatusOr<uint64_t> Model::Rollback(uint64_t version) {
   {
     absl::MutexLock lock(&mutex_);
     // The first byte of an update in place may have come in between.
-    if (version == overwritten_) return OverwrittenStatus();
+    if (version == overwritten_) return UnfinishedStatus();
     if (targets_ != nullptr && version != targets_version_) {
       return absl::FailedPreconditionError(absl::StrCat(
           "version ", version, " of model '", name_, "' is not the one in the targets that ", targets_->owner(),
@@ -262,7 +263,7 @@ absl::StatusOr<uint64_t> Model::Rollback(uint64_t version) {
     }
     previous = std::exchange(current_, version);
     // Readers have a version again. While it is being written over, it stays named.
-    if (update_ == nullptr || update_->over() != overwritten_) overwritten_ = 0;
+    if (update_ == nullptr || update_->over() != overwritten_) overwritten_ = unfinished_ = 0;
     Changed();
   }
   if (context_.on_current) context_.on_current(name_, version, "");
@@ -391,7 +392,7 @@ absl::StatusOr<VersionRecord> Model::FindVersion(uint64_t version) const {
   for (const VersionRecord& held : versions_) {
     if (held.version == wanted) return held;
   }
-  if (overwritten_ != 0 && (version == 0 || version == overwritten_)) return OverwrittenStatus();
+  if (unfinished_ != 0 && (version == 0 || version == overwritten_)) return UnfinishedStatus();
   if (version == 0) return absl::NotFoundError(absl::StrCat("model '", name_, "' has no current version"));
   return absl::NotFoundError(
       absl::StrCat("model '", name_, "' does not hold version ", version, "; it holds ", VersionList(versions_)));
@@ -405,6 +406,7 @@ ModelSnapshot Model::Snapshot() const {
   snapshot.current = current_;
   snapshot.highest = highest_;
   snapshot.overwritten = overwritten_;
+  snapshot.unfinished = unfinished_;
   snapshot.targets = Targets();
   snapshot.versions = versions_;
   for (VersionRecord& version : snapshot.versions) {
@@ -428,7 +430,8 @@ void Model::AwaitChange(uint64_t seen, absl::Duration patience) const {
 bool Model::IsForgettable() const {
   absl::MutexLock lock(&mutex_);
   // Nor may one be forgotten whose update in place still has a stream: versions_ is empty then, overwritten_ is not 0.
-  return versions_.empty() && overwritten_ == 0 && targets_ == nullptr && update_ == nullptr && operation_.empty();
+  return versions_.empty() && overwritten_ == 0 && targets_ == nullptr && into_targets_.expired() &&
+         update_ == nullptr && operation_.empty();
 }
 
 void Model::Changed() {

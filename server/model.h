@@ -36,7 +36,8 @@ struct ModelContext {
   UpdateSlots* slots = nullptr;
   // Called with no lock held, once a version has become current; with the update that brought it, empty for a rollback.
   std::function<void(const std::string& model, uint64_t version, const std::string& update)> on_current = {};
-  // Called with no lock held, once a model has no whole version any more: the current one is overwritten in place.
+  // Called with no lock held, once a model may have no whole version any more (the current one, or what its targets
+  // hold, is overwritten), or again one that is none of an update's.
   std::function<void(const std::string& model)> on_lost = {};
 };
 
@@ -78,6 +79,8 @@ struct ModelSnapshot {
   uint64_t highest = 0;
   // The version that was overwritten in place, and is no version any more; 0 where there is none.
   uint64_t overwritten = 0;
+  // The version of which bytes were written in place and that was not committed; 0 where there is none.
+  uint64_t unfinished = 0;
   std::vector<VersionRecord> versions;
   // Made ready for the next version.
   uint64_t prepared_bytes = 0;
@@ -86,6 +89,9 @@ struct ModelSnapshot {
   std::vector<UpdateRecord> updates;
   // Grows with each change of state; progress does not count.
   uint64_t change = 0;
+
+  // True if what an inference server has of this model is one version: none that is half-written into its targets.
+  bool whole() const { return current != 0 && !targets.dirty; }
 };
 
 // Thread-safe. Operations that change the model (Begin, Commit, Abort, Rollback) come one after the other, each with
@@ -177,8 +183,8 @@ class Model {
   // The first bytes of `update` are about to be written over version `over` (0: none), which ends here. ABORTED if the
   // update has ended.
   absl::Status StartOverwriting(const Update& update, uint64_t over) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Why the overwritten version cannot be read, or why nothing is current.
-  absl::Status OverwrittenStatus() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Why what was written in place cannot be read, or why nothing is current. Requires unfinished_ != 0.
+  absl::Status UnfinishedStatus() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   absl::Status CheckParams(const BeginParams& params) const;
   absl::Status CheckSize(uint64_t version, uint64_t bytes) const;
@@ -213,8 +219,9 @@ class Model {
   absl::string_view operation_ ABSL_GUARDED_BY(mutex_);
   uint64_t current_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t highest_ ABSL_GUARDED_BY(mutex_) = 0;
-  // See ModelSnapshot.
+  // See ModelSnapshot. Both until a version is whole again.
   uint64_t overwritten_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t unfinished_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<VersionRecord> versions_ ABSL_GUARDED_BY(mutex_);
   // Versions that are to stay, and how often that was asked for.
   std::map<uint64_t, uint32_t> pins_ ABSL_GUARDED_BY(mutex_);

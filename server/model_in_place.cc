@@ -74,41 +74,57 @@ absl::Status Model::StartOverwriting(const Update& update, uint64_t over) {
     // Aborted meanwhile: what it would have overwritten stays whole.
     if (update_.get() != &update) return EndedUpdateStatus(update.Record());
     const bool registered = update.mode() == UpdateMode::kRegistered;
+    const uint64_t version = update.identity().version;
     // Another stream was first.
-    if ((over == 0 || overwritten_ == over) && (!registered || targets_dirty_)) return absl::OkStatus();
+    if ((over == 0 || overwritten_ == over) && unfinished_ == version && (!registered || targets_dirty_)) {
+      return absl::OkStatus();
+    }
+    unfinished_ = version;
+    if (over != 0) overwritten_ = over;
     if (registered) {
+      // What they held before, if anything, was not written by an update; and what another memory held is gone with it.
+      if (!targets_dirty_) overwritten_ = over;
       targets_dirty_ = true;
       targets_version_ = 0;
+      lost = true;
     }
     Changed();
-    if (over == 0) return absl::OkStatus();
-    for (auto it = versions_.begin(); it != versions_.end(); ++it) {
-      if (it->version != over) continue;
-      versions_.erase(it);
-      break;
+    if (over != 0) {
+      for (auto it = versions_.begin(); it != versions_.end(); ++it) {
+        if (it->version != over) continue;
+        versions_.erase(it);
+        break;
+      }
+      if (current_ == over) {
+        current_ = 0;
+        lost = true;
+      }
+      // Within the lock, so that no other stream writes before its readers are told. It only sets a mark.
+      context_.medium->Overwritten(name_, over);
     }
-    overwritten_ = over;
-    lost = current_ == over;
-    if (lost) current_ = 0;
-    // Within the lock, so that no other stream writes before its readers are told. It only sets a mark.
-    context_.medium->Overwritten(name_, over);
   }
   if (lost && context_.on_lost) context_.on_lost(name_);
   return absl::OkStatus();
 }
 
-absl::Status Model::OverwrittenStatus() const {
-  if (update_ != nullptr && update_->mode() != UpdateMode::kBeside) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("version ", overwritten_, " of model '", name_, "' is being overwritten in place by update ",
-                     update_->identity().id, " to version ", update_->identity().version,
-                     "; it is whole again once that is committed"));
+absl::Status Model::UnfinishedStatus() const {
+  const bool updating =
+      update_ != nullptr && update_->mode() != UpdateMode::kBeside && update_->identity().version == unfinished_;
+  const std::string subject =
+      absl::StrCat("version ", overwritten_ != 0 ? overwritten_ : unfinished_, " of model '", name_, "' ");
+  if (updating) {
+    const std::string& id = update_->identity().id;
+    return absl::FailedPreconditionError(absl::StrCat(
+        subject,
+        overwritten_ != 0 ? absl::StrCat("is being overwritten in place by update ", id, " to version ", unfinished_)
+                          : absl::StrCat("is being written into registered targets by update ", id),
+        "; it is whole again once that is committed"));
   }
-  return absl::FailedPreconditionError(absl::StrCat(
-      "version ", overwritten_, " of model '", name_,
-      "' cannot be trusted: an update that was written over it in place did not come to its commit; push a "
-      "version higher than ",
-      highest_));
+  return absl::FailedPreconditionError(
+      absl::StrCat(subject, "cannot be trusted: ",
+                   overwritten_ != 0 ? absl::StrCat("an update to version ", unfinished_, " that was written over it")
+                                     : "the update to it that was written",
+                   " in place did not come to its commit; push a version higher than ", highest_));
 }
 
 }  // namespace weightstream

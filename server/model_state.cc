@@ -35,16 +35,22 @@ v1::UpdateMode ToProto(UpdateMode mode) {
   return v1::UPDATE_MODE_UNSPECIFIED;
 }
 
-// The update in flight, if it is written over what was there before; else null.
-const UpdateRecord* OverwritingUpdate(const ModelSnapshot& model) {
-  if (model.updates.empty() || IsFinal(model.updates.front().state)) return nullptr;
-  return model.updates.front().mode == UpdateMode::kBeside ? nullptr : &model.updates.front();
+// The update in flight, if there is one; else null.
+const UpdateRecord* UpdateInFlight(const ModelSnapshot& model) {
+  return model.updates.empty() || IsFinal(model.updates.front().state) ? nullptr : &model.updates.front();
+}
+
+// Of memory that holds a mixture: whether its update is still at work.
+v1::WeightsState MixtureState(const ModelSnapshot& model) {
+  const UpdateRecord* update = UpdateInFlight(model);
+  const bool writing =
+      update != nullptr && update->mode != UpdateMode::kBeside && update->identity.version == model.unfinished;
+  return writing ? v1::WEIGHTS_STATE_UPDATING : v1::WEIGHTS_STATE_UNTRUSTED;
 }
 
 v1::WeightsState WeightsStateOf(const ModelSnapshot& model) {
-  if (model.current != 0) return v1::WEIGHTS_STATE_WHOLE;
-  if (model.overwritten == 0) return v1::WEIGHTS_STATE_NONE;
-  return OverwritingUpdate(model) != nullptr ? v1::WEIGHTS_STATE_UPDATING : v1::WEIGHTS_STATE_UNTRUSTED;
+  if (model.whole()) return v1::WEIGHTS_STATE_WHOLE;
+  return model.unfinished == 0 ? v1::WEIGHTS_STATE_NONE : MixtureState(model);
 }
 
 void Fill(const VersionRecord& record, v1::VersionInfo* info) {
@@ -89,10 +95,12 @@ v1::CommitHook ToProto(const CommitHookRecord& record) {
 v1::TargetsState TargetsStateOf(const ModelSnapshot& snapshot) {
   v1::TargetsState state;
   state.set_version(snapshot.targets.version);
-  const UpdateRecord* update = OverwritingUpdate(snapshot);
+  const UpdateRecord* update = UpdateInFlight(snapshot);
   if (update != nullptr && update->mode == UpdateMode::kRegistered) state.set_next_version(update->identity.version);
   if (snapshot.targets.dirty) {
-    state.set_state(state.next_version() != 0 ? v1::WEIGHTS_STATE_UPDATING : v1::WEIGHTS_STATE_UNTRUSTED);
+    state.set_state(MixtureState(snapshot));
+    state.set_overwritten_version(snapshot.overwritten);
+    state.set_unfinished_version(snapshot.unfinished);
   } else {
     state.set_state(snapshot.targets.version != 0 ? v1::WEIGHTS_STATE_WHOLE : v1::WEIGHTS_STATE_NONE);
   }
@@ -107,6 +115,7 @@ v1::Model ToProto(const ModelSnapshot& snapshot) {
   model.set_prepared_bytes(snapshot.prepared_bytes);
   model.set_weights_state(WeightsStateOf(snapshot));
   model.set_overwritten_version(snapshot.overwritten);
+  model.set_unfinished_version(snapshot.unfinished);
   if (!snapshot.targets.owner.empty()) {
     v1::RegisteredTargets& targets = *model.mutable_targets();
     targets.set_owner(snapshot.targets.owner);

@@ -123,8 +123,8 @@ void Model::ForgetTargets() {
   // Closed without the lock.
   std::shared_ptr<const RegisteredTargets> targets;
   absl::MutexLock lock(&mutex_);
-  // What was overwritten in them is gone with them.
-  if (targets_dirty_) overwritten_ = 0;
+  // What was overwritten in them is gone with them, and stays named until a version is whole: it may be in use yet.
+  if (current_ != 0) overwritten_ = unfinished_ = 0;
   targets = std::exchange(targets_, nullptr);
   targets_dirty_ = false;
   Changed();

@@ -288,7 +288,7 @@ void GrpcServer::TellHealth(const std::string& model) {
   if (health_ == nullptr) return;
   // As it is now: calls of this for one model may overtake each other.
   const absl::StatusOr<std::shared_ptr<Model>> found = registry_->Find(model);
-  health_->SetServingStatus(model, !device_failed_ && found.ok() && (*found)->Snapshot().current != 0);
+  health_->SetServingStatus(model, !device_failed_ && found.ok() && (*found)->Snapshot().whole());
 }
 
 void GrpcServer::CheckDevice() {

@@ -281,6 +281,10 @@ absl::Status WeightStreamService::GetModel(grpc::ServerContext* context, const v
 
 absl::Status WeightStreamService::ListModels(grpc::ServerContext* context, const v1::ListModelsRequest& request,
                                              v1::ListModelsResponse* response) {
+  response->set_device(environment_.device->name());
+  if (const absl::Status health = environment_.device->Health(); !health.ok()) {
+    response->set_device_error(std::string(health.message()));
+  }
   const Evidence evidence = environment_.authorizer != nullptr ? EvidenceOf(*context) : Evidence();
   for (const std::shared_ptr<Model>& model : registry_.All()) {
     // Models that the caller may not read are not there for it.

@@ -65,6 +65,7 @@ class ServiceDeviceTest : public testing::TestWithParam<TestDevice> {
     EXPECT_EQ(state.weights_state(), v1::WEIGHTS_STATE_WHOLE);
     EXPECT_EQ(state.current_version(), version);
     EXPECT_EQ(state.overwritten_version(), 0u);
+    EXPECT_EQ(state.unfinished_version(), 0u);
     EXPECT_EQ(client_->PullTensors("m").value(), DataOf(Tensors(version)));
     EXPECT_TRUE(client_->Serving("m").value());
   }
@@ -168,7 +169,8 @@ TEST_P(ServiceDeviceTest, AnAbortedUpdateInPlaceLeavesNoVersionToTrust) {
   ASSERT_TRUE(client_->Push({ChunkOf(Tensors(2)[0], 0, 1000, begun.update_id())}).ok());
   ASSERT_TRUE(client_->Abort("m", begun.update_id(), "the trainer gave up").ok());
   EXPECT_EQ(State().weights_state(), v1::WEIGHTS_STATE_UNTRUSTED);
-  ExpectUnreadable(1, {"version 1 of model 'm' cannot be trusted", "push a version higher than 1"});
+  EXPECT_EQ(State().unfinished_version(), 2u);
+  ExpectUnreadable(1, {"version 1 of model 'm' cannot be trusted", "version 2", "push a version higher than 1"});
   if (cuda_ != nullptr) {
     EXPECT_TRUE(WaitFor([&] { return cuda_->live_device_bytes() == kOwnBytes; })) << "the memory is free again";
   }
@@ -316,6 +318,20 @@ TEST_F(FailedGpuTest, EveryModelIsNotServingAndSaysWhatToDo) {
   const absl::Status begun = client_->Begin(BeginRequest("n", 2, VariedTensors(2))).status();
   EXPECT_THAT(std::string(begun.message()), HasSubstr("cuda:0"));
   EXPECT_EQ(model->current_version(), 1u);
+}
+
+TEST_F(FailedGpuTest, AServerWithoutAVersionSaysItToo) {
+  v1::ListModelsResponse empty;
+  ASSERT_TRUE(client_->stub().ListModels(NewContext().get(), v1::ListModelsRequest(), &empty).ok());
+  EXPECT_EQ(empty.models_size(), 0);
+  EXPECT_EQ(empty.device(), "cuda:0");
+  EXPECT_EQ(empty.device_error(), "");
+  cuda_->SetRule([](absl::string_view call, uint64_t) { return call == "CopyToDevice!" ? kCudaIllegalAddress : 0; });
+  EXPECT_FALSE(client_->PushVersion("m", 1, VariedTensors(1)).ok());
+  EXPECT_TRUE(WaitFor([&] { return !client_->Serving("").value(); }));
+  v1::ListModelsResponse failed;
+  ASSERT_TRUE(client_->stub().ListModels(NewContext().get(), v1::ListModelsRequest(), &failed).ok());
+  EXPECT_THAT(failed.device_error(), HasSubstr("start"));
 }
 
 TEST_F(FailedGpuTest, APassingErrorEndsTheStreamAndNothingElse) {

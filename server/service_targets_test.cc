@@ -65,6 +65,13 @@ class ServiceTargetsTest : public testing::Test {
 
   v1::Model State() { return client_->GetModel("m").value(); }
 
+  void ExpectState(v1::WeightsState state, uint64_t overwritten_version, uint64_t unfinished_version) {
+    const v1::Model model = State();
+    EXPECT_EQ(model.weights_state(), state) << model.ShortDebugString();
+    EXPECT_EQ(model.overwritten_version(), overwritten_version);
+    EXPECT_EQ(model.unfinished_version(), unfinished_version);
+  }
+
   std::string BytesOf(const std::vector<TestTensor>& tensors, const std::string& name) {
     return DataOf(tensors).at(name);
   }
@@ -105,11 +112,14 @@ TEST_F(ServiceTargetsTest, AnUpdateIsWrittenIntoTheTargetsAndNowhereElse) {
 TEST_F(ServiceTargetsTest, TheOwnerIsToldWhatItsMemoryHolds) {
   Registration registration(*client_, RegistrationOf("m", memory_, WholeTargets()));
   ASSERT_TRUE(registration.taken());
-  const auto expect_next = [&](v1::WeightsState state, uint64_t version, uint64_t next_version) {
+  const auto expect_next = [&](v1::WeightsState state, uint64_t version, uint64_t next_version,
+                               uint64_t overwritten_version = 0, uint64_t unfinished_version = 0) {
     const v1::TargetsState told = registration.Next();
     EXPECT_EQ(told.state(), state);
     EXPECT_EQ(told.version(), version);
     EXPECT_EQ(told.next_version(), next_version);
+    EXPECT_EQ(told.overwritten_version(), overwritten_version);
+    EXPECT_EQ(told.unfinished_version(), unfinished_version);
   };
   const auto begun = Begin(1);
   expect_next(v1::WEIGHTS_STATE_NONE, 0, 1);
@@ -118,7 +128,7 @@ TEST_F(ServiceTargetsTest, TheOwnerIsToldWhatItsMemoryHolds) {
   EXPECT_EQ(State().targets().bytes(), 3777u);
   EXPECT_THAT(State().targets().owner(), HasSubstr("127.0.0.1"));
   ASSERT_TRUE(client_->Push({ChunkOf(Tensors(1)[0], 0, 100, begun.update_id())}).ok());
-  expect_next(v1::WEIGHTS_STATE_UPDATING, 0, 1);
+  expect_next(v1::WEIGHTS_STATE_UPDATING, 0, 1, 0, 1);
   EXPECT_EQ(State().targets().state().state(), v1::WEIGHTS_STATE_UPDATING);
   ASSERT_TRUE(client_->Push(ChunksOf(Tensors(1), 1000, begun.update_id())).ok());
   ASSERT_TRUE(client_->Commit("m", begun.update_id()).ok());
@@ -127,9 +137,66 @@ TEST_F(ServiceTargetsTest, TheOwnerIsToldWhatItsMemoryHolds) {
   const auto next = Begin(2);
   expect_next(v1::WEIGHTS_STATE_WHOLE, 1, 2);
   ASSERT_TRUE(client_->Push({ChunkOf(Tensors(2)[0], 0, 100, next.update_id())}).ok());
-  expect_next(v1::WEIGHTS_STATE_UPDATING, 0, 2);
+  expect_next(v1::WEIGHTS_STATE_UPDATING, 0, 2, 1, 2);
   ASSERT_TRUE(client_->Abort("m", next.update_id(), "").ok());
-  expect_next(v1::WEIGHTS_STATE_UNTRUSTED, 0, 0);
+  expect_next(v1::WEIGHTS_STATE_UNTRUSTED, 0, 0, 1, 2);
+
+  // A mixture until something of the next one has landed, and then another.
+  const auto last = Begin(3);
+  expect_next(v1::WEIGHTS_STATE_UNTRUSTED, 0, 3, 1, 2);
+  ASSERT_TRUE(client_->Push({ChunkOf(Tensors(3)[0], 0, 100, last.update_id())}).ok());
+  expect_next(v1::WEIGHTS_STATE_UPDATING, 0, 3, 1, 3);
+  ASSERT_TRUE(client_->Push(ChunksOf(Tensors(3), 1000, last.update_id())).ok());
+  ASSERT_TRUE(client_->Commit("m", last.update_id()).ok());
+  expect_next(v1::WEIGHTS_STATE_WHOLE, 3, 0);
+}
+
+TEST_F(ServiceTargetsTest, FreshTargetsAreUpdatingFromTheFirstLandedByteOn) {
+  Registration registration(*client_, RegistrationOf("m", memory_, WholeTargets()));
+  ASSERT_TRUE(registration.taken());
+  const auto begun = Begin(1);
+  ExpectState(v1::WEIGHTS_STATE_NONE, 0, 0);
+  {
+    // A sender that dies in the middle of its stream leaves the update in flight.
+    v1::PushResponse response;
+    const auto context = NewContext();
+    const auto stream = client_->stub().Push(context.get(), &response);
+    ASSERT_TRUE(stream->Write(ChunkOf(Tensors(1)[0], 0, 1000, begun.update_id())));
+    ASSERT_TRUE(WaitFor([&] { return State().updates(0).landed_bytes() == 1000; }));
+    context->TryCancel();
+    static_cast<void>(stream->Finish());
+  }
+  ExpectState(v1::WEIGHTS_STATE_UPDATING, 0, 1);
+  ExpectError(client_->PullTensors("m").status(), StatusCode::kFailedPrecondition,
+              {"version 1 of model 'm' is being written into registered targets", begun.update_id()});
+  ASSERT_TRUE(client_->Abort("m", begun.update_id(), "").ok());
+  ExpectState(v1::WEIGHTS_STATE_UNTRUSTED, 0, 1);
+  ExpectError(client_->PullTensors("m").status(), StatusCode::kFailedPrecondition,
+              {"version 1 of model 'm' cannot be trusted"});
+  ASSERT_TRUE(client_->PushVersion("m", 1, Tensors(1)).ok());
+  ExpectState(v1::WEIGHTS_STATE_WHOLE, 0, 0);
+}
+
+TEST_F(ServiceTargetsTest, WhatAnIdleUpdateLeavesBehindIsNamed) {
+  TestServerOptions options = Options();
+  options.limits.idle_update = absl::Seconds(1);
+  TestServer server(options);
+  const auto client = server.NewClient();
+  Registration registration(*client, RegistrationOf("m", memory_, WholeTargets()));
+  ASSERT_TRUE(client->PushVersion("m", 1, Tensors(1)).ok());
+  const auto begun = client->Begin(BeginRequest("m", 2, Tensors(2)));
+  ASSERT_TRUE(begun.ok()) << begun.status();
+  // Nothing comes after this, as if its sender were dead.
+  ASSERT_TRUE(client->Push({ChunkOf(Tensors(2)[0], 0, 100, begun->update_id())}).ok());
+  v1::TargetsState told;
+  while (told.state() != v1::WEIGHTS_STATE_UNTRUSTED) {
+    const v1::TargetsState next = registration.Next();
+    ASSERT_NE(next.state(), v1::WEIGHTS_STATE_UNSPECIFIED) << "the stream has ended";
+    told = next;
+  }
+  EXPECT_EQ(told.overwritten_version(), 1u);
+  EXPECT_EQ(told.unfinished_version(), 2u);
+  EXPECT_EQ(client->GetModel("m")->weights_state(), v1::WEIGHTS_STATE_UNTRUSTED);
 }
 
 TEST_F(ServiceTargetsTest, AnAbortedUpdateLeavesTheTargetsUntrustedUntilTheNextCommit) {
@@ -138,11 +205,10 @@ TEST_F(ServiceTargetsTest, AnAbortedUpdateLeavesTheTargetsUntrustedUntilTheNextC
   EXPECT_TRUE(client_->Serving("m").value());
   const auto begun = Begin(2);
   ASSERT_TRUE(client_->Push({ChunkOf(Tensors(2)[0], 0, 100, begun.update_id())}).ok());
-  EXPECT_EQ(State().weights_state(), v1::WEIGHTS_STATE_UPDATING);
+  ExpectState(v1::WEIGHTS_STATE_UPDATING, 1, 2);
   ExpectError(client_->PullTensors("m").status(), StatusCode::kFailedPrecondition, {"being overwritten in place"});
   ASSERT_TRUE(client_->Abort("m", begun.update_id(), "").ok());
-  EXPECT_EQ(State().weights_state(), v1::WEIGHTS_STATE_UNTRUSTED);
-  EXPECT_EQ(State().overwritten_version(), 1u);
+  ExpectState(v1::WEIGHTS_STATE_UNTRUSTED, 1, 2);
   ExpectError(client_->PullTensors("m", 1).status(), StatusCode::kFailedPrecondition, {"cannot be trusted"});
   EXPECT_TRUE(WaitFor([&] { return !client_->Serving("m").value(); }));
   ASSERT_TRUE(client_->PushVersion("m", 3, Tensors(3)).ok());
@@ -269,6 +335,8 @@ TEST_F(ServiceTargetsTest, AnInferenceServerThatDiesInMidUpdateEndsTheUpdateWith
   EXPECT_TRUE(WaitFor([&] { return !State().has_targets(); }));
   EXPECT_EQ(State().updates(0).state(), v1::UPDATE_STATE_ABORTED);
   ExpectError(client_->Commit("m", begun->update_id()).status(), StatusCode::kAborted, {"the inference server"});
+  // Its memory is gone, and what was half-written there stays named until a version is whole.
+  ExpectState(v1::WEIGHTS_STATE_UNTRUSTED, 0, 1);
   EXPECT_TRUE(WaitFor([&] { return cuda_->open_handles() == 0; }));
 }
 
@@ -339,6 +407,27 @@ TEST_F(ServiceTargetsTest, APullInProgressEndsWithTheRegistration) {
   EXPECT_TRUE(WaitFor([&] { return cuda_->open_handles() == 0; }));
 }
 
+TEST_F(ServiceTargetsTest, WhatARegistrationThatEndsInMidUpdateHeldIsNamedUntilTheNextCommit) {
+  {
+    Registration registration(*client_, RegistrationOf("m", memory_, WholeTargets()));
+    ASSERT_TRUE(client_->PushVersion("m", 1, Tensors(1)).ok());
+    const auto begun = Begin(2);
+    ASSERT_TRUE(client_->Push({ChunkOf(Tensors(2)[0], 0, 100, begun.update_id())}).ok());
+  }
+  ASSERT_TRUE(WaitFor([&] { return !State().has_targets(); }));
+  ExpectState(v1::WEIGHTS_STATE_UNTRUSTED, 1, 2);
+  ForeignMemory restarted(*cuda_, 10'000);
+  Registration second(*client_, RegistrationOf("m", restarted, WholeTargets()));
+  ASSERT_TRUE(second.taken());
+  EXPECT_EQ(second.first().state(), v1::WEIGHTS_STATE_NONE) << "its memory holds nothing of them";
+  const auto begun = Begin(3);
+  ASSERT_TRUE(client_->Push({ChunkOf(Tensors(3)[0], 0, 100, begun.update_id())}).ok());
+  ExpectState(v1::WEIGHTS_STATE_UPDATING, 0, 3);
+  ASSERT_TRUE(client_->Push(ChunksOf(Tensors(3), 1000, begun.update_id())).ok());
+  ASSERT_TRUE(client_->Commit("m", begun.update_id()).ok());
+  ExpectState(v1::WEIGHTS_STATE_WHOLE, 0, 0);
+}
+
 TEST_F(ServiceTargetsTest, TheNextInferenceServerTakesOver) {
   { Registration first(*client_, RegistrationOf("m", memory_, WholeTargets())); }
   EXPECT_TRUE(WaitFor([&] { return !client_->GetModel("m").ok() || !State().has_targets(); }));
@@ -356,13 +445,31 @@ TEST_F(ServiceTargetsTest, AVersionOfTheServersOwnStaysWholeWhileTheTargetsAreFi
   ASSERT_TRUE(registration.taken());
   const auto begun = Begin(2);
   ASSERT_TRUE(client_->Push({ChunkOf(Tensors(2)[0], 0, 100, begun.update_id())}).ok());
-  EXPECT_EQ(State().weights_state(), v1::WEIGHTS_STATE_WHOLE);
-  EXPECT_EQ(State().targets().state().state(), v1::WEIGHTS_STATE_UPDATING);
+  // What the inference server has is a mixture, whatever else is held here.
+  ExpectState(v1::WEIGHTS_STATE_UPDATING, 0, 2);
+  EXPECT_TRUE(WaitFor([&] { return !client_->Serving("m").value(); }));
+  EXPECT_EQ(State().current_version(), 1u);
   EXPECT_EQ(client_->PullTensors("m").value(), DataOf(Tensors(1)));
   ASSERT_TRUE(client_->Push(ChunksOf(Tensors(2), 1000, begun.update_id())).ok());
   ASSERT_TRUE(client_->Commit("m", begun.update_id()).ok());
   EXPECT_EQ(client_->PullTensors("m").value(), DataOf(Tensors(2)));
   ExpectError(client_->Rollback("m", 1).status(), StatusCode::kFailedPrecondition, {"not the one in the targets"});
+}
+
+TEST_F(ServiceTargetsTest, AVersionOfTheServersOwnIsWholeAgainWithoutTheTargets) {
+  ASSERT_TRUE(client_->PushVersion("m", 1, Tensors(1)).ok());
+  {
+    Registration registration(*client_, RegistrationOf("m", memory_, WholeTargets()));
+    const auto begun = Begin(2);
+    ASSERT_TRUE(client_->Push({ChunkOf(Tensors(2)[0], 0, 100, begun.update_id())}).ok());
+    ASSERT_TRUE(client_->Abort("m", begun.update_id(), "").ok());
+    ExpectState(v1::WEIGHTS_STATE_UNTRUSTED, 0, 2);
+    EXPECT_TRUE(WaitFor([&] { return !client_->Serving("m").value(); }));
+  }
+  ASSERT_TRUE(WaitFor([&] { return !State().has_targets(); }));
+  ExpectState(v1::WEIGHTS_STATE_WHOLE, 0, 0);
+  EXPECT_TRUE(WaitFor([&] { return client_->Serving("m").value(); }));
+  EXPECT_EQ(client_->PullTensors("m").value(), DataOf(Tensors(1)));
 }
 
 TEST_F(ServiceTargetsTest, AShutdownLetsTheUpdateFinishAndThenGoOfTheTargets) {

@@ -54,7 +54,9 @@ Json TargetsJson(const v1::Model& model) {
           {"bytes", targets.bytes()},
           {"state", WeightsStateName(targets.state().state())},
           {"version", targets.state().version()},
-          {"next_version", targets.state().next_version()}};
+          {"next_version", targets.state().next_version()},
+          {"overwritten_version", targets.state().overwritten_version()},
+          {"unfinished_version", targets.state().unfinished_version()}};
 }
 
 }  // namespace
@@ -142,6 +144,7 @@ Json ModelJson(const v1::Model& model) {
           {"prepared_bytes", model.prepared_bytes()},
           {"weights_state", WeightsStateName(model.weights_state())},
           {"overwritten_version", model.overwritten_version()},
+          {"unfinished_version", model.unfinished_version()},
           {"device", model.device()},
           {"device_error", model.device_error()},
           {"targets", TargetsJson(model)},

@@ -72,10 +72,8 @@ absl::StatusOr<Response> ModelService::Call(grpc::Status (v1::WeightStream::Stub
   return response;
 }
 
-absl::StatusOr<std::vector<v1::Model>> ModelService::List() {
-  absl::StatusOr<v1::ListModelsResponse> response = Call(&v1::WeightStream::Stub::ListModels, v1::ListModelsRequest());
-  if (!response.ok()) return response.status();
-  return std::vector<v1::Model>(response->models().begin(), response->models().end());
+absl::StatusOr<v1::ListModelsResponse> ModelService::List() {
+  return Call(&v1::WeightStream::Stub::ListModels, v1::ListModelsRequest());
 }
 
 absl::StatusOr<v1::Model> ModelService::Get(const std::string& model) {

@@ -34,8 +34,8 @@ class ModelService {
 
   const std::string& server() const { return server_; }
 
-  // By name.
-  absl::StatusOr<std::vector<v1::Model>> List();
+  // Every model, by name, and the server's device.
+  absl::StatusOr<v1::ListModelsResponse> List();
   absl::StatusOr<v1::Model> Get(const std::string& model);
   absl::StatusOr<v1::RollbackModelResponse> Rollback(const std::string& model, uint64_t version);
 

@@ -16,7 +16,7 @@
 namespace weightstream::command {
 namespace {
 
-using ModelsOrStatus = absl::StatusOr<std::vector<v1::Model>>;
+using ModelsOrStatus = absl::StatusOr<v1::ListModelsResponse>;
 
 const CommandSpec& Spec() {
   static const CommandSpec& spec = *new CommandSpec{
@@ -44,17 +44,24 @@ ModelsOrStatus Ask(const std::string& server, const std::string& model, const Se
   if (model.empty()) return service.List();
   absl::StatusOr<v1::Model> state = service.Get(model);
   if (!state.ok()) return state.status();
-  return std::vector<v1::Model>{*std::move(state)};
+  v1::ListModelsResponse one;
+  one.set_device(state->device());
+  one.set_device_error(state->device_error());
+  *one.add_models() = *std::move(state);
+  return one;
 }
 
 // Of one server: its error, or that of its device, after which it answers and does nothing else. Liveness probes rest
 // on it where Kubernetes' own cannot ask: under TLS.
 absl::Status Soundness(const ModelsOrStatus& answer) {
   if (!answer.ok()) return answer.status();
-  for (const v1::Model& model : *answer) {
-    if (model.device_error().empty()) continue;
-    return absl::FailedPreconditionError(
-        absl::StrCat("its device ", OneLine(model.device()), " has failed: ", OneLine(model.device_error())));
+  const auto failed = [](const std::string& device, const std::string& error) {
+    return absl::FailedPreconditionError(absl::StrCat("its device ", OneLine(device), " has failed: ", OneLine(error)));
+  };
+  if (!answer->device_error().empty()) return failed(answer->device(), answer->device_error());
+  // A server that tells of its device with its models alone.
+  for (const v1::Model& model : answer->models()) {
+    if (!model.device_error().empty()) return failed(model.device(), model.device_error());
   }
   return absl::OkStatus();
 }
@@ -69,9 +76,11 @@ std::vector<ModelsOrStatus> AskAll(const std::vector<std::string>& servers, cons
 Json AnswerJson(const std::string& server, const ModelsOrStatus& answer) {
   Json json = {{"server", server}};
   json.update(OutcomeJson(answer.status()));
+  json["device"] = answer.ok() ? answer->device() : "";
+  json["device_error"] = answer.ok() ? answer->device_error() : "";
   json["models"] = Json::array();
   if (answer.ok()) {
-    for (const v1::Model& model : *answer) json["models"].push_back(ModelJson(model));
+    for (const v1::Model& model : answer->models()) json["models"].push_back(ModelJson(model));
   }
   return json;
 }
@@ -82,7 +91,7 @@ std::string DetailText(const ModelsOrStatus& answer) {
     return absl::StrCat(absl::StatusCodeToString(answer.status().code()), ": ", OneLine(answer.status().message()),
                         "\n");
   }
-  return ModelDetail(answer->front(), absl::Now());
+  return ModelDetail(answer->models(0), absl::Now());
 }
 
 std::string AnswersText(const std::vector<std::string>& servers, const std::vector<ModelsOrStatus>& answers,

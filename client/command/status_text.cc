@@ -76,6 +76,11 @@ void AddModel(const std::string& first, const v1::Model& model, absl::Time now, 
   }
 }
 
+// "no models", and where they would be; older servers do not say.
+std::string NoModelsText(const v1::ListModelsResponse& answer) {
+  return answer.device().empty() ? "no models" : absl::StrCat("no models, device ", OneLine(answer.device()));
+}
+
 // Words in lines of at most kColumns, each with two spaces in front.
 void AddWrapped(absl::string_view text, Rows& rows) {
   std::string line;
@@ -86,20 +91,33 @@ void AddWrapped(absl::string_view text, Rows& rows) {
   if (!line.empty()) rows.push_back({line});
 }
 
+// Nothing while it works.
+std::string DeviceTrouble(const std::string& device, const std::string& error) {
+  if (error.empty()) return "";
+  return absl::StrCat("the device ", OneLine(device), " has failed:\n  ", OneLine(error), "\n");
+}
+
+// What of a mixture cannot be trusted, and how it came to be.
+std::string UntrustedText(uint64_t overwritten, uint64_t unfinished) {
+  if (overwritten == 0) {
+    return absl::StrCat("version ", unfinished, " cannot be trusted: the update to it did not come to its commit");
+  }
+  return absl::StrCat("version ", overwritten, " cannot be trusted: an update in place",
+                      unfinished == 0 ? "" : absl::StrCat(" to ", unfinished), " did not come to its commit");
+}
+
 // Nothing where all is as it should be.
 std::string TroubleSection(const v1::Model& model) {
-  std::string out;
-  if (!model.device_error().empty()) {
-    absl::StrAppend(&out, "the device ", OneLine(model.device()), " has failed:\n  ", OneLine(model.device_error()),
-                    "\n");
-  }
-  if (model.weights_state() == v1::WEIGHTS_STATE_UPDATING) {
+  std::string out = DeviceTrouble(model.device(), model.device_error());
+  if (model.weights_state() == v1::WEIGHTS_STATE_UPDATING && model.overwritten_version() != 0) {
     absl::StrAppend(&out, "updating in place over version ", model.overwritten_version(),
                     ": no version is whole until the commit\n");
+  } else if (model.weights_state() == v1::WEIGHTS_STATE_UPDATING) {
+    absl::StrAppend(&out, "updating the registered targets to version ", model.unfinished_version(),
+                    ": no version is whole there until the\n  commit\n");
   } else if (model.weights_state() == v1::WEIGHTS_STATE_UNTRUSTED) {
-    absl::StrAppend(&out, "version ", model.overwritten_version(),
-                    " cannot be trusted: an update in place did not come to its commit;\n  push a version higher than ",
-                    model.highest_version(), "\n");
+    absl::StrAppend(&out, UntrustedText(model.overwritten_version(), model.unfinished_version()),
+                    ";\n  push a version higher than ", model.highest_version(), "\n");
   }
   return out;
 }
@@ -143,7 +161,7 @@ std::string TargetsSection(const v1::Model& model) {
       absl::StrAppend(&out, "updating to version ", targets.state().next_version(), ": whole after the commit");
       break;
     case v1::WEIGHTS_STATE_UNTRUSTED:
-      out += "cannot be trusted: an update into them did not come to its commit";
+      absl::StrAppend(&out, UntrustedText(targets.state().overwritten_version(), targets.state().unfinished_version()));
       break;
     default:
       out += "no version written yet";
@@ -190,11 +208,12 @@ std::string CommitHookSection(const v1::Model& model, absl::Time now) {
 
 }  // namespace
 
-std::string ModelsTable(const std::vector<v1::Model>& models, absl::Time now) {
-  if (models.empty()) return "no models\n";
+std::string ModelsTable(const v1::ListModelsResponse& answer, absl::Time now) {
+  const std::string trouble = DeviceTrouble(answer.device(), answer.device_error());
+  if (answer.models().empty()) return absl::StrCat(NoModelsText(answer), "\n", trouble);
   Rows rows;
-  for (const v1::Model& model : models) AddModel(OneLine(model.name()), model, now, rows);
-  return FormatTable(Titles("MODEL"), rows, kModelColumns);
+  for (const v1::Model& model : answer.models()) AddModel(OneLine(model.name()), model, now, rows);
+  return absl::StrCat(FormatTable(Titles("MODEL"), rows, kModelColumns), trouble);
 }
 
 std::string FleetTable(const std::vector<ServerModels>& servers, absl::Time now) {
@@ -211,8 +230,8 @@ std::string FleetTable(const std::vector<ServerModels>& servers, absl::Time now)
       AddWrapped(OneLine(one.models.status().message()), rows);
       continue;
     }
-    if (one.models->empty()) rows.push_back({with_server(one.server, "no models")});
-    for (const v1::Model& model : *one.models)
+    if (one.models->models().empty()) rows.push_back({with_server(one.server, NoModelsText(*one.models))});
+    for (const v1::Model& model : one.models->models())
       AddModel(with_server(one.server, OneLine(model.name())), model, now, rows);
   }
   return FormatTable(Titles(with_server("SERVER", "MODEL")), rows, kModelColumns);

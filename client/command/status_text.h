@@ -18,12 +18,13 @@ namespace weightstream::command {
 //     13: receiving 42.1 %, 5.8/14.0 GiB, 1.23 GB/s, 6.6s left
 //
 // Rate and time left are those of the whole update so far: nothing else can be told from one look.
-std::string ModelsTable(const std::vector<v1::Model>& models, absl::Time now);
+// Without a model, and where the device has failed, the server's device is named.
+std::string ModelsTable(const v1::ListModelsResponse& answer, absl::Time now);
 
 // What one of several servers answered.
 struct ServerModels {
   std::string server;
-  absl::StatusOr<std::vector<v1::Model>> models;
+  absl::StatusOr<v1::ListModelsResponse> models;
 };
 
 // The same for several servers, one table with the server in front: what they hold is there to be compared. A server

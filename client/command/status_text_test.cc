@@ -47,10 +47,17 @@ v1::Model Llama() {
   return model;
 }
 
+v1::ListModelsResponse Answer(const std::vector<v1::Model>& models, const std::string& device = "") {
+  v1::ListModelsResponse answer;
+  for (const v1::Model& model : models) *answer.add_models() = model;
+  answer.set_device(device);
+  return answer;
+}
+
 TEST(StatusTextTest, ATableReadsWellAt80Columns) {
   v1::Model empty;
   empty.set_name("draft");
-  const std::string table = ModelsTable({Llama(), empty}, kNow);
+  const std::string table = ModelsTable(Answer({Llama(), empty}), kNow);
   EXPECT_EQ(table,
             "MODEL  CURRENT  HELD      BYTES    AGE\n"
             "llama       12  11,12  14.0 GiB  3m05s\n"
@@ -62,7 +69,7 @@ TEST(StatusTextTest, ALongNameAndManyVersionsDoNotWidenTheTable) {
   v1::Model model = Llama();
   model.set_name(std::string(128, 'm'));
   for (uint64_t version = 14; version < 80; version += 2) AddVersion(model, version, kGib, 1);
-  const std::vector<std::string> lines = absl::StrSplit(ModelsTable({model}, kNow), '\n');
+  const std::vector<std::string> lines = absl::StrSplit(ModelsTable(Answer({model}), kNow), '\n');
   ASSERT_GE(lines.size(), 3u);
   EXPECT_EQ(lines[1], std::string(128, 'm'));
   EXPECT_LE(lines[0].size(), 80u);
@@ -79,10 +86,10 @@ TEST(StatusTextTest, AFleetIsOneTableThatReadsWellAt80Columns) {
   const absl::Status dead = absl::UnavailableError(
       "failed to connect to all addresses; last error: UNKNOWN: ipv4:10.0.0.7:7070: Failed to connect to remote host: "
       "Connection refused\x1b[2J");
-  const std::vector<ServerModels> servers = {{"10.0.0.5:7070", std::vector<v1::Model>{Llama(), empty}},
-                                             {"10.0.0.6:7070", std::vector<v1::Model>{longest}},
+  const std::vector<ServerModels> servers = {{"10.0.0.5:7070", Answer({Llama(), empty})},
+                                             {"10.0.0.6:7070", Answer({longest})},
                                              {"10.0.0.7:7070", dead},
-                                             {"10.0.0.10:7070", std::vector<v1::Model>{}}};
+                                             {"10.0.0.10:7070", Answer({}, "cuda:0")}};
   EXPECT_EQ(FleetTable(servers, kNow),
             "SERVER          MODEL               CURRENT  HELD      BYTES    AGE\n"
             "10.0.0.5:7070   llama                    12  11,12  14.0 GiB  3m05s\n"
@@ -94,7 +101,7 @@ TEST(StatusTextTest, AFleetIsOneTableThatReadsWellAt80Columns) {
             "10.0.0.7:7070   UNAVAILABLE\n"
             "  failed to connect to all addresses; last error: UNKNOWN: ipv4:10.0.0.7:7070:\n"
             "  Failed to connect to remote host: Connection refused\\x1b[2J\n"
-            "10.0.0.10:7070  no models\n");
+            "10.0.0.10:7070  no models, device cuda:0\n");
 }
 
 TEST(StatusTextTest, AServerClockAheadOfOursIsNoNegativeAge) {
@@ -102,10 +109,17 @@ TEST(StatusTextTest, AServerClockAheadOfOursIsNoNegativeAge) {
   model.set_name("m");
   model.set_current_version(1);
   AddVersion(model, 1, 5, -100);
-  EXPECT_TRUE(absl::StrContains(ModelsTable({model}, kNow), "  0.0s\n")) << ModelsTable({model}, kNow);
+  EXPECT_TRUE(absl::StrContains(ModelsTable(Answer({model}), kNow), "  0.0s\n")) << ModelsTable(Answer({model}), kNow);
 }
 
-TEST(StatusTextTest, NoModelsIsSaid) { EXPECT_EQ(ModelsTable({}, kNow), "no models\n"); }
+TEST(StatusTextTest, NoModelsIsSaidAndWhereTheyWouldBe) {
+  EXPECT_EQ(ModelsTable(Answer({}), kNow), "no models\n");
+  v1::ListModelsResponse empty = Answer({}, "cuda:0");
+  EXPECT_EQ(ModelsTable(empty, kNow), "no models, device cuda:0\n");
+  empty.set_device_error("cuda:0: an illegal address");
+  EXPECT_EQ(ModelsTable(empty, kNow),
+            "no models, device cuda:0\nthe device cuda:0 has failed:\n  cuda:0: an illegal address\n");
+}
 
 TEST(StatusTextTest, TheDetailNamesFilesTheUpdateInFlightAndWhyOthersEnded) {
   const std::string detail = ModelDetail(Llama(), kNow);
@@ -181,6 +195,12 @@ TEST(StatusTextTest, AnUpdateInPlaceIsSaidToBeOne) {
   const std::string untrusted = ModelDetail(model, kNow);
   EXPECT_TRUE(absl::StrContains(untrusted, "version 12 cannot be trusted")) << untrusted;
   EXPECT_TRUE(absl::StrContains(untrusted, "push a version higher than 12\n")) << untrusted;
+  model.set_unfinished_version(13);
+  const std::string both = ModelDetail(model, kNow);
+  EXPECT_TRUE(absl::StrContains(both, "version 12 cannot be trusted: an update in place to 13 did not come")) << both;
+  model.set_overwritten_version(0);
+  const std::string first = ModelDetail(model, kNow);
+  EXPECT_TRUE(absl::StrContains(first, "version 13 cannot be trusted: the update to it did not come")) << first;
 }
 
 TEST(StatusTextTest, VersionsInMemoryAndWhoHasThemOpenAreShown) {

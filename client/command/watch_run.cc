@@ -93,10 +93,10 @@ absl::Status WatchRun::Follow(ModelService& service, WatchedServer& watched, Con
   }
   // One call a round, however many models there are: a stream for each would hold a thread of the server for each.
   while (true) {
-    const absl::StatusOr<std::vector<v1::Model>> models = service.List();
-    if (!models.ok()) return models.status();
-    Reached(service.server(), models->size(), contact);
-    for (const v1::Model& model : *models) Take(watched, service.server(), model.name(), model);
+    const absl::StatusOr<v1::ListModelsResponse> answer = service.List();
+    if (!answer.ok()) return answer.status();
+    Reached(service.server(), static_cast<size_t>(answer->models_size()), contact);
+    for (const v1::Model& model : answer->models()) Take(watched, service.server(), model.name(), model);
     if (Ended()) return absl::OkStatus();
     Pause(kPollInterval);
   }

@@ -189,7 +189,7 @@ class TerminalTest(EndToEndTest):
         self.assertRegex(text, r"(?m)^SERVER +MODEL +CURRENT +HELD +BYTES +AGE$")
         self.assertRegex(text, rf"(?m)^{servers[0].address} +model +1 +1 +32\.0 MiB +\S+$")
         self.assertRegex(text, rf"(?m)^{servers[1].address} +UNAVAILABLE$")
-        self.assertRegex(text, rf"(?m)^{servers[2].address} +no models$")
+        self.assertRegex(text, rf"(?m)^{servers[2].address} +no models, device host$")
 
     def test_a_log_gets_lines_without_control_characters(self) -> None:
         proxy = self.stalled_proxy()
