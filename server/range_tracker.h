@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
 #include "tensor/byte_range.h"
@@ -61,15 +62,32 @@ class RangeTracker {
   uint64_t missing_bytes() const { return total_bytes_ - landed_bytes(); }
 
  private:
-  struct TensorState {
+  // Of a tensor as a whole: a byte each, since there may be 100,000 that are never cut. kCut: see cut_.
+  enum class State : uint8_t { kMissing, kClaimed, kLanded, kCut };
+
+  struct Tensor {
+    uint64_t bytes = 0;
+    State state = State::kMissing;
+
+    bool is(const ByteRange& range) const { return range == ByteRange{0, bytes}; }
+  };
+
+  // Of a tensor whose bytes are not all in one state.
+  struct Cut {
     ByteRangeSet missing;
     ByteRangeSet claimed;
 
     uint64_t fragments() const { return missing.ranges().size() + claimed.ranges().size(); }
   };
 
+  // The tensor's pieces; it counts as cut from here on, until all of it has landed. It has not landed yet.
+  Cut& CutOf(uint32_t tensor) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Returns how many bytes that are.
+  uint64_t LandPart(const TensorRange& part) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
   mutable absl::Mutex mutex_;
-  std::vector<TensorState> tensors_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Tensor> tensors_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<uint32_t, Cut> cut_ ABSL_GUARDED_BY(mutex_);
   std::atomic<uint64_t> fragments_{0};
   std::atomic<uint64_t> landed_bytes_{0};
   uint64_t total_bytes_ = 0;

@@ -105,18 +105,17 @@ TEST(RangeTrackerTest, WhatHasLandedIsNeverClaimedAgain) {
 }
 
 // One byte, one state: what the tracker is an optimisation of.
-TEST(RangeTrackerTest, AgreesWithAByteByByteModel) {
-  constexpr uint64_t kBytes = 97;
+void CheckAgainstAByteByByteModel(uint64_t bytes, uint32_t seed, int steps) {
   enum class State { kMissing, kClaimed, kLanded };
-  std::vector<State> model(kBytes, State::kMissing);
+  std::vector<State> model(bytes, State::kMissing);
   ByteRanges held;
-  RangeTracker tracker(Tensors({kBytes}));
-  std::mt19937 random(7);
+  RangeTracker tracker(Tensors({bytes}));
+  std::mt19937 random(seed);
   const auto below = [&](uint64_t limit) { return std::uniform_int_distribution<uint64_t>(0, limit - 1)(random); };
-  for (int step = 0; step < 3000; ++step) {
+  for (int step = 0; step < steps; ++step) {
     if (held.empty() || below(2) == 0) {
-      const uint64_t begin = below(kBytes);
-      const ByteRange wanted{begin, begin + below(kBytes - begin + 1)};
+      const uint64_t begin = below(bytes);
+      const ByteRange wanted{begin, begin + below(bytes - begin + 1)};
       uint64_t expected = 0;
       for (uint64_t i = wanted.begin; i < wanted.end; ++i) expected += model[i] == State::kMissing ? 1 : 0;
       uint64_t got = 0;
@@ -131,19 +130,39 @@ TEST(RangeTrackerTest, AgreesWithAByteByByteModel) {
       ASSERT_EQ(got, expected);
     } else {
       const size_t which = below(held.size());
-      const ByteRange part = held[which];
+      ByteRange part = held[which];
       held.erase(held.begin() + static_cast<ptrdiff_t>(which));
+      // Now and then only a half of what was claimed at once.
+      if (const uint64_t half = part.begin + part.size() / 2; half > part.begin && below(4) == 0) {
+        held.push_back({half, part.end});
+        part.end = half;
+      }
       const bool land = below(20) == 0;
       for (uint64_t i = part.begin; i < part.end; ++i) model[i] = land ? State::kLanded : State::kMissing;
       land ? Land(tracker, 0, {part}) : Release(tracker, 0, {part});
     }
+    ByteRangeSet missing;
+    ByteRangeSet claimed;
     ByteRangeSet not_landed;
-    for (uint64_t i = 0; i < kBytes; ++i) {
+    for (uint64_t i = 0; i < bytes; ++i) {
+      if (model[i] == State::kMissing) missing.Add({i, i + 1});
+      if (model[i] == State::kClaimed) claimed.Add({i, i + 1});
       if (model[i] != State::kLanded) not_landed.Add({i, i + 1});
     }
-    const auto missing = tracker.Missing();
-    ASSERT_EQ(missing.empty() ? ByteRanges() : missing[0].ranges, not_landed.ranges());
-    ASSERT_EQ(tracker.landed_bytes(), kBytes - not_landed.bytes());
+    const auto reported = tracker.Missing();
+    ASSERT_EQ(reported.empty() ? ByteRanges() : reported[0].ranges, not_landed.ranges());
+    ASSERT_EQ(tracker.landed_bytes(), bytes - not_landed.bytes());
+    ASSERT_EQ(tracker.fragments(), missing.ranges().size() + claimed.ranges().size());
+  }
+}
+
+TEST(RangeTrackerTest, AgreesWithAByteByByteModel) { CheckAgainstAByteByByteModel(97, /*seed=*/7, /*steps=*/3000); }
+
+// Which are claimed, released and landed whole as often as in parts.
+TEST(RangeTrackerTest, AgreesWithAByteByByteModelOfSmallTensors) {
+  for (uint32_t seed = 0; seed < 300; ++seed) {
+    CheckAgainstAByteByByteModel(/*bytes=*/1 + seed % 3, seed, /*steps=*/40);
+    if (HasFatalFailure()) return;
   }
 }
 
