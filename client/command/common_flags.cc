@@ -52,9 +52,17 @@ FlagSpec ConnectSecondsFlag() {
   return {.name = "connect-seconds",
           .kind = FlagKind::kNumber,
           .value = "N",
-          .help = "How long to try to reach a server, at first and after a loss. Default 25.",
+          .help = "How long to look up names, and to try to reach a server, at first and after a loss. Default 25.",
           .least = 1,
           .most = kMostSeconds};
+}
+
+FlagSpec ConnectOnceSecondsFlag() {
+  FlagSpec flag = ConnectSecondsFlag();
+  flag.help =
+      "How long looking up names may take, and reaching a server that does not answer. One that refuses is an error at "
+      "once. Default 25.";
+  return flag;
 }
 
 FlagSpec StallSecondsFlag() {

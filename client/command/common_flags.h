@@ -18,6 +18,8 @@ FlagSpec ServersFlag(const std::string& name, const std::string& help);
 FlagSpec ModelFlag(bool required, const std::string& help);
 FlagSpec VersionFlag(bool required, const std::string& help);
 FlagSpec ConnectSecondsFlag();
+// For commands that ask once and do not try again.
+FlagSpec ConnectOnceSecondsFlag();
 FlagSpec StallSecondsFlag();
 
 // What every command that connects takes: --tls and what belongs to it, --auth-token-file.
@@ -27,7 +29,7 @@ std::vector<std::pair<std::string, std::string>> WithSecurityNeeds(
     std::vector<std::pair<std::string, std::string>> needs = {});
 Security SecurityFrom(const CommandLine& line);
 
-// From --connect-seconds and --stall-seconds, for commands that take both.
+// From --connect-seconds and --stall-seconds, as far as the command takes them.
 TimeLimits TimeLimitsFrom(const CommandLine& line);
 
 }  // namespace weightstream::command

@@ -36,6 +36,7 @@ const CommandSpec& Spec() {
             .kind = FlagKind::kSwitch,
             .help = "Makes it current where it can be, even if other servers do not answer or do not hold it. The exit "
                     "code is 1 if any server failed, with or without it."},
+           ConnectOnceSecondsFlag(),
            JsonFlag()}),
       .needs = WithSecurityNeeds(),
       .done = "the version is current on every server",
@@ -48,6 +49,7 @@ struct Goal {
   std::string model;
   uint64_t version = 0;
   bool allow_partial = false;
+  TimeLimits limits;
   Security security;
 };
 
@@ -57,7 +59,7 @@ absl::Status At(const std::string& server, const absl::Status& status) {
 
 // Whether the server answers and holds the version.
 absl::Status Check(const std::string& server, const Goal& goal) {
-  ModelService service(server, TimeLimits(), goal.security, Interrupted);
+  ModelService service(server, goal.limits, goal.security, Interrupted);
   const absl::StatusOr<v1::Model> model = service.Get(goal.model);
   if (!model.ok()) return model.status();
   std::vector<uint64_t> held;
@@ -70,7 +72,7 @@ absl::Status Check(const std::string& server, const Goal& goal) {
 }
 
 void RollBack(const Goal& goal, ServerReport& report) {
-  ModelService service(report.server, TimeLimits(), goal.security, Interrupted);
+  ModelService service(report.server, goal.limits, goal.security, Interrupted);
   const absl::StatusOr<v1::RollbackModelResponse> response = service.Rollback(goal.model, goal.version);
   report.status = At(report.server, response.status());
   if (!response.ok()) return;
@@ -123,9 +125,10 @@ int Run(const CommandLine& line) {
   Goal goal{.model = line.Text("model"),
             .version = line.Number("version", 0),
             .allow_partial = line.Switch("allow-partial"),
+            .limits = TimeLimitsFrom(line),
             .security = SecurityFrom(line)};
   const absl::StatusOr<std::vector<std::string>> servers =
-      FindServers(line.List("to"), TimeLimits().connect, goal.security);
+      FindServers(line.List("to"), goal.limits.connect, goal.security);
   Report report = servers.ok() ? ReportRollback(RollBackOn(*servers, goal)) : FailedEarly(servers.status());
   report.status =
       OrInterrupted(report.status, "whether the version changed everywhere is not known; see weightstream status");

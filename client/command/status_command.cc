@@ -30,8 +30,8 @@ const CommandSpec& Spec() {
       .examples = {"weightstream status --to=10.0.0.5:7070,10.0.0.6:7070",
                    "weightstream status --to=dns:///weightstream:7070",
                    "weightstream status --to=localhost:7070 --model=llama --json"},
-      .flags = WithSecurityFlags(
-          {ServersFlag("to", "The servers."), ModelFlag(false, "Only this model, in detail."), JsonFlag()}),
+      .flags = WithSecurityFlags({ServersFlag("to", "The servers."), ModelFlag(false, "Only this model, in detail."),
+                                  ConnectOnceSecondsFlag(), JsonFlag()}),
       .needs = WithSecurityNeeds(),
       .done = "every server answered (and has the model), and no device has failed",
       .failed = "a server did not, or its device has failed; what the others said is shown",
@@ -39,8 +39,17 @@ const CommandSpec& Spec() {
   return spec;
 }
 
-ModelsOrStatus Ask(const std::string& server, const std::string& model, const Security& security) {
-  ModelService service(server, TimeLimits(), security, Interrupted);
+// What each server is asked, and how.
+struct Question {
+  // Empty for all models.
+  std::string model;
+  TimeLimits limits;
+  Security security;
+};
+
+ModelsOrStatus Ask(const std::string& server, const Question& question) {
+  const std::string& model = question.model;
+  ModelService service(server, question.limits, question.security, Interrupted);
   if (model.empty()) return service.List();
   absl::StatusOr<v1::Model> state = service.Get(model);
   if (!state.ok()) return state.status();
@@ -66,10 +75,9 @@ absl::Status Soundness(const ModelsOrStatus& answer) {
   return absl::OkStatus();
 }
 
-std::vector<ModelsOrStatus> AskAll(const std::vector<std::string>& servers, const std::string& model,
-                                   const Security& security) {
+std::vector<ModelsOrStatus> AskAll(const std::vector<std::string>& servers, const Question& question) {
   std::vector<ModelsOrStatus> answers(servers.size(), absl::UnknownError("not asked"));
-  OnEachServer(servers.size(), [&](size_t i) { answers[i] = Ask(servers[i], model, security); });
+  OnEachServer(servers.size(), [&](size_t i) { answers[i] = Ask(servers[i], question); });
   return answers;
 }
 
@@ -110,25 +118,25 @@ std::string AnswersText(const std::vector<std::string>& servers, const std::vect
 
 int Run(const CommandLine& line) {
   constexpr char kRemedy[] = "run the same command again";
-  const std::string model = line.Text("model");
+  Question question{.model = line.Text("model"), .limits = TimeLimitsFrom(line), .security = SecurityFrom(line)};
   Report report;
   Json list = Json::array();
-  Security security = SecurityFrom(line);
-  const absl::StatusOr<std::vector<std::string>> found = FindServers(line.List("to"), TimeLimits().connect, security);
+  const absl::StatusOr<std::vector<std::string>> found =
+      FindServers(line.List("to"), question.limits.connect, question.security);
   if (!found.ok()) {
     report.json = {{"servers", std::move(list)}};
     report.status = OrInterrupted(found.status(), kRemedy);
     return Finish(report, line.Switch("json"));
   }
   const std::vector<std::string>& servers = *found;
-  const std::vector<ModelsOrStatus> answers = AskAll(servers, model, security);
+  const std::vector<ModelsOrStatus> answers = AskAll(servers, question);
   for (size_t i = 0; i < servers.size(); ++i) {
     if (const absl::Status sound = Soundness(answers[i]); !sound.ok() && report.status.ok()) {
       report.status = absl::Status(sound.code(), absl::StrCat(servers[i], ": ", sound.message()));
     }
     list.push_back(AnswerJson(servers[i], answers[i]));
   }
-  report.text = AnswersText(servers, answers, !model.empty());
+  report.text = AnswersText(servers, answers, !question.model.empty());
   report.json = {{"servers", std::move(list)}};
   report.status = OrInterrupted(report.status, kRemedy);
   return Finish(report, line.Switch("json"));

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import tempfile
 import unittest
@@ -195,6 +196,28 @@ class AllOrNothing(FleetTest):
         partial = self.weightstream(*words, "--allow-partial", code=1)
         self.assertEqual([one["ok"] for one in partial.json["servers"]], [True, True, False])
         self.assert_versions(servers, [1, 1, 2])
+
+
+class Lookup(FleetTest):
+    def test_every_command_looks_names_up_for_as_long_as_it_is_told(self) -> None:
+        out = f"--out={self.folder / 'pulled'}"
+        commands: list[tuple[str | Path, ...]] = [
+            ("push", self.source(), "--model=model"),
+            ("verify", self.source(), "--model=model"),
+            ("pull", "--model=model", out),
+            ("status",),
+            ("watch",),
+            ("rollback", "--model=model", "--version=1"),
+        ]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+            silent.bind(own_hosts.RESOLVER)
+            for command, *words in commands:
+                where = "from" if command == "pull" else "to"
+                flags = (f"--{where}=dns:///nobody-answers.test:{PORT}", "--connect-seconds=1")
+                with self.subTest(command):
+                    failed = self.weightstream(str(command), *words, *flags, code=1)
+                    self.assertEqual(failed.json["error"]["code"], "DEADLINE_EXCEEDED")
+                    self.assertIn("was not resolved within 1s", failed.json["error"]["message"])
 
 
 class ByFile(FleetTest):

@@ -17,6 +17,9 @@ _MS_PRIVATE = 1 << 18
 _SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
+# Who is asked for names that are not in /etc/hosts: nobody, which is an answer at once, unless a test listens there.
+RESOLVER = ("127.0.0.1", 53)
+_RESOLVER_SECONDS = 30
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -43,6 +46,9 @@ def enter(folder: Path) -> str:
         hosts = folder / "hosts"
         hosts.write_text("")
         _check(_LIBC.mount(str(hosts).encode(), b"/etc/hosts", None, _MS_BIND, None), "mount /etc/hosts")
+        resolver = folder / "resolv.conf"
+        resolver.write_text(f"nameserver {RESOLVER[0]}\noptions timeout:{_RESOLVER_SECONDS} attempts:1\n")
+        _check(_LIBC.mount(str(resolver).encode(), b"/etc/resolv.conf", None, _MS_BIND, None), "mount resolv.conf")
         _bring_loopback_up()
     except OSError as error:
         return f"needs namespaces of its own, which root may make: {error}"
