@@ -6,6 +6,8 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 
 namespace weightstream::command {
 namespace {
@@ -110,6 +112,24 @@ std::string OneLine(absl::string_view text) {
     }
   }
   return out;
+}
+
+std::string WrapLines(absl::string_view text, size_t columns) {
+  std::vector<std::string> lines;
+  for (absl::string_view rest : absl::StrSplit(text, '\n')) {
+    std::string indent;
+    while (indent.size() + rest.size() > columns) {
+      const size_t first_word = std::min(rest.find_first_not_of(' '), rest.size());
+      size_t end = rest.rfind(' ', columns - indent.size());
+      if (end == absl::string_view::npos || end < first_word) end = rest.find(' ', first_word);
+      if (end == absl::string_view::npos) break;
+      lines.push_back(absl::StrCat(indent, rest.substr(0, end)));
+      rest.remove_prefix(end + 1);
+      indent = "  ";
+    }
+    lines.push_back(absl::StrCat(indent, rest));
+  }
+  return absl::StrJoin(lines, "\n");
 }
 
 std::string FormatTable(absl::Span<const std::string> titles, absl::Span<const std::vector<std::string>> rows,

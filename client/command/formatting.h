@@ -39,6 +39,10 @@ std::string JsonTimeText(absl::Time time);
 // Text that came from elsewhere, made safe for a terminal: control characters are escaped.
 std::string OneLine(absl::string_view text);
 
+// Lines of at most `columns`, each broken between words where it is longer, its rest indented by two
+// spaces. A word that is longer stands whole. Text that needs no break comes back as it is.
+std::string WrapLines(absl::string_view text, size_t columns);
+
 // Rows as columns, two spaces apart, each as wide as its widest cell, the last one as it is. Columns whose title starts
 // with '>' are set to the right. A row of one cell stands as it is, across the columns. A first cell wider than
 // `most_first` stands on a line of its own, so that one long name does not widen the table.

@@ -84,6 +84,15 @@ TEST(FormattingTest, ControlCharactersDoNotReachTheTerminal) {
   EXPECT_EQ(OneLine("caf\xc3\xa9"), "caf\xc3\xa9");
 }
 
+TEST(FormattingTest, LongLinesBreakBetweenWords) {
+  EXPECT_EQ(WrapLines("short\n\n  as it is\n", 12), "short\n\n  as it is\n");
+  EXPECT_EQ(WrapLines("one two three four five", 12), "one two\n  three four\n  five");
+  EXPECT_EQ(WrapLines("exactly-12-c and more", 12), "exactly-12-c\n  and more");
+  EXPECT_EQ(WrapLines("  indented lines stay so", 12), "  indented\n  lines stay\n  so");
+  EXPECT_EQ(WrapLines("a /path/that/is/longer b", 12), "a\n  /path/that/is/longer\n  b");
+  EXPECT_EQ(WrapLines("                    ", 12), "                    ");
+}
+
 TEST(FormattingTest, ATableAlignsItsColumnsAndGivesLongNamesTheirOwnLine) {
   const std::string titles[] = {"NAME", ">BYTES", "NOTE"};
   const std::vector<std::string> rows[] = {{"a", "1 B", "x"}, {"bbb", "10 B", ""}, {"a-long-name", "2 B", "y"}};

@@ -5,6 +5,7 @@
 #include <iterator>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
@@ -15,9 +16,9 @@
 namespace weightstream::command {
 namespace {
 
-// What leaves the other columns their room within 80.
+// So that a terminal of 80 does not wrap.
 constexpr size_t kColumns = 79;
-// With the server, where there are several.
+// What leaves the other columns their room within it, with the server, where there are several.
 constexpr size_t kModelColumns = 40;
 // "192.168.100.100:65535"; a longer one, of a name, pushes its model aside.
 constexpr size_t kServerColumns = 21;
@@ -66,8 +67,30 @@ std::vector<std::string> Titles(std::string first) {
   return titles;
 }
 
-void AddModel(const std::string& first, const v1::Model& model, absl::Time now, Rows& rows) {
+std::vector<std::string> Lines(absl::string_view text) { return absl::StrSplit(WrapLines(text, kColumns), '\n'); }
+
+// In lines of at most kColumns, the second one and those after it indented.
+std::vector<std::string> Folded(std::string name) {
+  std::vector<std::string> lines;
+  while (name.size() > kColumns) {
+    lines.push_back(name.substr(0, kColumns));
+    name.replace(0, kColumns, "  ");
+  }
+  lines.push_back(std::move(name));
+  return lines;
+}
+
+// `server` is what stands before the model's name. Where both are too long for one line, each has its own.
+void AddModel(std::string server, const v1::Model& model, absl::Time now, Rows& rows) {
   const v1::VersionInfo* current = CurrentVersion(model);
+  std::string name = OneLine(model.name());
+  std::string first = absl::StrCat(server, name);
+  if (first.size() > kColumns) {
+    absl::StripTrailingAsciiWhitespace(&server);
+    if (!server.empty()) rows.push_back({std::exchange(server, "  ")});
+    for (std::string& line : Folded(absl::StrCat(server, name))) rows.push_back({std::move(line)});
+    first.clear();
+  }
   rows.push_back({first, model.current_version() == 0 ? "-" : absl::StrCat(model.current_version()),
                   VersionsHeld(model, kVersionsColumns), current == nullptr ? "-" : FormatBytes(current->total_bytes()),
                   current == nullptr ? "-" : Age(TimeOf(current->commit_time()), now)});
@@ -81,20 +104,10 @@ std::string NoModelsText(const v1::ListModelsResponse& answer) {
   return answer.device().empty() ? "no models" : absl::StrCat("no models, device ", OneLine(answer.device()));
 }
 
-// Words in lines of at most kColumns, each with two spaces in front.
-void AddWrapped(absl::string_view text, Rows& rows) {
-  std::string line;
-  for (const absl::string_view word : absl::StrSplit(text, ' ', absl::SkipEmpty())) {
-    if (!line.empty() && line.size() + 1 + word.size() > kColumns) rows.push_back({std::exchange(line, "")});
-    absl::StrAppend(&line, line.empty() ? "  " : " ", word);
-  }
-  if (!line.empty()) rows.push_back({line});
-}
-
 // Nothing while it works.
 std::string DeviceTrouble(const std::string& device, const std::string& error) {
   if (error.empty()) return "";
-  return absl::StrCat("the device ", OneLine(device), " has failed:\n  ", OneLine(error), "\n");
+  return WrapLines(absl::StrCat("the device ", OneLine(device), " has failed:\n  ", OneLine(error), "\n"), kColumns);
 }
 
 // What of a mixture cannot be trusted, and how it came to be.
@@ -130,15 +143,17 @@ std::string PlaceText(const v1::Model& model, const v1::VersionInfo& version) {
                       version.exports() == 1 ? " process" : " processes");
 }
 
-std::string VersionsSection(const v1::Model& model, absl::Time now) {
+std::string VersionsSection(const v1::Model& model) {
   if (model.versions().empty()) return "no version held\n";
-  std::vector<std::vector<std::string>> rows;
+  Rows rows;
   for (const v1::VersionInfo& version : model.versions()) {
     rows.push_back({absl::StrCat(version.version(), version.version() == model.current_version() ? " *" : ""),
                     absl::StrCat(version.tensors()), FormatBytes(version.total_bytes()),
-                    TimeText(TimeOf(version.commit_time())), PlaceText(model, version)});
+                    TimeText(TimeOf(version.commit_time()))});
+    // A path takes the room that it needs, and stands whole, to be copied.
+    if (std::string place = PlaceText(model, version); !place.empty()) rows.push_back({absl::StrCat("  ", place)});
   }
-  const std::string titles[] = {"VERSION", ">TENSORS", ">BYTES", "COMMITTED", "FILE"};
+  const std::string titles[] = {"VERSION", ">TENSORS", ">BYTES", "COMMITTED"};
   return absl::StrCat("versions held (* is current):\n", FormatTable(titles, rows, kModelColumns));
 }
 
@@ -182,15 +197,16 @@ std::string InFlightSection(const v1::Model& model, absl::Time now) {
 }
 
 std::string EndedSection(const v1::Model& model, absl::Time now) {
-  std::vector<std::vector<std::string>> rows;
+  Rows rows;
   for (const v1::UpdateInfo& update : model.updates()) {
     if (InFlight(update)) continue;
     rows.push_back({absl::StrCat(update.version()), UpdateStateName(update.state()),
-                    FormatPercent(update.landed_bytes(), update.total_bytes()), Age(TimeOf(update.end_time()), now),
-                    OneLine(update.reason())});
+                    FormatPercent(update.landed_bytes(), update.total_bytes()), Age(TimeOf(update.end_time()), now)});
+    if (update.reason().empty()) continue;
+    for (std::string& line : Lines(absl::StrCat("  ", OneLine(update.reason())))) rows.push_back({std::move(line)});
   }
   if (rows.empty()) return "";
-  const std::string titles[] = {"VERSION", "STATE", ">LANDED", ">ENDED AGO", "REASON"};
+  const std::string titles[] = {"VERSION", "STATE", ">LANDED", ">ENDED AGO"};
   return absl::StrCat("updates that ended, the newest first:\n", FormatTable(titles, rows, kModelColumns));
 }
 
@@ -212,7 +228,7 @@ std::string ModelsTable(const v1::ListModelsResponse& answer, absl::Time now) {
   const std::string trouble = DeviceTrouble(answer.device(), answer.device_error());
   if (answer.models().empty()) return absl::StrCat(NoModelsText(answer), "\n", trouble);
   Rows rows;
-  for (const v1::Model& model : answer.models()) AddModel(OneLine(model.name()), model, now, rows);
+  for (const v1::Model& model : answer.models()) AddModel("", model, now, rows);
   return absl::StrCat(FormatTable(Titles("MODEL"), rows, kModelColumns), trouble);
 }
 
@@ -227,18 +243,19 @@ std::string FleetTable(const std::vector<ServerModels>& servers, absl::Time now)
   for (const ServerModels& one : servers) {
     if (!one.models.ok()) {
       rows.push_back({with_server(one.server, absl::StatusCodeToString(one.models.status().code()))});
-      AddWrapped(OneLine(one.models.status().message()), rows);
+      for (std::string& line : Lines(absl::StrCat("  ", OneLine(one.models.status().message())))) {
+        rows.push_back({std::move(line)});
+      }
       continue;
     }
     if (one.models->models().empty()) rows.push_back({with_server(one.server, NoModelsText(*one.models))});
-    for (const v1::Model& model : one.models->models())
-      AddModel(with_server(one.server, OneLine(model.name())), model, now, rows);
+    for (const v1::Model& model : one.models->models()) AddModel(with_server(one.server, ""), model, now, rows);
   }
   return FormatTable(Titles(with_server("SERVER", "MODEL")), rows, kModelColumns);
 }
 
 std::string ModelDetail(const v1::Model& model, absl::Time now) {
-  std::string out = absl::StrCat("model ", OneLine(model.name()), "\n");
+  std::string out = absl::StrCat(absl::StrJoin(Folded(absl::StrCat("model ", OneLine(model.name()))), "\n"), "\n");
   if (model.current_version() == 0) {
     absl::StrAppend(&out, "no version is current\n");
   } else {
@@ -255,8 +272,10 @@ std::string ModelDetail(const v1::Model& model, absl::Time now) {
   if (model.prepared_bytes() > 0) {
     absl::StrAppend(&out, "prepared for the next version: ", FormatBytes(model.prepared_bytes()), "\n");
   }
-  absl::StrAppend(&out, TroubleSection(model), TargetsSection(model), CommitHookSection(model, now),
-                  VersionsSection(model, now), InFlightSection(model, now), EndedSection(model, now));
+  const auto wrapped = [](const std::string& section) { return WrapLines(section, kColumns); };
+  absl::StrAppend(&out, wrapped(TroubleSection(model)), wrapped(TargetsSection(model)),
+                  wrapped(CommitHookSection(model, now)), VersionsSection(model), wrapped(InFlightSection(model, now)),
+                  EndedSection(model, now));
   return out;
 }
 

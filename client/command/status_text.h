@@ -1,4 +1,5 @@
-// The state of models as tables for a person, at most 80 columns wide where names allow. Pure; any thread.
+// The state of models as tables for a person, below 80 columns wide. What is copied elsewhere stands whole, however
+// long it is: a path, an address, a word of a message. A model's name of more columns is folded. Pure; any thread.
 #ifndef WEIGHTSTREAM_CLIENT_COMMAND_STATUS_TEXT_H_
 #define WEIGHTSTREAM_CLIENT_COMMAND_STATUS_TEXT_H_
 
@@ -31,7 +32,12 @@ struct ServerModels {
 // that failed has a line with the reason.
 std::string FleetTable(const std::vector<ServerModels>& servers, absl::Time now);
 
-// Everything of one model: versions, the update in flight, the updates that ended and why.
+// Everything of one model: versions and where they lie, the update in flight, the updates that ended and why.
+//
+//   versions held (* is current):
+//   VERSION  TENSORS     BYTES  COMMITTED
+//   12 *         291  14.0 GiB  2026-11-24 07:00:33 UTC
+//     /dev/shm/weightstream/llama/12/model.safetensors
 std::string ModelDetail(const v1::Model& model, absl::Time now);
 
 }  // namespace weightstream::command

@@ -1,6 +1,9 @@
 #include "client/command/status_text.h"
 
+#include <algorithm>
+
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "client/command/model_json.h"
 #include "gtest/gtest.h"
@@ -54,6 +57,12 @@ v1::ListModelsResponse Answer(const std::vector<v1::Model>& models, const std::s
   return answer;
 }
 
+size_t Widest(const std::vector<std::string>& lines) {
+  size_t widest = 0;
+  for (const std::string& line : lines) widest = std::max(widest, line.size());
+  return widest;
+}
+
 TEST(StatusTextTest, ATableReadsWellAt80Columns) {
   v1::Model empty;
   empty.set_name("draft");
@@ -71,10 +80,22 @@ TEST(StatusTextTest, ALongNameAndManyVersionsDoNotWidenTheTable) {
   for (uint64_t version = 14; version < 80; version += 2) AddVersion(model, version, kGib, 1);
   const std::vector<std::string> lines = absl::StrSplit(ModelsTable(Answer({model}), kNow), '\n');
   ASSERT_GE(lines.size(), 3u);
-  EXPECT_EQ(lines[1], std::string(128, 'm'));
-  EXPECT_LE(lines[0].size(), 80u);
-  EXPECT_LE(lines[2].size(), 80u);
-  EXPECT_TRUE(absl::StrContains(lines[2], "35 held")) << lines[2];
+  EXPECT_EQ(lines[1], std::string(79, 'm'));
+  EXPECT_EQ(lines[2], absl::StrCat("  ", std::string(128 - 79, 'm')));
+  EXPECT_LT(Widest(lines), 80u);
+  EXPECT_TRUE(absl::StrContains(lines[3], "35 held")) << lines[3];
+}
+
+TEST(StatusTextTest, LongNamesAreWholeInAFleetsTableAndDoNotWidenIt) {
+  for (const size_t length : {30, 57, 58, 61, 77, 78, 128}) {
+    v1::Model model = Llama();
+    model.set_name(std::string(length, 'm'));
+    const std::string table = FleetTable({{"192.168.100.100:65535", Answer({model})}}, kNow);
+    const std::vector<std::string> lines = absl::StrSplit(table, '\n');
+    EXPECT_LT(Widest(lines), 80u) << table;
+    EXPECT_EQ(std::count(table.begin(), table.end(), 'm'), static_cast<ptrdiff_t>(length) + 1) << "3m05s\n" << table;
+    EXPECT_TRUE(absl::StartsWith(lines[1], "192.168.100.100:65535")) << table;
+  }
 }
 
 TEST(StatusTextTest, AFleetIsOneTableThatReadsWellAt80Columns) {
@@ -131,6 +152,56 @@ TEST(StatusTextTest, TheDetailNamesFilesTheUpdateInFlightAndWhyOthersEnded) {
         "aborted", "3m20s", "no chunk for 60 s\\x1b[2J\n"}) {
     EXPECT_TRUE(absl::StrContains(detail, part)) << part << "\nin\n" << detail;
   }
+}
+
+// Everything that there is to say, with the longest numbers.
+v1::Model Worst() {
+  constexpr uint64_t kMost = ~uint64_t{0};
+  v1::Model model = Llama();
+  model.set_name(std::string(128, 'm'));
+  model.set_current_version(kMost);
+  model.set_highest_version(kMost - 1);
+  model.set_device("cuda:0");
+  model.set_device_error(
+      "cuda:0: an illegal memory access was encountered in the kernel that casts; restart the server");
+  model.set_weights_state(v1::WEIGHTS_STATE_UNTRUSTED);
+  model.set_overwritten_version(kMost);
+  model.set_unfinished_version(kMost);
+  model.set_prepared_bytes(kMost);
+  AddVersion(model, kMost, 1023 * kGib, 10'000'000);
+  v1::RegisteredTargets& targets = *model.mutable_targets();
+  targets.set_owner("sglang-7f9c4b6d58-x2k9p.serving.svc.cluster.local");
+  targets.set_tensors(1'000'000);
+  targets.set_bytes(1023 * kGib);
+  targets.mutable_state()->set_state(v1::WEIGHTS_STATE_UNTRUSTED);
+  targets.mutable_state()->set_overwritten_version(kMost);
+  targets.mutable_state()->set_unfinished_version(kMost);
+  v1::CommitHook& hook = *model.mutable_commit_hook();
+  hook.set_version(kMost);
+  hook.set_state(v1::COMMIT_HOOK_STATE_PENDING);
+  hook.set_attempts(4'000'000'000);
+  hook.set_message(
+      "POST http://127.0.0.1:30000/update_weights_from_disk: answered 500 Internal Server Error, try again");
+  hook.mutable_time()->set_seconds(kNowSeconds - 10'000'000);
+  model.mutable_updates(0)->set_mode(v1::UPDATE_MODE_REGISTERED);
+  model.mutable_updates(0)->set_update_id(std::string(32, 'f'));
+  model.mutable_updates(1)->set_version(kMost);
+  model.mutable_updates(1)->set_reason(
+      "no chunk came for 60 seconds and the sender's connection was closed; begin the update again to resume it");
+  return model;
+}
+
+TEST(StatusTextTest, TheDetailFits80Columns) {
+  for (const v1::Model& model : {Llama(), Worst()}) {
+    const std::string detail = ModelDetail(model, kNow);
+    const std::vector<std::string> lines = absl::StrSplit(detail, '\n');
+    EXPECT_LT(Widest(lines), 80u) << detail;
+  }
+  v1::Model on_disk = Llama();
+  const std::string path = absl::StrCat("/mnt/models of every team/", std::string(60, 'p'), "/model.safetensors");
+  on_disk.mutable_versions(0)->set_path(path);
+  const std::string detail = ModelDetail(on_disk, kNow);
+  EXPECT_TRUE(absl::StrContains(detail, absl::StrCat("\n  ", path, "\n"))) << "a path stands whole\n" << detail;
 }
 
 TEST(StatusTextTest, TheDetailSaysHowTheCommitHookWent) {
