@@ -7,6 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "client/command/formatting.h"
 #include "client/command/progress_line.h"
+#include "client/command/short_labels.h"
 
 namespace weightstream::command {
 namespace {

@@ -2,19 +2,19 @@
 
 #include <algorithm>
 #include <array>
-#include <set>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
 #include "client/command/formatting.h"
+#include "client/command/short_labels.h"
 
 namespace weightstream::command {
 namespace {
 
 // In the order of a line.
-enum Column : size_t { kName, kPhase, kPercent, kBar, kBytes, kRate, kLeft, kColumns };
+enum Column : size_t { kName, kModel, kPhase, kPercent, kBar, kBytes, kRate, kLeft, kColumns };
 using Row = std::array<std::string, kColumns>;
 using Widths = std::array<size_t, kColumns>;
 
@@ -29,6 +29,9 @@ constexpr size_t kLongName = 24;
 constexpr size_t kLeastName = 8;
 // The only server's name is of less use: what cannot have as much as this of itself is left out.
 constexpr size_t kLeastOnlyName = 16;
+// Beside a model's name: "192.168.100.100:65535", so that an address stands whole.
+constexpr size_t kLeastAddress = 21;
+constexpr size_t kLeastModel = 12;
 // Longer is never true: the rate of a stall.
 constexpr absl::Duration kMostTimeLeft = absl::Hours(24 * 99);
 
@@ -59,17 +62,8 @@ std::string DrawBar(uint64_t done, uint64_t total, size_t columns) {
   return absl::StrCat("[", bar, "]");
 }
 
-// From the middle: both ends of a name tell servers apart.
-std::string Cut(const std::string& text, size_t most) {
-  if (text.size() <= most) return text;
-  if (most < kLeastName) return text.substr(0, most);
-  const size_t tail = (most - 2) / 2;
-  return absl::StrCat(text.substr(0, most - 2 - tail), "..", text.substr(text.size() - tail));
-}
-
 Row Cells(const ProgressLine& line) {
   Row row;
-  row[kName] = line.name;
   row[kPhase] = line.phase;
   if (line.total_bytes == 0) return row;
   row[kPercent] = absl::StrFormat("%*s", int{kPercentRoom}, FormatPercent(line.done_bytes, line.total_bytes));
@@ -110,28 +104,66 @@ size_t Taken(const Style& style, const Widths& room) {
   return taken;
 }
 
-// The columns that names get beside the others: all they need, or what they can be cut to. 0 leaves them out.
+using Strings = std::vector<std::string>;
+
+// What the names and the models of all lines are, and the columns that they take.
+struct Names {
+  explicit Names(const std::vector<ProgressLine>& lines) : only(lines.size() == 1) {
+    for (const ProgressLine& line : lines) {
+      whole.push_back(line.name);
+      brief.push_back(line.short_name);
+      models.push_back(line.model);
+      whole_columns = std::max(whole_columns, line.name.size());
+      brief_columns = std::max(brief_columns, line.short_name.size());
+      model_columns = std::max(model_columns, line.model.size());
+    }
+    const size_t least = model_columns > 0 ? kLeastAddress : only ? kLeastOnlyName : kLeastName;
+    // The only one can be left out instead.
+    least_brief = only ? least : std::min(brief_columns, std::max(least, ColumnsToDiffer(brief, kLeastName)));
+    least_model = ColumnsToDiffer(models, kLeastModel);
+  }
+
+  size_t Gap(const Style& style) const { return model_columns > 0 && whole_columns > 0 ? style.gap : 0; }
+
+  bool only;
+  Strings whole{}, brief{}, models{};
+  size_t whole_columns = 0, brief_columns = 0, model_columns = 0;
+  // The fewest that they are cut to while something else can give way.
+  size_t least_brief = 0, least_model = 0;
+};
+
+// The columns that names and models get beside the others: all they need, or what they can be cut to. 0 leaves them
+// out.
 struct NameRoom {
   bool fits = false;
-  size_t columns = 0;
+  size_t name = 0;
+  size_t model = 0;
   bool whole = false;
 };
 
-NameRoom FitNames(const std::vector<ProgressLine>& lines, const Style& style, size_t taken, size_t room) {
-  size_t whole = 0;
-  size_t brief = 0;
-  for (const ProgressLine& line : lines) {
-    whole = std::max(whole, line.name.size());
-    brief = std::max(brief, line.short_name.size());
-  }
+// All of `left` columns: the model is whole before the name gets more than it must.
+NameRoom CutInto(const Names& names, const Style& style, size_t left) {
+  if (names.model_columns == 0) return {true, left, 0, false};
+  const size_t both = left - std::min(left, names.Gap(style));
+  size_t name = std::max(names.least_brief, both - std::min(both, names.model_columns));
+  if (both < names.least_brief + names.least_model) name = both / 2;
+  name = std::min(names.brief_columns, name);
+  return {true, name, both - name, false};
+}
+
+NameRoom FitNames(const Names& names, const Style& style, size_t taken, size_t room) {
   const size_t gap = taken > 0 ? style.gap : 0;
   const size_t left = room > taken + gap ? room - taken - gap : 0;
-  if (whole <= left) return {true, whole, true};
+  const size_t models = names.Gap(style) + names.model_columns;
+  if (names.whole_columns + models <= left) return {true, names.whole_columns, names.model_columns, true};
   const bool roomy = style.gap > 1;
-  if (brief <= left && (!roomy || whole > kLongName)) return {true, brief, false};
-  if (!roomy && left >= (lines.size() > 1 ? kLeastName : kLeastOnlyName)) return {true, left, false};
-  const bool can_go = !roomy && lines.size() == 1 && taken > 0;
-  return {can_go && taken <= room, 0, false};
+  const bool long_name = names.whole_columns + models > kLongName;
+  if (names.brief_columns + models <= left && (!roomy || long_name)) {
+    return {true, names.brief_columns, names.model_columns, false};
+  }
+  if (!roomy && left >= names.least_brief + names.Gap(style) + names.least_model) return CutInto(names, style, left);
+  const bool can_go = !roomy && names.only && taken > 0;
+  return {can_go && taken <= room, 0, 0, false};
 }
 
 struct Fit {
@@ -140,26 +172,18 @@ struct Fit {
   size_t bar_columns = 0;
 };
 
-Fit FirstThatFits(const std::vector<ProgressLine>& lines, const Widths& widths, size_t room) {
-  const auto names_in = [&](const Style& style) { return FitNames(lines, style, Taken(style, widths), room); };
+Fit FirstThatFits(const Names& names, const Widths& widths, size_t room) {
+  const auto names_in = [&](const Style& style) { return FitNames(names, style, Taken(style, widths), room); };
   const Style* style = std::begin(kStyles);
   while (style + 1 != std::end(kStyles) && !names_in(*style).fits) ++style;
 
   const size_t taken = Taken(*style, widths);
   const size_t others = taken > 0 ? taken + style->gap : 0;
-  NameRoom names = names_in(*style);
-  if (!names.fits) names.columns = room > others ? room - others : 0;
-  const size_t used = names.columns > 0 ? others + names.columns : taken;
-  return {*style, names, std::min(kMostBar, style->least_bar + room - std::min(room, used))};
-}
-
-// The host without its domain and port.
-std::string HostLabel(const std::string& name) {
-  const bool socket_path = name.find('/') != std::string::npos;
-  if (socket_path) return name;
-  const std::string host = name.substr(0, name.rfind(':'));
-  const bool address = host.empty() || !absl::ascii_isalpha(static_cast<unsigned char>(host.front()));
-  return address ? host : host.substr(0, host.find('.'));
+  NameRoom fit = names_in(*style);
+  if (!fit.fits) fit = CutInto(names, *style, room > others ? room - others : 0);
+  const size_t named = fit.name + fit.model + (fit.name > 0 && fit.model > 0 ? style->gap : 0);
+  const size_t used = named > 0 ? others + named : taken;
+  return {*style, fit, std::min(kMostBar, style->least_bar + room - std::min(room, used))};
 }
 
 std::string Join(const Row& row, const Style& style, const Widths& widths) {
@@ -181,9 +205,13 @@ std::vector<std::string> LayOut(const std::vector<ProgressLine>& lines, size_t w
   const size_t room = std::max<size_t>(width, 2) - 1;
   std::vector<Row> rows;
   for (const ProgressLine& line : lines) rows.push_back(Cells(line));
-  const Fit fit = FirstThatFits(lines, RoomFor(lines, rows), room);
+  const Names names(lines);
+  const Fit fit = FirstThatFits(names, RoomFor(lines, rows), room);
+  const Strings shown = CutNames(fit.names.whole ? names.whole : names.brief, fit.names.name);
+  const Strings models = CutNames(names.models, fit.names.model);
   for (size_t i = 0; i < lines.size(); ++i) {
-    rows[i][kName] = Cut(fit.names.whole ? lines[i].name : lines[i].short_name, fit.names.columns);
+    rows[i][kName] = shown[i];
+    rows[i][kModel] = models[i];
     if (Shows(fit.style, kBar) && lines[i].total_bytes > 0) {
       rows[i][kBar] = DrawBar(lines[i].done_bytes, lines[i].total_bytes, fit.bar_columns);
     }
@@ -192,13 +220,6 @@ std::vector<std::string> LayOut(const std::vector<ProgressLine>& lines, size_t w
   std::vector<std::string> texts;
   for (const Row& row : rows) texts.push_back(Join(row, fit.style, widths).substr(0, room));
   return texts;
-}
-
-std::vector<std::string> ShortNames(const std::vector<std::string>& names) {
-  std::vector<std::string> brief;
-  for (const std::string& name : names) brief.push_back(HostLabel(name));
-  const std::set<std::string> distinct(brief.begin(), brief.end());
-  return distinct.size() == names.size() ? brief : names;
 }
 
 std::string TimeLeftText(uint64_t done_bytes, uint64_t total_bytes, double bytes_per_second) {

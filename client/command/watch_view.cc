@@ -4,8 +4,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "client/command/formatting.h"
+#include "client/command/short_labels.h"
 
 namespace weightstream::command {
 namespace {
@@ -102,10 +102,9 @@ WatchView::Row WatchView::RowOf(const Server& server, const std::string& name, c
   // What is the same in every line is said in the first, or nowhere.
   const bool with_server = servers_.size() > 1;
   const bool with_model = model_.empty() || !with_server;
-  row.line.name = absl::StrJoin({with_server ? server.name : "", with_model ? OneLine(name) : ""},
-                                with_server && with_model ? " " : "");
-  row.line.short_name = absl::StrJoin({with_server ? server.short_name : "", with_model ? OneLine(name) : ""},
-                                      with_server && with_model ? " " : "");
+  row.line.name = with_server ? server.name : OneLine(name);
+  row.line.short_name = with_server ? server.short_name : row.line.name;
+  if (with_server && with_model) row.line.model = OneLine(name);
   row.kind = server.unreachable   ? kUnreachable
              : model.version != 0 ? model.state
              : model.current != 0 ? kCurrent

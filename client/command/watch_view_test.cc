@@ -1,5 +1,7 @@
 #include "client/command/watch_view.h"
 
+#include <set>
+
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
@@ -105,6 +107,41 @@ TEST(WatchViewTest, OfAllModelsOfSeveralServersNamesBoth) {
                                        "10.0.0.5 llama current 3", "10.0.0.6       no models"));
 }
 
+// At every width at which there is room for two ends of a name and for what happens.
+TEST(WatchViewTest, RowsOfOneModelOnSeveralServersDiffer) {
+  const std::vector<Strings> fleets = {
+      {"127.0.0.1:40001", "127.0.0.1:40002", "127.0.0.1:51001"},
+      {"10.0.0.5:7070", "10.0.0.6:7070"},
+      {"[2001:db8:85a3::8a2e:370:7334]:7070", "[2001:db8:85a3::8a2e:370:7335]:7070"},
+      {"llama-decode-0.serving.svc.cluster.local:7070", "llama-decode-1.serving.svc.cluster.local:7070"}};
+  for (const Strings& servers : fleets) {
+    WatchView view(servers, "");
+    for (const std::string& server : servers) {
+      for (const char* model : {"llama-70b-actor", "llama-70b-critic"}) Story(view, server, model).IsAt(42, 7);
+    }
+    for (size_t columns = 40; columns < 140; ++columns) {
+      const Strings shown = Shown(view, columns);
+      const std::set<std::string> rows(shown.begin(), shown.end());
+      EXPECT_EQ(rows.size(), 2 * servers.size() + 1) << columns << ": " << shown[1] << "\n" << shown[2];
+    }
+  }
+}
+
+TEST(WatchViewTest, FiguresGiveWayToAnAddressBesideItsModel) {
+  WatchView view({"127.0.0.1:40001", "127.0.0.1:40002"}, "");
+  Story(view, "127.0.0.1:40001", "llama-70b-actor").IsAt(42, 7);
+  Story(view, "127.0.0.1:40002", "llama-70b-actor").IsAt(42, 5);
+  EXPECT_THAT(Shown(view),
+              ElementsAre("2 servers: 2 receiving",
+                          "127.0.0.1:40001 llama-70b-actor receiving 42 50.0 % [=> ] 1.07 GB/s 7.0s left",
+                          "127.0.0.1:40002 llama-70b-actor receiving 42 35.7 % [=> ] 1.07 GB/s 9.0s left"));
+  EXPECT_THAT(Shown(view, 60),
+              ElementsAre("2 servers: 2 receiving", "127.0.0.1:40001 llama-70b-actor receiving 42 50.0 %",
+                          "127.0.0.1:40002 llama-70b-actor receiving 42 35.7 %"));
+  EXPECT_THAT(Shown(view, 40), ElementsAre("2 servers: 2 receiving", "127...:40001 llama-..actor receiving 42",
+                                           "127...:40002 llama-..actor receiving 42"));
+}
+
 TEST(WatchViewTest, LongNamesDoNotMakeALineWrap) {
   const std::string server = absl::StrCat(std::string(60, 's'), ".weights.svc.cluster.local:7070");
   WatchView view({server, "10.0.0.6:7070"}, "");
@@ -116,9 +153,10 @@ TEST(WatchViewTest, LongNamesDoNotMakeALineWrap) {
       EXPECT_FALSE(absl::StrContains(line, "\n"));
     }
   }
-  EXPECT_THAT(Shown(view), ElementsAre("2 servers: 2 receiving",
-                                       "sssssss..mmmmmm receiving 4200 50.0 % [=> ] 7.0/14.0 GiB 1.07 GB/s 7.0s left",
-                                       "10.0.0...0afeed receiving 1    50.0 % [=> ] 7.0/14.0 GiB 1.07 GB/s 7.0s left"));
+  EXPECT_THAT(Shown(view),
+              ElementsAre("2 servers: 2 receiving",
+                          "ssssssssss..sssssssss mmmmmmmm..mmmmmmm receiving 4200 50.0 % [=> ] 7.0s left",
+                          "10.0.0.6              line\\x0afeed      receiving 1    50.0 % [=> ] 7.0s left"));
 }
 
 TEST(WatchViewTest, WhatFindsNoRoomIsCountedAndWhatIsUnderWayComesFirst) {

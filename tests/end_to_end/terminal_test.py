@@ -120,9 +120,9 @@ class TerminalTest(EndToEndTest):
         """To a server, but it lets only a part of the weights through: a push stands still for as long as we look."""
         return self.start_proxy(self.start_server(), 12 * MIB)
 
-    def push_command(self, proxy: Proxy, source: Path) -> list[str]:
+    def push_command(self, proxy: Proxy, source: Path, model: str = "model") -> list[str]:
         # In messages so small, and over one connection, that several land before it stands still.
-        flags = (f"--to={proxy.address}", "--model=model", "--connections=1", "--bucket-mib=0.25")
+        flags = (f"--to={proxy.address}", f"--model={model}", "--connections=1", "--bucket-mib=0.25")
         return [binary("WEIGHTSTREAM"), "push", str(source), *flags]
 
     def test_a_standard_terminal_shows_a_bar_and_is_left_with_the_report(self) -> None:
@@ -173,6 +173,43 @@ class TerminalTest(EndToEndTest):
             self.assertRegex(mine[1], r"  current  version 1  32\.0 MiB\Z")
             self.assertEqual(len(mine), 2, told[number])
         self.assertEqual(len(told), 4, told)
+
+    def await_written(self, process: TerminalProcess, pattern: str) -> None:
+        wait_until(lambda: re.search(pattern, process.written()), pattern)
+
+    def test_watch_tells_one_model_on_several_servers_apart(self) -> None:
+        model = "llama-70b-actor"
+        servers = [self.start_server(data_dir=self.data_dir(name)) for name in ("one", "two")]
+        proxies = [self.start_proxy(server, 12 * MIB) for server in servers]
+        addresses = [server.address for server in servers]
+        watch = TerminalProcess(binary("WEIGHTSTREAM"), "watch", f"--to={','.join(addresses)}", "--timeout-seconds=60")
+        self.addCleanup(watch.kill)
+        wait_until(lambda: "2 servers: 2 empty" in watch.written(), "the table of what is there")
+        pushes = []
+        for number, proxy in enumerate(proxies):
+            command = self.push_command(proxy, self.source, model)
+            log, out = self.folder / f"push-{number}.log", self.folder / f"out-{number}"
+            pushes.append(Process("push", command, log, out))
+            self.addCleanup(pushes[-1].kill)
+        for address in addresses:
+            self.await_written(watch, rf"{address} {model} receiving 1 +\d+\.\d % ")
+        for proxy, push in zip(proxies, pushes, strict=True):
+            proxy.allow(None)
+            self.assertEqual(push.wait(60), 0, push.log())
+        for address in addresses:
+            self.await_written(watch, rf"{address} +{model} +current 1\b")
+
+    def test_status_of_a_model_fits(self) -> None:
+        server = self.start_server(data_dir=self.data_dir("a-folder-with-a-long-name-for-its-models"))
+        self.push(self.source, server.address, "llama-70b-actor")
+        status = TerminalProcess(binary("WEIGHTSTREAM"), "status", f"--to={server.address}", "--model=llama-70b-actor")
+        self.addCleanup(status.kill)
+        self.assertEqual(status.wait(60), 0, status.written())
+        lines = status.written().replace("\r", "").split("\n")
+        path = f"  {server.data_dir / 'llama-70b-actor' / '1' / 'model.safetensors'}"
+        self.assertIn(path, lines)
+        lines.remove(path)
+        self.assertLess(max(map(len, lines)), COLUMNS)
 
     def test_status_of_several_servers_is_a_table_that_fits(self) -> None:
         servers = [self.start_server(data_dir=self.data_dir(f"data-{number}")) for number in range(3)]
