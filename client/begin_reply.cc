@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "proto/begin_codec.h"
 #include "proto/convert.h"
 
 namespace weightstream {
@@ -63,19 +64,16 @@ absl::StatusOr<std::vector<MissingTensor>> Listed(const v1::BeginUpdateResponse&
 
 }  // namespace
 
-v1::BeginUpdateRequest MakeBeginRequest(const WeightSource& source, const ManifestIndex& index,
-                                        const std::string& model, uint64_t version, uint64_t bucket_limit_bytes) {
+BeginMessage MakeBeginMessage(const WeightSource& source, const grpc::Slice& manifest, const std::string& model,
+                              uint64_t version, uint64_t bucket_limit_bytes) {
   v1::BeginUpdateRequest request;
   request.set_model(model);
   request.set_version(version);
-  // In the order of the layout, so that the server need not sort them once more.
-  request.mutable_tensors()->Reserve(static_cast<int>(source.tensors().size()));
-  for (const uint32_t tensor : index.layout_order()) *request.add_tensors() = ToProto(source.tensors()[tensor]);
   request.set_takes_everything_missing(true);
   request.set_bucket_limit_bytes(bucket_limit_bytes);
   ToProto(source.metadata(), request.mutable_metadata());
   request.set_source_id(source.source_id());
-  return request;
+  return {version, EncodeBeginRequest(request, manifest)};
 }
 
 absl::StatusOr<std::vector<MissingTensor>> CheckBeginReply(const v1::BeginUpdateResponse& reply,

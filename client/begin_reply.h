@@ -2,6 +2,10 @@
 #ifndef WEIGHTSTREAM_CLIENT_BEGIN_REPLY_H_
 #define WEIGHTSTREAM_CLIENT_BEGIN_REPLY_H_
 
+#include <grpcpp/support/byte_buffer.h>
+#include <grpcpp/support/slice.h>
+
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -13,9 +17,16 @@
 
 namespace weightstream {
 
-// The request that begins, or resumes, `source` as a version of `model`. `index` is of the source's tensors.
-v1::BeginUpdateRequest MakeBeginRequest(const WeightSource& source, const ManifestIndex& index,
-                                        const std::string& model, uint64_t version, uint64_t bucket_limit_bytes);
+// A BeginUpdateRequest, serialized, and what it is about.
+struct BeginMessage {
+  uint64_t version = 0;
+  grpc::ByteBuffer bytes;
+};
+
+// The message that begins, or resumes, `source` as a version of `model`. `manifest` is its tensors as EncodeManifest
+// (proto/begin_codec.h) makes them, in the order of the layout, so that the server need not sort them once more.
+BeginMessage MakeBeginMessage(const WeightSource& source, const grpc::Slice& manifest, const std::string& model,
+                              uint64_t version, uint64_t bucket_limit_bytes);
 
 // What the server misses, by ascending tensor. INTERNAL, naming the tensor, where the reply contradicts the manifest: a
 // planner that trusted it would read outside the source.

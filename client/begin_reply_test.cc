@@ -1,8 +1,11 @@
 #include "client/begin_reply.h"
 
+#include <grpcpp/impl/codegen/proto_utils.h>
 #include <gtest/gtest.h>
 
 #include <string>
+
+#include "proto/begin_codec.h"
 
 namespace weightstream {
 namespace {
@@ -73,12 +76,19 @@ TEST_F(CheckBeginReplyTest, RefusesEverythingMissingThatContradictsItself) {
   ExpectRefused("everything is missing, and yet it lists");
 }
 
-TEST(MakeBeginRequestTest, TensorsComeInTheOrderOfTheLayout) {
+v1::BeginUpdateRequest Parsed(BeginMessage message) {
+  v1::BeginUpdateRequest request;
+  EXPECT_TRUE(grpc::SerializationTraits<v1::BeginUpdateRequest>::Deserialize(&message.bytes, &request).ok());
+  return request;
+}
+
+TEST(MakeBeginMessageTest, TensorsComeInTheOrderOfTheLayout) {
   const auto source = NewMemorySource(
       {{{"b", DType::kU8, {1}}, "x"}, {{"a", DType::kU8, {1}}, "y"}, {{"z", DType::kF32, {1}}, "1234"}});
   ASSERT_TRUE(source.ok());
   const ManifestIndex index((*source)->tensors());
-  const v1::BeginUpdateRequest request = MakeBeginRequest(**source, index, "m", 1, 0);
+  const grpc::Slice manifest = EncodeManifest((*source)->tensors(), index.layout_order());
+  const v1::BeginUpdateRequest request = Parsed(MakeBeginMessage(**source, manifest, "m", 1, 0));
   ASSERT_EQ(request.tensors_size(), 3);
   EXPECT_EQ(request.tensors(0).name(), "z");
   EXPECT_EQ(request.tensors(1).name(), "a");

@@ -7,6 +7,7 @@
 #include "client/defaults.h"
 #include "client/grpc_deadline.h"
 #include "client/handshake_probe.h"
+#include "client/raw_stream.h"
 #include "proto/status.h"
 #include "proto/trace_context.h"
 
@@ -33,23 +34,33 @@ void ControlClient::Prepare(grpc::ClientContext& context, absl::Duration limit) 
   if (!traceparent_.empty()) context.AddMetadata(kTraceparent, traceparent_);
 }
 
-template <typename Request, typename Response>
-absl::StatusOr<Response> ControlClient::Call(grpc::Status (v1::WeightStream::Stub::*method)(grpc::ClientContext*,
-                                                                                            const Request&, Response*),
-                                             const Request& request, absl::Duration limit) {
+template <typename Response, typename Make>
+absl::StatusOr<Response> ControlClient::CallWith(absl::Duration limit, const Make& make) {
   grpc::ClientContext context;
   Prepare(context, limit);
   const StopSignal::Listener cancel_on_stop(stop_, [&context](const absl::Status&) { context.TryCancel(); });
   Response response;
-  const grpc::Status status = ((*stub_).*method)(&context, request, &response);
+  const grpc::Status status = make(context, response);
   if (status.ok()) return response;
   // What stopped us is the cause, and the cancelled call only its effect.
   if (stop_.stopped()) return stop_.cause();
   return ExplainFailure(FromGrpcStatus(status), *channel_, address_, *credentials_);
 }
 
-absl::StatusOr<v1::BeginUpdateResponse> ControlClient::BeginUpdate(const v1::BeginUpdateRequest& request) {
-  return Call(&v1::WeightStream::Stub::BeginUpdate, request, limits_.call);
+template <typename Request, typename Response>
+absl::StatusOr<Response> ControlClient::Call(grpc::Status (v1::WeightStream::Stub::*method)(grpc::ClientContext*,
+                                                                                            const Request&, Response*),
+                                             const Request& request, absl::Duration limit) {
+  return CallWith<Response>(limit, [&](grpc::ClientContext& context, Response& response) {
+    return ((*stub_).*method)(&context, request, &response);
+  });
+}
+
+absl::StatusOr<v1::BeginUpdateResponse> ControlClient::BeginUpdate(const grpc::ByteBuffer& request) {
+  return CallWith<v1::BeginUpdateResponse>(limits_.call,
+                                           [&](grpc::ClientContext& context, v1::BeginUpdateResponse& response) {
+                                             return CallRawBegin(*channel_, context, request, response);
+                                           });
 }
 
 absl::StatusOr<v1::CommitUpdateResponse> ControlClient::CommitUpdate(const v1::CommitUpdateRequest& request,

@@ -5,6 +5,7 @@
 
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
+#include <grpcpp/support/byte_buffer.h>
 
 #include <functional>
 #include <memory>
@@ -32,7 +33,8 @@ class ControlClient {
   ControlClient(std::string address, const TimeLimits& limits, std::shared_ptr<const ClientCredentials> credentials,
                 StopSignal& stop, std::string traceparent = "");
 
-  absl::StatusOr<v1::BeginUpdateResponse> BeginUpdate(const v1::BeginUpdateRequest& request);
+  // `request` as EncodeBeginRequest makes it.
+  absl::StatusOr<v1::BeginUpdateResponse> BeginUpdate(const grpc::ByteBuffer& request);
   // `model_bytes` sizes the deadline: a commit may write them.
   absl::StatusOr<v1::CommitUpdateResponse> CommitUpdate(const v1::CommitUpdateRequest& request, uint64_t model_bytes);
   absl::StatusOr<v1::Model> GetModel(const v1::GetModelRequest& request);
@@ -57,6 +59,10 @@ class ControlClient {
   absl::StatusOr<Response> Call(grpc::Status (v1::WeightStream::Stub::*method)(grpc::ClientContext*, const Request&,
                                                                                Response*),
                                 const Request& request, absl::Duration limit);
+
+  // `make` makes the call: grpc::Status(grpc::ClientContext&, Response&).
+  template <typename Response, typename Make>
+  absl::StatusOr<Response> CallWith(absl::Duration limit, const Make& make);
 
   // Before the call.
   void Prepare(grpc::ClientContext& context, absl::Duration limit) const;

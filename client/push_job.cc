@@ -8,6 +8,7 @@
 #include "client/defaults.h"
 #include "client/failure_rules.h"
 #include "client/version_choice.h"
+#include "proto/begin_codec.h"
 #include "tensor/monotonic_clock.h"
 
 namespace weightstream {
@@ -31,12 +32,15 @@ PushJob::PushJob(const PushContext& context, const std::vector<std::string>& ser
 }
 
 PushResult PushJob::Run() {
-  if (context_.options.version != 0) GiveVersion(context_.options.version);
-  for (const std::unique_ptr<ServerSession>& session : sessions_) session->Start(/*ask_versions=*/version_ == 0);
-  // While they connect, rather than when the commit wants it.
-  context_.manifest_checksum.Get(context_.index);
+  const uint64_t version = context_.options.version;
+  for (const std::unique_ptr<ServerSession>& session : sessions_) session->Start(/*ask_versions=*/version == 0);
+  // While they connect.
+  manifest_ = EncodeManifest(context_.source.tensors(), context_.index.layout_order());
+  if (version != 0) GiveVersion(version);
   while (!AllDone()) {
     SuperviseOnce();
+    // While they begin, rather than when the commit wants it. Once only.
+    if (version_ != 0) context_.manifest_checksum.Get(context_.index);
     context_.wakeup.WaitFor(kSupervisionInterval);
   }
   ReportProgress();
@@ -83,8 +87,8 @@ void PushJob::DecideVersion() {
 
 void PushJob::GiveVersion(uint64_t version) {
   version_ = version;
-  const auto request = std::make_shared<const v1::BeginUpdateRequest>(
-      MakeBeginRequest(context_.source, context_.index, context_.options.model, version, context_.bucket_limit_bytes));
+  const auto request = std::make_shared<const BeginMessage>(
+      MakeBeginMessage(context_.source, manifest_, context_.options.model, version, context_.bucket_limit_bytes));
   for (const std::unique_ptr<ServerSession>& session : sessions_) session->UseVersion(request);
 }
 

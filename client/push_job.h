@@ -2,6 +2,8 @@
 #ifndef WEIGHTSTREAM_CLIENT_PUSH_JOB_H_
 #define WEIGHTSTREAM_CLIENT_PUSH_JOB_H_
 
+#include <grpcpp/support/slice.h>
+
 #include <atomic>
 #include <functional>
 #include <memory>
@@ -54,6 +56,8 @@ class PushJob {
   std::atomic<int> finished_ = 0;
   std::vector<std::unique_ptr<ServerSession>> sessions_;
   std::vector<Reported> reported_;
+  // Encoded, for every server's BeginUpdate.
+  grpc::Slice manifest_;
   uint64_t version_ = 0;
   absl::optional<absl::Duration> first_answer_;
   bool decided_ = false;

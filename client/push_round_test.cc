@@ -13,7 +13,8 @@
 #include "client/begin_reply.h"
 #include "client/fake_server.h"
 #include "client/push_testing.h"
-#include "weightstream/v1/weightstream.grpc.pb.h"
+#include "client/raw_stream.h"
+#include "proto/begin_codec.h"
 
 namespace weightstream {
 namespace {
@@ -27,13 +28,12 @@ constexpr uint64_t kMostOnLoanPerStream = 3;
 class PushRoundTest : public testing::Test {
  protected:
   RoundResult Run(FakeServer& server) {
-    const auto stub =
-        v1::WeightStream::NewStub(grpc::CreateChannel(server.address(), grpc::InsecureChannelCredentials()));
+    const auto channel = grpc::CreateChannel(server.address(), grpc::InsecureChannelCredentials());
     grpc::ClientContext call;
     v1::BeginUpdateResponse begun;
-    EXPECT_TRUE(stub->BeginUpdate(
-                        &call, MakeBeginRequest(*source_, context_.index, "m", 1, options_.bucket_limit_bytes), &begun)
-                    .ok());
+    const grpc::Slice manifest = EncodeManifest(source_->tensors(), context_.index.layout_order());
+    const BeginMessage message = MakeBeginMessage(*source_, manifest, "m", 1, options_.bucket_limit_bytes);
+    EXPECT_TRUE(CallRawBegin(*channel, call, message.bytes, begun).ok());
     ChunkPlan plan(source_->tensors(), CheckBeginReply(begun, context_.index).value(), begun.bucket_limit_bytes(),
                    begun.takes_packed_chunks());
     return RunPushRound(context_, server.address(), begun.update_id(), /*traceparent=*/"", plan,

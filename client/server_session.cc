@@ -56,7 +56,7 @@ absl::Status ServerSession::Perform(bool ask_versions) {
     const absl::Status asked = AskVersions();
     if (!asked.ok()) return asked;
   }
-  const absl::StatusOr<std::shared_ptr<const v1::BeginUpdateRequest>> request = AwaitVersion();
+  const absl::StatusOr<std::shared_ptr<const BeginMessage>> request = AwaitVersion();
   if (!request.ok()) return request.status();
   UpdateTransfer transfer(context_, address_, control_, watch_, counters_, budget_, *request,
                           [this](bool sending) { EnterTransfer(sending); });
@@ -81,7 +81,7 @@ absl::Status ServerSession::AskVersions() {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::shared_ptr<const v1::BeginUpdateRequest>> ServerSession::AwaitVersion() {
+absl::StatusOr<std::shared_ptr<const BeginMessage>> ServerSession::AwaitVersion() {
   absl::MutexLock lock(&mutex_);
   mutex_.Await(absl::Condition(this, &ServerSession::HasVersionOrStop));
   if (stop_asked_) return stop_.cause();
@@ -216,7 +216,7 @@ PushProgress ServerSession::ProgressLocked() const {
   PushProgress progress;
   progress.server = address_;
   progress.phase = phase_;
-  progress.version = request_ == nullptr ? context_.options.version : request_->version();
+  progress.version = request_ == nullptr ? context_.options.version : request_->version;
   progress.total_bytes = context_.total_bytes;
   progress.resumed_bytes = counters_.resumed_bytes.load();
   const uint64_t there = std::min(context_.total_bytes, counters_.landed_bytes.load() + counters_.round_bytes.load());
@@ -245,7 +245,7 @@ v1::Model ServerSession::known() const {
   return known_;
 }
 
-void ServerSession::UseVersion(std::shared_ptr<const v1::BeginUpdateRequest> request) {
+void ServerSession::UseVersion(std::shared_ptr<const BeginMessage> request) {
   absl::MutexLock lock(&mutex_);
   request_ = std::move(request);
 }

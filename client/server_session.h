@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "client/begin_reply.h"
 #include "client/commit.h"
 #include "client/control_client.h"
 #include "client/push_context.h"
@@ -49,7 +50,7 @@ class ServerSession {
   v1::Model known() const ABSL_LOCKS_EXCLUDED(mutex_);
 
   // The word to go on from kAsked (may come earlier), and from kReady.
-  void UseVersion(std::shared_ptr<const v1::BeginUpdateRequest> request) ABSL_LOCKS_EXCLUDED(mutex_);
+  void UseVersion(std::shared_ptr<const BeginMessage> request) ABSL_LOCKS_EXCLUDED(mutex_);
   void Commit() ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Ends the session with `cause`, unless it has ended; `abort_update` has the server drop what it has received.
@@ -70,7 +71,7 @@ class ServerSession {
   absl::Status Perform(bool ask_versions);
   absl::Status AskVersions();
   // Waits for UseVersion.
-  absl::StatusOr<std::shared_ptr<const v1::BeginUpdateRequest>> AwaitVersion();
+  absl::StatusOr<std::shared_ptr<const BeginMessage>> AwaitVersion();
   absl::Status TransferAndCommit(UpdateTransfer& transfer);
   // True once Commit was called; false when it is time to ask the server whether it still has everything.
   absl::StatusOr<bool> AwaitVerdict();
@@ -104,7 +105,7 @@ class ServerSession {
   PushPhase phase_ ABSL_GUARDED_BY(mutex_) = PushPhase::kConnecting;
   std::vector<PushProgress> phase_changes_ ABSL_GUARDED_BY(mutex_);
   v1::Model known_ ABSL_GUARDED_BY(mutex_);
-  std::shared_ptr<const v1::BeginUpdateRequest> request_ ABSL_GUARDED_BY(mutex_);
+  std::shared_ptr<const BeginMessage> request_ ABSL_GUARDED_BY(mutex_);
   bool commit_ ABSL_GUARDED_BY(mutex_) = false;
   bool stop_asked_ ABSL_GUARDED_BY(mutex_) = false;
   bool abort_update_ ABSL_GUARDED_BY(mutex_) = false;

@@ -26,7 +26,7 @@ absl::Status WithPreceding(const absl::Status& status, const absl::Status& prece
 
 UpdateTransfer::UpdateTransfer(const PushContext& context, const std::string& address, ControlClient& control,
                                StallWatch& watch, TransferCounters& counters, RetryBudget& budget,
-                               std::shared_ptr<const v1::BeginUpdateRequest> request, PhaseCallback on_phase)
+                               std::shared_ptr<const BeginMessage> request, PhaseCallback on_phase)
     : context_(context),
       address_(address),
       control_(control),
@@ -74,7 +74,7 @@ absl::StatusOr<UpdateTransfer::End> UpdateTransfer::Run(bool commit_sent) {
 absl::StatusOr<v1::BeginUpdateResponse> UpdateTransfer::Begin() {
   on_phase_(false);
   return CallUntilAnswered<v1::BeginUpdateResponse>(
-      control_, CallKind::kBegin, budget_, [this] { return control_.BeginUpdate(*request_); },
+      control_, CallKind::kBegin, budget_, [this] { return control_.BeginUpdate(request_->bytes); },
       [this] { counters_.retries.fetch_add(1); });
 }
 
@@ -112,7 +112,7 @@ RoundResult UpdateTransfer::RunRound(const v1::BeginUpdateResponse& reply, absl:
   on_phase_(true);
   // To begin takes no less than a round trip, and more only with many tensors.
   const absl::Duration round_trip =
-      begin_took < kNearRoundTrip ? begin_took : control_.RoundTrip(request_->model(), kNearRoundTrip);
+      begin_took < kNearRoundTrip ? begin_took : control_.RoundTrip(context_.options.model, kNearRoundTrip);
   const Pace pace = ChoosePace(round_trip, std::min(context_.bucket_limit_bytes, reply.bucket_limit_bytes()),
                                context_.options.bucket_limit_bytes != 0);
   ChunkPlan plan(context_.source.tensors(), std::move(missing), pace.chunk_bytes, reply.takes_packed_chunks());

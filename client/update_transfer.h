@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "client/begin_reply.h"
 #include "client/control_client.h"
 #include "client/push_context.h"
 #include "client/push_round.h"
@@ -34,7 +35,7 @@ class UpdateTransfer {
 
   // `request` is for the version that is pushed.
   UpdateTransfer(const PushContext& context, const std::string& address, ControlClient& control, StallWatch& watch,
-                 TransferCounters& counters, RetryBudget& budget, std::shared_ptr<const v1::BeginUpdateRequest> request,
+                 TransferCounters& counters, RetryBudget& budget, std::shared_ptr<const BeginMessage> request,
                  PhaseCallback on_phase);
 
   // kVersionExists where the server says that the version is committed already and `commit_sent` says that it may be
@@ -59,7 +60,7 @@ class UpdateTransfer {
   StallWatch& watch_;
   TransferCounters& counters_;
   RetryBudget& budget_;
-  const std::shared_ptr<const v1::BeginUpdateRequest> request_;
+  const std::shared_ptr<const BeginMessage> request_;
   const PhaseCallback on_phase_;
   std::string update_id_;
   uint64_t least_missing_ = 0;

@@ -6,10 +6,10 @@
 #include <cstring>
 #include <utility>
 
-#include "absl/numeric/bits.h"
 #include "absl/strings/str_cat.h"
 #include "kernels/checksum.h"
 #include "proto/wire_cursor.h"
+#include "proto/wire_writer.h"
 #include "tensor/spec.h"
 #include "tensor/text.h"
 
@@ -78,39 +78,6 @@ absl::Status Malformed(const char* error, uint64_t field_position, uint32_t tag,
 }
 
 // ---- Encoding -------------------------------------------------------------------------------------------------------
-
-size_t VarintBytes(uint64_t value) { return (static_cast<size_t>(absl::bit_width(value | 1)) + 6) / 7; }
-
-uint8_t* PutVarint(uint64_t value, uint8_t* out) {
-  while (value >= 0x80) {
-    *out++ = static_cast<uint8_t>(value | 0x80);
-    value >>= 7;
-  }
-  *out++ = static_cast<uint8_t>(value);
-  return out;
-}
-
-uint8_t* PutFixed32(uint32_t value, uint8_t* out) {
-  for (int shift = 0; shift < 32; shift += 8) *out++ = static_cast<uint8_t>(value >> shift);
-  return out;
-}
-
-// An entry of a repeated field is written even if it is empty.
-size_t TextEntryBytes(absl::string_view text) { return 1 + VarintBytes(text.size()) + text.size(); }
-
-uint8_t* PutTextEntry(ChunkField field, absl::string_view text, uint8_t* out) {
-  out = PutVarint(MakeTag(field, kLengthDelimited), out);
-  out = PutVarint(text.size(), out);
-  std::memcpy(out, text.data(), text.size());
-  return out + text.size();
-}
-
-// proto3 leaves out texts and numbers that have their default.
-size_t TextFieldBytes(absl::string_view text) { return text.empty() ? 0 : TextEntryBytes(text); }
-
-uint8_t* PutTextField(ChunkField field, absl::string_view text, uint8_t* out) {
-  return text.empty() ? out : PutTextEntry(field, text, out);
-}
 
 size_t PackedShapeBytes(const ChunkHeader& header) {
   size_t bytes = 0;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <type_traits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -41,6 +42,17 @@ void SetMissing(const Update& update, bool takes_everything_missing, v1::BeginUp
     for (const ByteRange& range : missing.ranges) missing_bytes += range.size();
   }
   response->set_missing_bytes(missing_bytes);
+}
+
+template <typename Request>
+bool Parse(grpc::ByteBuffer& message, Request& request) {
+  return grpc::SerializationTraits<Request>::Deserialize(&message, &request).ok();
+}
+
+bool Parse(grpc::ByteBuffer& message, BeginRequest& request) {
+  const bool parsed = ParseBeginRequest(message, request);
+  message.Clear();
+  return parsed;
 }
 
 // The caller's; nothing if it sent none that is valid, or several.
@@ -84,7 +96,7 @@ absl::Status WeightStreamService::Receive(const grpc::ServerContext& context, ab
                                                      " bytes; this server takes at most ",
                                                      environment_.limits->manifest_bytes, " (--max-manifest-mib)"));
   }
-  if (!grpc::SerializationTraits<Request>::Deserialize(&message, &request).ok()) {
+  if (!Parse(message, request)) {
     return absl::InvalidArgumentError(
         absl::StrCat("the ", method, " message of ", bytes, " bytes is no ", Request::descriptor()->full_name(),
                      ": it is cut or damaged, or a name in it is not UTF-8; see docs/api.md for the format"));
@@ -113,7 +125,7 @@ grpc::Status WeightStreamService::Ended(absl::string_view method, const absl::St
 // parse with INTERNAL and no word.
 template <typename Request, typename Response>
 void WeightStreamService::AddUnary(absl::string_view method,
-                                   absl::Status (WeightStreamService::*handler)(grpc::ServerContext*, const Request&,
+                                   absl::Status (WeightStreamService::*handler)(grpc::ServerContext*, Request&,
                                                                                 Response*)) {
   method_names_.push_back(std::make_unique<std::string>(absl::StrCat(kServicePrefix, method)));
   AddMethod(new grpc::internal::RpcServiceMethod(
@@ -123,7 +135,7 @@ void WeightStreamService::AddUnary(absl::string_view method,
           [handler, method](WeightStreamService* service, grpc::ServerContext* context, const grpc::ByteBuffer* message,
                             Response* response) {
             const LogTrace trace(TraceFrom(*context));
-            Request request;
+            std::remove_const_t<Request> request;
             absl::Status status = service->Receive(*context, method, *message, request);
             if (status.ok()) status = (service->*handler)(context, request, response);
             return service->Ended(method, status);
@@ -164,14 +176,14 @@ void WeightStreamService::AddPush() {
           this)));
 }
 
-absl::Status WeightStreamService::BeginUpdate(grpc::ServerContext* context, const v1::BeginUpdateRequest& request,
+absl::Status WeightStreamService::BeginUpdate(grpc::ServerContext* context, BeginRequest& received,
                                               v1::BeginUpdateResponse* response) {
   const absl::Duration start = MonotonicNow();
-  absl::StatusOr<std::vector<TensorSpec>> tensors = FromProto(request.tensors());
-  if (!tensors.ok()) return tensors.status();
+  if (!received.manifest.ok()) return received.manifest;
+  const v1::BeginUpdateRequest& request = received.fields;
   BeginParams params;
   params.version = request.version();
-  params.tensors = *std::move(tensors);
+  params.tensors = std::move(received.tensors);
   params.metadata = FromProto(request.metadata());
   params.bucket_limit_bytes = request.bucket_limit_bytes();
   params.source_id = request.source_id();
@@ -201,7 +213,7 @@ absl::Status WeightStreamService::BeginUpdate(grpc::ServerContext* context, cons
            {"model", request.model()},
            {"version", absl::StrCat(request.version())},
            {"update", update.identity().id},
-           {"tensors", absl::StrCat(request.tensors_size())},
+           {"tensors", absl::StrCat(update.layout().tensors.size())},
            {"total_bytes", absl::StrCat(response->total_bytes())},
            {"missing_bytes", absl::StrCat(response->missing_bytes())}});
   return absl::OkStatus();

@@ -15,6 +15,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "proto/begin_codec.h"
 #include "server/call_environment.h"
 #include "weightstream/v1/weightstream.pb.h"
 
@@ -32,9 +33,10 @@ class WeightStreamService final : public grpc::Service {
   void StopWatches() { stopping_.store(true, std::memory_order_release); }
 
  private:
+  // `Request` is const where the handler leaves it as it is.
   template <typename Request, typename Response>
   void AddUnary(absl::string_view method,
-                absl::Status (WeightStreamService::*handler)(grpc::ServerContext*, const Request&, Response*));
+                absl::Status (WeightStreamService::*handler)(grpc::ServerContext*, Request&, Response*));
   template <typename Request, typename Response>
   void AddServerStream(absl::string_view method,
                        absl::Status (WeightStreamService::*handler)(grpc::ServerContext*, const Request&,
@@ -43,8 +45,7 @@ class WeightStreamService final : public grpc::Service {
   // Counts the call.
   grpc::Status Ended(absl::string_view method, const absl::Status& status) const;
 
-  absl::Status BeginUpdate(grpc::ServerContext* context, const v1::BeginUpdateRequest& request,
-                           v1::BeginUpdateResponse* response);
+  absl::Status BeginUpdate(grpc::ServerContext* context, BeginRequest& request, v1::BeginUpdateResponse* response);
   absl::Status CommitUpdate(grpc::ServerContext* context, const v1::CommitUpdateRequest& request,
                             v1::CommitUpdateResponse* response);
   absl::Status AbortUpdate(grpc::ServerContext* context, const v1::AbortUpdateRequest& request,
