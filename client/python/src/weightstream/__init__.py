@@ -27,11 +27,11 @@ from weightstream.errors import (
     UnimplementedError,
     WeightStreamError,
 )
-from weightstream.limits import Limits
 from weightstream.progress import Progress
 from weightstream.push import PushResult
 from weightstream.spec import TensorSpec
 from weightstream.state import ModelState, UpdateInfo, UpdateState, VersionInfo
+from weightstream.time_limits import Limits
 from weightstream.version import Tensor, Version
 
 __all__ = [

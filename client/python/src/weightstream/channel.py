@@ -12,8 +12,10 @@ from pathlib import Path
 
 import grpc
 
+from weightstream import arguments
 from weightstream.errors import InvalidArgumentError, NotFoundError
-from weightstream.limits import MOST_REPLY_BYTES, Limits
+from weightstream.limits import MOST_REPLY_BYTES
+from weightstream.time_limits import Limits
 
 Pem = str | os.PathLike[str] | bytes
 """PEM text as bytes, or the path of a file that holds it."""
@@ -36,6 +38,10 @@ class TlsOptions:
     """The name that the server's certificate must hold, where it is not that of the address."""
 
     def __post_init__(self) -> None:
+        kinds = (str, bytes, os.PathLike, type(None))
+        for what in ("ca", "cert", "key"):
+            arguments.instance(f"TlsOptions.{what}", getattr(self, what), kinds, "PEM text as bytes, or a file's path")
+        arguments.optional_text("TlsOptions.server_name", self.server_name)
         if (self.cert is None) != (self.key is None):
             raise InvalidArgumentError("TlsOptions needs both cert and key, or neither")
 
@@ -45,9 +51,11 @@ def read_pem(value: Pem | None, what: str) -> bytes | None:
     if value is None or isinstance(value, bytes):
         return value
     try:
-        return Path(value).read_bytes()
+        return Path(os.fsdecode(value)).read_bytes()
     except OSError as error:
-        raise NotFoundError(f"cannot read TlsOptions.{what}, {os.fspath(value)}: {error.strerror}") from None
+        raise NotFoundError(f"cannot read TlsOptions.{what}, {os.fsdecode(value)}: {error.strerror}") from None
+    except ValueError as error:
+        raise InvalidArgumentError(f"TlsOptions.{what}, {os.fspath(value)!r}, is no path: {error}") from None
 
 
 Token = str | Callable[[], str]
@@ -91,10 +99,15 @@ class Endpoint:
     def __init__(
         self, address: str, tls: TlsOptions | bool, token: Token | None, allow_plaintext_token: bool, limits: Limits
     ) -> None:
-        if not _valid(address):
+        if not _valid(arguments.text("address", address)):
             raise InvalidArgumentError(
                 f"{address!r} is no address; give HOST:PORT, [IPV6]:PORT, unix:/PATH or dns:///HOST:PORT"
             )
+        arguments.instance("tls", tls, (bool, TlsOptions), "True, False or TlsOptions")
+        arguments.instance("token", token, (str, type(None)), "a str, or what returns one", or_callable=True)
+        # What is merely true, such as "no", is more likely a mistake.
+        arguments.instance("allow_plaintext_token", allow_plaintext_token, bool, "True or False")
+        arguments.instance("limits", limits, Limits, "a weightstream.Limits")
         self.address = address
         self.limits = limits
         self.tls = (TlsOptions() if tls else None) if isinstance(tls, bool) else tls
@@ -117,7 +130,9 @@ class Endpoint:
 
     def _current_token(self) -> str:
         assert self._token is not None
-        token = (self._token if isinstance(self._token, str) else self._token()).strip()
+        token = self._token if isinstance(self._token, str) else self._token()
+        arguments.instance("what token() returned", token, str, "a str")
+        token = token.strip()
         if not _TOKEN.fullmatch(token):
             # Never quoted: it may be one that something was added to.
             raise InvalidArgumentError(

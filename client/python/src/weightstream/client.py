@@ -6,17 +6,18 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from weightstream import arguments
 from weightstream.calls import Control, Stop
 from weightstream.channel import Endpoint, TlsOptions, Token
-from weightstream.errors import InvalidArgumentError
-from weightstream.limits import DEFAULT_CONNECTIONS, MOST_CONNECTIONS, Limits
+from weightstream.limits import DEFAULT_CONNECTIONS, MOST_CHUNK_BYTES, MOST_CONNECTIONS
 from weightstream.load import load_version
 from weightstream.progress import ProgressOption, Reporter
 from weightstream.pull import Pull
-from weightstream.push import Push, PushResult, check_chunk_bytes
+from weightstream.push import Push, PushResult
 from weightstream.retries import CallKind, RetryBudget
 from weightstream.source import Tensors, open_source
 from weightstream.state import ModelState
+from weightstream.time_limits import Limits
 from weightstream.trace import traceparent_for_push
 from weightstream.v1 import weightstream_pb2 as ws
 from weightstream.verify import differences
@@ -30,8 +31,12 @@ class Client:
         with weightstream.Client("10.0.0.5:7070") as client:
             client.push("policy", None, model.named_parameters())
 
-    Every error is a WeightStreamError. A lost connection, or a server that is started again, is met by trying again for
-    as long as `limits` say, and costs the chunks in flight. Any thread may call any method, several at a time.
+    Every error is a WeightStreamError: one of the arguments, a wrong type included, is an InvalidArgumentError before
+    anything is sent. What the caller's own code raises comes out as it is: tensors that are read, an iterator of them,
+    the functions given as `token` and `progress`.
+
+    A lost connection, or a server that is started again, is met by trying again for as long as `limits` say, and costs
+    the chunks in flight. Any thread may call any method, several at a time.
 
     Args:
         address: HOST:PORT, [IPV6]:PORT, unix:/PATH or dns:///HOST:PORT.
@@ -52,11 +57,10 @@ class Client:
         limits: Limits | None = None,
         connections: int = DEFAULT_CONNECTIONS,
     ) -> None:
-        if not 1 <= connections <= MOST_CONNECTIONS:
-            raise InvalidArgumentError(f"connections is {connections}; give 1 to {MOST_CONNECTIONS}")
         self.address = address
-        self._connections = connections
-        self._control = Control(Endpoint(address, tls, token, allow_plaintext_token, limits or Limits()))
+        self._connections = arguments.whole("connections", connections, 1, MOST_CONNECTIONS)
+        limits = Limits() if limits is None else limits
+        self._control = Control(Endpoint(address, tls, token, allow_plaintext_token, limits))
 
     def close(self) -> None:
         """Ends the connection, and what is under way in other threads."""
@@ -98,9 +102,11 @@ class Client:
             traceparent: The span that this push is a child of, as W3C Trace Context writes it: on the server's log
                 lines of the update. None takes the environment's TRACEPARENT, where there is one.
         """
-        if version is not None and not 1 <= version < 1 << 64:
-            raise InvalidArgumentError(f"version is {version}; give a number from 1, or None for the next one")
-        check_chunk_bytes(chunk_bytes)
+        model = arguments.model(model)
+        version = arguments.version(version, "the next one")
+        if chunk_bytes is not None:
+            chunk_bytes = arguments.whole("chunk_bytes", chunk_bytes, 1, MOST_CHUNK_BYTES)
+        arguments.cancel(cancel)
         control = self._control.traced(traceparent_for_push(traceparent))
         source = open_source(tensors, metadata, source_id)
         with Reporter(progress, f"push {model}") as reporter:
@@ -134,6 +140,10 @@ class Client:
                 hold is undefined if the pull fails.
             progress: True for a bar by tqdm, or a function.
         """
+        model = arguments.model(model)
+        version = arguments.version(version, "the current one")
+        names = arguments.names(names)
+        arguments.into(into)
         with Reporter(progress, f"pull {model}") as reporter:
             return Pull(self._control, model, version or 0, reporter).run(names, into)
 
@@ -144,15 +154,18 @@ class Client:
         or removed meanwhile. What is written to it stays in this process. NotFoundError where the file cannot be read
         from here; pull() then can.
         """
-        return load_version(self._control, model, version)
+        return load_version(self._control, arguments.model(model), arguments.version(version, "the current one"))
 
     def verify(self, model: str, tensors: Tensors, version: int | None = None) -> list[str]:
         """Compares every byte with a version by digests, which the server computes from where it lies now.
 
         Returns what differs, a line a tensor; an empty list is equality. Metadata are not compared.
         """
+        model = arguments.model(model)
+        version = arguments.version(version, "the current one")
+        source = open_source(tensors)
         budget = RetryBudget(self._control.endpoint.limits.connect)
-        return differences(self._control, open_source(tensors), model, version or 0, budget, Stop(self._control.closed))
+        return differences(self._control, source, model, version or 0, budget, Stop(self._control.closed))
 
     def watch(self, model: str, *, interval: float = 0.5, timeout: float | None = None) -> Iterator[ModelState]:
         """A model's state now, and again at each change; works for a model that does not exist yet.
@@ -164,11 +177,13 @@ class Client:
             interval: The least seconds between two states that differ in progress only.
             timeout: How long to watch; None is without end.
         """
+        # Here and not in the generator, which would check only once it is asked for the first state.
+        model, interval, timeout = arguments.model(model), arguments.interval(interval), arguments.timeout(timeout)
         return watch_model(self._control, model, interval, timeout)
 
     def model(self, model: str) -> ModelState:
         """What the server holds of a model, what is in flight, and how far."""
-        request = ws.GetModelRequest(model=model)
+        request = ws.GetModelRequest(model=arguments.model(model))
         return ModelState.from_proto(self._control.call(CallKind.READ, "GetModel", request))
 
     def models(self) -> list[ModelState]:
@@ -178,5 +193,5 @@ class Client:
 
     def rollback(self, model: str, version: int) -> ModelState:
         """Makes a version that the server still holds current again."""
-        request = ws.RollbackModelRequest(model=model, version=version)
+        request = ws.RollbackModelRequest(model=arguments.model(model), version=arguments.held_version(version))
         return ModelState.from_proto(self._control.call(CallKind.READ, "RollbackModel", request).model)

@@ -73,8 +73,15 @@ def _row_major(tensor: _DLTensor, shape: tuple[int, ...]) -> bool:
 
 def read(name: str, value: Any) -> HostTensor:
     """The memory that `value` offers, borrowed. InvalidArgumentError names the tensor."""
-    capsule = value.__dlpack__()
-    tensor = _DLTensor.from_address(_get_pointer(capsule, b"dltensor"))
+    try:
+        capsule = value.__dlpack__()
+        tensor = _DLTensor.from_address(_get_pointer(capsule, b"dltensor"))
+    except (BufferError, ValueError) as error:
+        # The one is a producer's word for what it cannot offer, such as read-only memory; the other Python's for what
+        # is no capsule of this name.
+        raise InvalidArgumentError(
+            f'tensor "{name}" cannot be read by DLPack: {error}; give a NumPy array, or a copy that can be written to'
+        ) from None
     if tensor.device_type not in _HOST_DEVICES:
         raise InvalidArgumentError(f'tensor "{name}" is not in host memory; copy it there first')
     dtype = _DTYPES.get((tensor.code, tensor.bits))

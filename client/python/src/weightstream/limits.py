@@ -1,11 +1,5 @@
 """Every number that the client chooses, with its reason."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass, fields
-
-from weightstream.errors import InvalidArgumentError
-
 MIB = 1 << 20
 
 # One connection is bound by one thread of grpcio; two saturate a small machine.
@@ -53,27 +47,10 @@ PROBE_SECONDS = 1.0
 # grpcio's threads leave our iterators as soon as they have a message in hand.
 RELEASE_SECONDS = 10.0
 
-
-@dataclass(frozen=True)
-class Limits:
-    """Every wait is bounded by one of these, all in seconds."""
-
-    connect: float = 25
-    """To reach a server, at first and after each loss, counted from its last sign of life. With what it takes to
-    notice, a dead one is reported within 30 seconds."""
-    call: float = 30
-    """For a call that does not depend on the model's size."""
-    stall: float = 30
-    """Without a byte of progress while data are under way, the server counts as dead."""
-    per_gib: float = 20
-    """Added to `call` for each GiB of a commit, and to `stall` for each GiB of the largest tensor of a digest."""
-    keepalive_time: float = 10
-    """How often a silent connection is asked whether it lives."""
-    keepalive_timeout: float = 10
-    """How long it may take to answer."""
-
-    def __post_init__(self) -> None:
-        for each in fields(self):
-            seconds = getattr(self, each.name)
-            if not (seconds > 0 or (each.name == "per_gib" and seconds == 0)):
-                raise InvalidArgumentError(f"Limits.{each.name} is {seconds}; give a number of seconds above 0")
+# A year is as good as for ever to who waits, and every clock and timer below us can still count it.
+MOST_SECONDS = 365 * 86400.0
+# A day, which the wire's milliseconds can tell.
+MOST_INTERVAL_SECONDS = 86400.0
+# As the wire has versions, and the numbers of bytes in a message.
+LARGEST_VERSION = (1 << 64) - 1
+MOST_CHUNK_BYTES = 1 << 30

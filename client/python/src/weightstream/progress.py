@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from weightstream import arguments
 from weightstream.errors import InvalidArgumentError
 
 
@@ -53,6 +54,7 @@ class Reporter:
     """Passes progress on, until it is left."""
 
     def __init__(self, option: ProgressOption, title: str) -> None:
+        arguments.instance("progress", option, bool, "True, False or a function", or_callable=True)
         self._bar = _Bar(title) if option is True else None
         self._tell = self._bar or (option if callable(option) else None)
 

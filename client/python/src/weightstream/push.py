@@ -11,7 +11,6 @@ from weightstream.calls import Control, Stop
 from weightstream.errors import (
     AlreadyExistsError,
     InternalError,
-    InvalidArgumentError,
     NotFoundError,
     UnavailableError,
     WeightStreamError,
@@ -304,9 +303,3 @@ class Push:
         self._reporter.tell(
             Progress(phase, self._version, self._source.total_bytes, moved, self._resumed, self._retries)
         )
-
-
-def check_chunk_bytes(chunk_bytes: int | None) -> None:
-    """InvalidArgumentError unless it is a size that a message can have."""
-    if chunk_bytes is not None and not 1 <= chunk_bytes <= 1 << 30:
-        raise InvalidArgumentError(f"chunk_bytes is {chunk_bytes}; give 1 to {1 << 30}")

@@ -50,6 +50,8 @@ class SafetensorsFile:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise NotFoundError(f"cannot open {path}: {error.strerror}") from None
+        except ValueError as error:
+            raise InvalidArgumentError(f"{str(path)!r} is no path: {error}") from None
         try:
             status = os.fstat(descriptor)
             self.identity = _identity(status)

@@ -14,13 +14,13 @@ import sys
 import threading
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from weightstream import dlpack, dtypes
+from weightstream import arguments, dlpack, dtypes
 from weightstream.errors import InvalidArgumentError
 from weightstream.header import manifest_crc32c
 from weightstream.limits import MOST_SOURCE_ID_BYTES
@@ -104,25 +104,16 @@ def _entry_of(name: Any, value: Any) -> _Entry:
     if torch is not None and isinstance(value, torch.Tensor):
         return _torch_entry(torch, name, value)
     if isinstance(value, np.ndarray | np.generic):
+        if isinstance(value, np.ma.MaskedArray):
+            raise InvalidArgumentError(
+                f'tensor "{name}" is a masked array, and weights have no mask; push its filled(VALUE), or its data'
+            )
         return _numpy_entry(name, np.asarray(value))
     if hasattr(value, "__dlpack__"):
         return _dlpack_entry(name, value)
     raise InvalidArgumentError(
         f'tensor "{name}" is a {type(value).__name__}; give a NumPy array, a PyTorch tensor, or what has __dlpack__'
     )
-
-
-def _check_text(what: str, value: Any) -> str:
-    """InvalidArgumentError unless it is text that can travel: a str that UTF-8 can hold."""
-    if not isinstance(value, str):
-        raise InvalidArgumentError(f"{what} is {value!r}, not a str")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise InvalidArgumentError(
-            f"{what} is {value!r}, which is not Unicode text: it holds a lone surrogate"
-        ) from None
-    return value
 
 
 class Source:
@@ -139,14 +130,11 @@ class Source:
         source_id: str,
         files: Sequence[SafetensorsFile] = (),
     ) -> None:
-        source_id_bytes = len(_check_text("source_id", source_id).encode())
+        source_id_bytes = len(arguments.text("source_id", source_id).encode())
         if source_id_bytes > MOST_SOURCE_ID_BYTES:
             raise InvalidArgumentError(f"source_id has {source_id_bytes} bytes; give at most {MOST_SOURCE_ID_BYTES}")
-        for key, value in metadata.items():
-            _check_text("a key of metadata", key)
-            _check_text(f"metadata[{key!r}]", value)
         for entry in entries:
-            _check_text("a tensor's name", entry.spec.name)
+            arguments.text("a tensor's name", entry.spec.name)
             # Before it is sorted: this is what says which tensor has a dtype that nobody knows.
             _ = entry.spec.nbytes
         self._entries = sorted(entries, key=lambda entry: entry.spec.layout_key)
@@ -199,17 +187,35 @@ def _files_id(files: Iterable[SafetensorsFile]) -> str:
     return f"files-{digest.hexdigest()[:32]}"
 
 
+def _pairs(tensors: Any) -> Iterator[tuple[Any, Any]]:
+    if isinstance(tensors, Mapping):
+        yield from tensors.items()
+        return
+    if isinstance(tensors, bytes) or not isinstance(tensors, Iterable):
+        raise InvalidArgumentError(
+            f"tensors is a {type(tensors).__name__}; give a mapping of names to tensors, pairs of both, or a path"
+        )
+    for pair in tensors:
+        # Neither a name of two letters nor an array of two rows is meant to be one.
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            held = f" of {len(pair)}" if isinstance(pair, tuple | list) else ""
+            raise InvalidArgumentError(
+                f"tensors holds a {type(pair).__name__}{held}; give pairs of a name and a tensor"
+            )
+        yield pair[0], pair[1]
+
+
 def open_source(tensors: Tensors, metadata: Mapping[str, str] | None = None, source_id: str | None = None) -> Source:
     """Of whatever can be pushed. An iterator is read to its end, since the manifest comes first."""
+    given = arguments.metadata(metadata)
+    source_id = arguments.optional_text("source_id", source_id)
     if isinstance(tensors, str | os.PathLike):
-        files = open_checkpoint(Path(tensors))
+        files = open_checkpoint(Path(os.fsdecode(tensors)))
         entries = [
             _Entry(spec, lambda file=file, name=name: file.data(name), borrowed=True)  # type: ignore[misc]
             for file in files
             for name, spec in file.specs.items()
         ]
         held = files[0].metadata if files else {}
-        return Source(entries, {**held, **(metadata or {})}, source_id or _files_id(files), files)
-    pairs = tensors.items() if isinstance(tensors, Mapping) else tensors
-    entries = [_entry_of(name, value) for name, value in pairs]
-    return Source(entries, metadata or {}, source_id or f"python-{uuid.uuid4().hex}")
+        return Source(entries, {**held, **given}, source_id or _files_id(files), files)
+    return Source([_entry_of(*pair) for pair in _pairs(tensors)], given, source_id or f"python-{uuid.uuid4().hex}")

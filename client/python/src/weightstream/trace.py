@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 
+from weightstream import arguments
 from weightstream.errors import InvalidArgumentError
 
 VARIABLE = "TRACEPARENT"
@@ -40,7 +41,7 @@ def traceparent_for_push(parent: str | None) -> str | None:
     """
     if parent is None:
         return _child_of(os.environ.get(VARIABLE, ""))
-    child = _child_of(parent)
+    child = _child_of(arguments.text("traceparent", parent))
     if child is None:
         raise InvalidArgumentError(
             f"traceparent is {parent!r}; give one of W3C Trace Context, 00-TRACE-SPAN-FLAGS in lower-case hexadecimal"
