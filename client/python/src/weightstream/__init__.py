@@ -30,7 +30,17 @@ from weightstream.errors import (
 from weightstream.progress import Progress
 from weightstream.push import PushResult
 from weightstream.spec import TensorSpec
-from weightstream.state import ModelState, UpdateInfo, UpdateState, VersionInfo
+from weightstream.state import (
+    CommitHook,
+    CommitHookState,
+    ModelState,
+    RegisteredTargets,
+    UpdateInfo,
+    UpdateMode,
+    UpdateState,
+    VersionInfo,
+    WeightsState,
+)
 from weightstream.time_limits import Limits
 from weightstream.version import Tensor, Version
 
@@ -39,6 +49,8 @@ __all__ = [
     "AlreadyExistsError",
     "CancelledError",
     "Client",
+    "CommitHook",
+    "CommitHookState",
     "DataLossError",
     "DeadlineExceededError",
     "FailedPreconditionError",
@@ -50,6 +62,7 @@ __all__ = [
     "PermissionDeniedError",
     "Progress",
     "PushResult",
+    "RegisteredTargets",
     "ResourceExhaustedError",
     "Tensor",
     "TensorSpec",
@@ -58,8 +71,10 @@ __all__ = [
     "UnavailableError",
     "UnimplementedError",
     "UpdateInfo",
+    "UpdateMode",
     "UpdateState",
     "Version",
     "VersionInfo",
     "WeightStreamError",
+    "WeightsState",
 ]
