@@ -2,53 +2,78 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "absl/time/time.h"
+#include "client/connection.h"
+#include "client/defaults.h"
+
 namespace weightstream {
 namespace {
 
-struct Case {
-  absl::StatusCode code;
-  const char* message;
-  Remedy begin, push, commit, read;
-};
+// What the Python client is held to as well.
+nlohmann::json Rules() {
+  std::ifstream file("client/retry_rules.json");
+  return nlohmann::json::parse(file);
+}
 
-constexpr Remedy kGiveUp = Remedy::kGiveUp;
-constexpr Remedy kRetry = Remedy::kRetry;
-constexpr Remedy kBeginAgain = Remedy::kBeginAgain;
-constexpr Remedy kAsk = Remedy::kAskWhetherCommitted;
-constexpr Remedy kStartOver = Remedy::kStartOver;
+constexpr int kCodes = 16;
 
-constexpr Case kCases[] = {
-    {absl::StatusCode::kCancelled, "x", kRetry, kRetry, kRetry, kRetry},
-    {absl::StatusCode::kUnknown, "x", kGiveUp, kGiveUp, kGiveUp, kGiveUp},
-    {absl::StatusCode::kUnknown, "Stream removed", kRetry, kRetry, kRetry, kRetry},
-    {absl::StatusCode::kInvalidArgument, "x", kGiveUp, kGiveUp, kGiveUp, kGiveUp},
-    {absl::StatusCode::kDeadlineExceeded, "x", kRetry, kRetry, kRetry, kRetry},
-    {absl::StatusCode::kNotFound, "x", kGiveUp, kBeginAgain, kAsk, kGiveUp},
-    {absl::StatusCode::kAlreadyExists, "x", kGiveUp, kGiveUp, kAsk, kGiveUp},
-    {absl::StatusCode::kPermissionDenied, "x", kGiveUp, kGiveUp, kGiveUp, kGiveUp},
-    {absl::StatusCode::kUnauthenticated, "x", kGiveUp, kGiveUp, kGiveUp, kGiveUp},
-    // The server's own word: memory, disk, bucket limit.
-    {absl::StatusCode::kResourceExhausted, "the model takes 5 GiB", kGiveUp, kGiveUp, kGiveUp, kGiveUp},
-    // The transport's.
-    {absl::StatusCode::kResourceExhausted, "Received RST_STREAM with error code 11", kRetry, kRetry, kRetry, kRetry},
-    {absl::StatusCode::kFailedPrecondition, "x", kGiveUp, kGiveUp, kBeginAgain, kGiveUp},
-    {absl::StatusCode::kAborted, "x", kGiveUp, kGiveUp, kGiveUp, kGiveUp},
-    {absl::StatusCode::kOutOfRange, "x", kGiveUp, kGiveUp, kGiveUp, kGiveUp},
-    {absl::StatusCode::kUnimplemented, "x", kGiveUp, kGiveUp, kGiveUp, kGiveUp},
-    {absl::StatusCode::kInternal, "x", kGiveUp, kGiveUp, kGiveUp, kGiveUp},
-    {absl::StatusCode::kInternal, "Received RST_STREAM with error code 2", kRetry, kRetry, kRetry, kRetry},
-    {absl::StatusCode::kUnavailable, "x", kRetry, kRetry, kRetry, kRetry},
-    {absl::StatusCode::kDataLoss, "x", kGiveUp, kRetry, kStartOver, kRetry},
-};
+absl::StatusCode CodeNamed(const std::string& name) {
+  for (int code = 1; code <= kCodes; ++code) {
+    if (absl::StatusCodeToString(static_cast<absl::StatusCode>(code)) == name)
+      return static_cast<absl::StatusCode>(code);
+  }
+  ADD_FAILURE() << name << " is no code";
+  return absl::StatusCode::kOk;
+}
+
+std::string NameOf(Remedy remedy) {
+  switch (remedy) {
+    case Remedy::kGiveUp:
+      return "give_up";
+    case Remedy::kRetry:
+      return "retry";
+    case Remedy::kBeginAgain:
+      return "begin_again";
+    case Remedy::kAskWhetherCommitted:
+      return "ask_whether_committed";
+    case Remedy::kStartOver:
+      return "start_over";
+  }
+  return "";
+}
 
 TEST(FailureRulesTest, EveryCodeHasItsRemedyForEveryCall) {
-  for (const Case& c : kCases) {
-    const absl::Status failure(c.code, c.message);
-    EXPECT_EQ(RemedyFor(CallKind::kBegin, failure), c.begin) << failure;
-    EXPECT_EQ(RemedyFor(CallKind::kPush, failure), c.push) << failure;
-    EXPECT_EQ(RemedyFor(CallKind::kCommit, failure), c.commit) << failure;
-    EXPECT_EQ(RemedyFor(CallKind::kRead, failure), c.read) << failure;
+  constexpr std::pair<CallKind, const char*> kCalls[] = {
+      {CallKind::kBegin, "begin"}, {CallKind::kPush, "push"}, {CallKind::kCommit, "commit"}, {CallKind::kRead, "read"}};
+  std::set<absl::StatusCode> codes;
+  const nlohmann::json rules = Rules();
+  for (const nlohmann::json& rule : rules["remedies"]) {
+    const absl::Status failure(CodeNamed(rule["code"]), rule["message"].get<std::string>());
+    codes.insert(failure.code());
+    for (const auto& [call, name] : kCalls) EXPECT_EQ(NameOf(RemedyFor(call, failure)), rule[name]) << failure << name;
   }
+  EXPECT_EQ(codes.size(), size_t{kCodes}) << "each is in the table";
+}
+
+TEST(FailureRulesTest, LimitsAreThoseOfEveryClient) {
+  const TimeLimits limits;
+  const nlohmann::json ours = {{"max_attempts", kDefaultMaxAttempts},
+                               {"first_backoff_seconds", absl::ToDoubleSeconds(kFirstBackoff)},
+                               {"most_backoff_seconds", absl::ToDoubleSeconds(kMostBackoff)},
+                               {"abort_seconds", absl::ToDoubleSeconds(kAbortLimit)},
+                               {"connect_seconds", absl::ToDoubleSeconds(limits.connect)},
+                               {"call_seconds", absl::ToDoubleSeconds(limits.call)},
+                               {"stall_seconds", absl::ToDoubleSeconds(limits.stall)},
+                               {"per_gib_seconds", absl::ToDoubleSeconds(limits.per_gib)},
+                               {"keepalive_time_seconds", absl::ToDoubleSeconds(limits.keepalive_time)},
+                               {"keepalive_timeout_seconds", absl::ToDoubleSeconds(limits.keepalive_timeout)}};
+  EXPECT_EQ(ours, Rules()["limits"]);
 }
 
 TEST(FailureRulesTest, AnnotationKeepsTheCodeAndTheMessage) {
