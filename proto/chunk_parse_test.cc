@@ -441,21 +441,17 @@ TEST(ChunkParseTest, WhatIsMalformedAndDoesNotMatchItsChecksumWasDamaged) {
   const SilentProtobuf silent;
   v1::WeightChunk not_utf8 = FullChunk();
   not_utf8.set_name("\xff");
-  const std::string sent_so = Sealed(not_utf8);
   std::string damaged = Sealed(FullChunk());
   // The name's first byte, behind its tag and length.
   damaged[2] = static_cast<char>(damaged[2] ^ 0x80);
   Random random(8);
-  for (int i = 0; i < 50; ++i) {
-    for (const auto& [message, code] :
-         {std::pair(damaged, absl::StatusCode::kDataLoss), std::pair(sent_so, absl::StatusCode::kInvalidArgument),
-          std::pair(not_utf8.SerializeAsString(), absl::StatusCode::kInvalidArgument)}) {
-      grpc::ByteBuffer buffer = RandomlySliced(message, random);
-      ReceivedChunk chunk;
-      EXPECT_EQ(chunk.Parse(buffer).code(), code);
-      EXPECT_TRUE(chunk.header() == ChunkHeader());
-      EXPECT_TRUE(chunk.CheckIntact().ok());
-    }
+  for (const auto& [message, code] : {std::pair(damaged, absl::StatusCode::kDataLoss),
+                                      std::pair(Sealed(not_utf8), absl::StatusCode::kInvalidArgument),
+                                      std::pair(not_utf8.SerializeAsString(), absl::StatusCode::kInvalidArgument)}) {
+    grpc::ByteBuffer buffer = RandomlySliced(message, random);
+    ReceivedChunk chunk;
+    EXPECT_EQ(chunk.Parse(buffer).code(), code);
+    EXPECT_TRUE(chunk.header() == ChunkHeader());
   }
 }
 
