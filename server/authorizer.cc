@@ -99,7 +99,7 @@ absl::StatusOr<std::unique_ptr<Authorizer>> Authorizer::Load(const std::string& 
   if (!text.ok()) return text.status();
   absl::StatusOr<AccessRules> rules = Parse(path, *text);
   if (!rules.ok()) return rules.status();
-  LogInfo("access_rules", {{"file", path}, {"credentials", absl::StrCat(rules->size())}});
+  LogInfo("access_rules", {{"file", path}, {"credentials", rules->size()}});
   return std::unique_ptr<Authorizer>(new Authorizer(path, *std::move(text), *std::move(rules)));
 }
 
@@ -117,7 +117,7 @@ void Authorizer::Reload() {
   absl::StatusOr<AccessRules> rules = text.ok() ? Parse(path_, *text) : absl::StatusOr<AccessRules>(text.status());
   complaint_.Note(rules.status());
   if (!rules.ok()) return;
-  LogInfo("access_rules", {{"file", path_}, {"credentials", absl::StrCat(rules->size())}});
+  LogInfo("access_rules", {{"file", path_}, {"credentials", rules->size()}});
   absl::MutexLock lock(&mutex_);
   text_ = *text;
   rules_ = std::make_shared<const AccessRules>(*std::move(rules));

@@ -3,11 +3,22 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
+#include "absl/types/optional.h"
 #include "server/log.h"
 #include "tensor/monotonic_clock.h"
 
 namespace weightstream {
+namespace {
+
+void LogSuperseded(const CurrentVersionEvent& event, uint64_t by_version) {
+  const LogTrace trace(event.trace);
+  LogInfo("commit_hook_superseded", {{"model", event.model},
+                                     {"version", event.version},
+                                     {"update", LogValue::IfAny(event.update)},
+                                     {"by_version", by_version}});
+}
+
+}  // namespace
 
 CommitHookRunner::CommitHookRunner(const CommitHookOptions& options, std::unique_ptr<CommitHook> hook, Metrics& metrics)
     : options_(options), hook_(std::move(hook)), metrics_(metrics), random_(std::random_device()()) {
@@ -17,21 +28,24 @@ CommitHookRunner::CommitHookRunner(const CommitHookOptions& options, std::unique
 CommitHookRunner::~CommitHookRunner() { Stop(absl::Now()); }
 
 void CommitHookRunner::BecameCurrent(CurrentVersionEvent event) {
-  absl::MutexLock lock(&mutex_);
-  Entry& entry = entries_[event.model];
-  if (entry.record.version != 0 && entry.record.state == CommitHookState::kPending) {
-    metrics_.CommitHookEnded(CommitHookOutcome::kSuperseded);
-    const LogTrace trace(entry.event.trace);
-    LogInfo("commit_hook_superseded", {{"model", event.model},
-                                       {"version", absl::StrCat(entry.record.version)},
-                                       {"update", entry.event.update},
-                                       {"by_version", absl::StrCat(event.version)}});
+  absl::optional<CurrentVersionEvent> superseded;
+  const uint64_t version = event.version;
+  {
+    absl::MutexLock lock(&mutex_);
+    Entry& entry = entries_[event.model];
+    // An attempt that is under way may yet tell it: then Ended settles it.
+    const bool under_way = running_ == &entry && entry.record.attempts > 0;
+    if (entry.record.version != 0 && entry.record.state == CommitHookState::kPending && !under_way) {
+      metrics_.CommitHookEnded(CommitHookOutcome::kSuperseded);
+      superseded = std::move(entry.event);
+    }
+    const absl::Time now = absl::Now();
+    entry.record = CommitHookRecord{version, CommitHookState::kPending, 0, "", now};
+    entry.due = now;
+    entry.event = std::move(event);
+    ++change_;
   }
-  const absl::Time now = absl::Now();
-  entry.record = CommitHookRecord{event.version, CommitHookState::kPending, 0, "", now};
-  entry.due = now;
-  entry.event = std::move(event);
-  ++change_;
+  if (superseded.has_value()) LogSuperseded(*superseded, version);
 }
 
 absl::optional<CommitHookRecord> CommitHookRunner::Find(const std::string& model) const {
@@ -61,11 +75,7 @@ void CommitHookRunner::Run() {
     if (stopping_ && next->record.attempts > 0) {
       GiveUp(*next, "not repeated, the server is shutting down");
     } else if (next != nullptr && next->due <= absl::Now()) {
-      const CurrentVersionEvent event = next->event;
-      const int attempt = ++next->record.attempts;
-      mutex_.Unlock();
-      Attempt(event, attempt);
-      mutex_.Lock();
+      Attempt(*next);
     } else {
       const uint64_t seen = change_;
       const auto changed = [this, &seen]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return change_ != seen; };
@@ -84,36 +94,54 @@ CommitHookRunner::Entry* CommitHookRunner::Next() {
   return next;
 }
 
-void CommitHookRunner::Attempt(const CurrentVersionEvent& event, int attempt) {
+void CommitHookRunner::Attempt(Entry& entry) {
+  const CurrentVersionEvent event = entry.event;
+  const int attempt = ++entry.record.attempts;
+  running_ = &entry;
+  mutex_.Unlock();
+  const absl::StatusOr<std::string> answer = CallAndLog(event, attempt);
+  mutex_.Lock();
+  running_ = nullptr;
+  Ended(entry, event, attempt, answer);
+}
+
+absl::StatusOr<std::string> CommitHookRunner::CallAndLog(const CurrentVersionEvent& event, int attempt) {
   const LogTrace trace(event.trace);
   const absl::Duration start = MonotonicNow();
-  const absl::StatusOr<std::string> answer = hook_->Call(event);
-  const std::string seconds = absl::StrCat(absl::ToDoubleSeconds(MonotonicNow() - start));
+  absl::StatusOr<std::string> answer = hook_->Call(event);
+  const double seconds = absl::ToDoubleSeconds(MonotonicNow() - start);
   if (answer.ok()) {
     LogInfo("commit_hook_succeeded", {{"model", event.model},
-                                      {"version", absl::StrCat(event.version)},
-                                      {"update", event.update},
-                                      {"attempt", absl::StrCat(attempt)},
+                                      {"version", event.version},
+                                      {"update", LogValue::IfAny(event.update)},
+                                      {"attempt", attempt},
                                       {"seconds", seconds},
                                       {"answer", *answer}});
   } else {
+    metrics_.CommitHookAttemptFailed();
     LogWarning("commit_hook_failed", {{"model", event.model},
-                                      {"version", absl::StrCat(event.version)},
-                                      {"update", event.update},
-                                      {"attempt", absl::StrCat(attempt, " of ", options_.attempts)},
+                                      {"version", event.version},
+                                      {"update", LogValue::IfAny(event.update)},
+                                      {"attempt", attempt},
+                                      {"of", options_.attempts},
                                       {"seconds", seconds},
                                       {"error", answer.status().ToString()}});
-    metrics_.CommitHookAttemptFailed();
   }
-  Ended(event, attempt, answer);
+  return answer;
 }
 
-void CommitHookRunner::Ended(const CurrentVersionEvent& event, int attempt, const absl::StatusOr<std::string>& answer) {
-  absl::MutexLock lock(&mutex_);
-  Entry& entry = entries_[event.model];
+void CommitHookRunner::Ended(Entry& entry, const CurrentVersionEvent& event, int attempt,
+                             const absl::StatusOr<std::string>& answer) {
   // Superseded while it was under way: the newer version's record is not touched. A version that became current again
   // meanwhile has no attempt yet.
-  if (entry.record.version != event.version || entry.record.attempts != attempt) return;
+  if (entry.record.version != event.version || entry.record.attempts != attempt) {
+    metrics_.CommitHookEnded(answer.ok() ? CommitHookOutcome::kSucceeded : CommitHookOutcome::kSuperseded);
+    const uint64_t by_version = entry.record.version;
+    mutex_.Unlock();
+    if (!answer.ok()) LogSuperseded(event, by_version);
+    mutex_.Lock();
+    return;
+  }
   entry.record.time = absl::Now();
   if (answer.ok()) {
     entry.record.state = CommitHookState::kSucceeded;
@@ -132,13 +160,19 @@ void CommitHookRunner::Ended(const CurrentVersionEvent& event, int attempt, cons
 void CommitHookRunner::GiveUp(Entry& entry, absl::string_view why) {
   entry.record.state = CommitHookState::kFailed;
   metrics_.CommitHookEnded(CommitHookOutcome::kFailed);
-  const LogTrace trace(entry.event.trace);
-  LogError("commit_hook_given_up", {{"model", entry.event.model},
-                                    {"version", absl::StrCat(entry.record.version)},
-                                    {"update", entry.event.update},
-                                    {"attempts", absl::StrCat(entry.record.attempts)},
-                                    {"reason", std::string(why)},
-                                    {"error", entry.record.message}});
+  const CurrentVersionEvent event = entry.event;
+  const CommitHookRecord record = entry.record;
+  mutex_.Unlock();
+  {
+    const LogTrace trace(event.trace);
+    LogError("commit_hook_given_up", {{"model", event.model},
+                                      {"version", record.version},
+                                      {"update", LogValue::IfAny(event.update)},
+                                      {"attempts", record.attempts},
+                                      {"reason", why},
+                                      {"error", record.message}});
+  }
+  mutex_.Lock();
 }
 
 absl::Duration CommitHookRunner::Wait(int attempts) {

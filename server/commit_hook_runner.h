@@ -70,10 +70,12 @@ class CommitHookRunner {
   void Run() ABSL_LOCKS_EXCLUDED(mutex_);
   // The entry whose attempt is due first; null if none is pending.
   Entry* Next() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Attempt(const CurrentVersionEvent& event, int attempt) ABSL_LOCKS_EXCLUDED(mutex_);
-  void Ended(const CurrentVersionEvent& event, int attempt, const absl::StatusOr<std::string>& answer)
-      ABSL_LOCKS_EXCLUDED(mutex_);
-  // Settles what is pending as failed: it was tried, and is not tried again.
+  // Makes the entry's next attempt. Lets go of the lock meanwhile.
+  void Attempt(Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<std::string> CallAndLog(const CurrentVersionEvent& event, int attempt) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Ended(Entry& entry, const CurrentVersionEvent& event, int attempt, const absl::StatusOr<std::string>& answer)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Settles what is pending as failed: it was tried, and is not tried again. Lets go of the lock while it logs.
   void GiveUp(Entry& entry, absl::string_view why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Duration Wait(int attempts) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -86,6 +88,8 @@ class CommitHookRunner {
   std::map<std::string, Entry> entries_ ABSL_GUARDED_BY(mutex_);
   // Grows with each version and with Stop: what the thread waits for.
   uint64_t change_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Whose attempt is under way; its record may be a newer version's by now.
+  const Entry* running_ ABSL_GUARDED_BY(mutex_) = nullptr;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   bool ended_ ABSL_GUARDED_BY(mutex_) = false;
   std::minstd_rand random_ ABSL_GUARDED_BY(mutex_);

@@ -158,6 +158,24 @@ TEST_F(CommitHookRunnerTest, AVersionThatComesDuringAnAttemptIsToldAfterItAndTho
   hook().Hold(false);
   ASSERT_TRUE(Reaches("m", 3, CommitHookState::kSucceeded));
   EXPECT_EQ(hook().calls(), (Calls{"m 1", "m 3"}));
+  // The first was told after all; nobody was told of the second.
+  EXPECT_TRUE(Counted("weightstream_commit_hooks_total{outcome=\"succeeded\"} 2"));
+  EXPECT_TRUE(Counted("weightstream_commit_hooks_total{outcome=\"superseded\"} 1"));
+}
+
+TEST_F(CommitHookRunnerTest, AnAttemptThatFailsAfterANewerVersionCameIsSupersededOnce) {
+  hook().Fail(1);
+  hook().Hold(true);
+  Current("m", 1);
+  ASSERT_TRUE(WaitFor([&] { return hook().calls().size() == 1; }));
+  Current("m", 2);
+  EXPECT_TRUE(Counted("weightstream_commit_hooks_total{outcome=\"superseded\"} 0"));
+  hook().Hold(false);
+  ASSERT_TRUE(Reaches("m", 2, CommitHookState::kSucceeded));
+  EXPECT_EQ(hook().calls(), (Calls{"m 1", "m 2"}));
+  EXPECT_TRUE(Counted("weightstream_commit_hooks_total{outcome=\"succeeded\"} 1"));
+  EXPECT_TRUE(Counted("weightstream_commit_hooks_total{outcome=\"superseded\"} 1"));
+  EXPECT_TRUE(Counted("weightstream_commit_hook_failed_attempts_total 1"));
 }
 
 TEST_F(CommitHookRunnerTest, AModelThatWaitsDoesNotHoldUpAnother) {

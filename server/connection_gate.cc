@@ -189,7 +189,7 @@ void ConnectionGate::Tell(const std::string& peer, absl::string_view why) {
   if (now - last_told_ < kTellEvery) return;
   last_told_ = now;
   LogWarning("connection_refused",
-             {{"peer", peer}, {"error", std::string(why)}, {"refused", absl::StrCat(std::exchange(untold_, 0))}});
+             {{"peer", peer}, {"error", std::string(why)}, {"refused", std::exchange(untold_, 0)}});
 }
 
 void ConnectionGate::DropOverdue() {

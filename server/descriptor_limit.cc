@@ -29,9 +29,9 @@ DescriptorBudget AllowConnections(uint64_t connections) {
   if (limit.rlim_cur >= wanted) return {connections, kWaiting};
   const DescriptorBudget budget{std::min<uint64_t>(connections, limit.rlim_cur / 2),
                                 std::min<uint64_t>(kWaiting, limit.rlim_cur / 4)};
-  LogWarning("few_descriptors", {{"allowed", absl::StrCat(limit.rlim_cur)},
-                                 {"wanted", absl::StrCat(wanted)},
-                                 {"connections", absl::StrCat(budget.connections)},
+  LogWarning("few_descriptors", {{"allowed", limit.rlim_cur},
+                                 {"wanted", wanted},
+                                 {"connections", budget.connections},
                                  {"note", "raise the hard limit on open files, or lower --max-connections"}});
   return budget;
 }

@@ -72,7 +72,7 @@ absl::Status ServeExport(const CallEnvironment& environment, const std::atomic<b
   const auto log = [&](absl::string_view event, const absl::Status& status) {
     LogInfo(event, {{"peer", context->peer()},
                     {"model", request.model()},
-                    {"version", absl::StrCat(record.version)},
+                    {"version", record.version},
                     {"status", status.ToString()}});
   };
   log("version_exported", absl::OkStatus());

@@ -1,5 +1,6 @@
 #include "server/log.h"
 
+#include <grpc/support/log.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
@@ -37,6 +38,17 @@ void Log(spdlog::level::level_enum level, absl::string_view event, LogFields fie
   spdlog::log(level, "{}", FormatLogLine(global_format.load(std::memory_order_relaxed), event, fields));
 }
 
+// In gRPC's stead, which writes lines of its own form. Any thread.
+void LogForGrpc(gpr_log_func_args* said) {
+  const absl::string_view path = said->file;
+  const std::string where = absl::StrCat(path.substr(path.rfind('/') + 1), ":", said->line);
+  if (said->severity == GPR_LOG_SEVERITY_ERROR) {
+    LogWarning("grpc", {{"message", said->message}, {"at", where}});
+  } else {
+    LogDebug("grpc", {{"message", said->message}, {"at", where}});
+  }
+}
+
 }  // namespace
 
 absl::Status StartLogging(absl::string_view level, LogFormat format) {
@@ -54,6 +66,7 @@ absl::Status StartLogging(absl::string_view level, LogFormat format) {
   }
   global_format = format;
   spdlog::set_default_logger(std::move(logger));
+  gpr_set_log_function(LogForGrpc);
   return absl::OkStatus();
 }
 
@@ -75,11 +88,14 @@ absl::optional<TraceContext> LogTrace::CurrentOr(const absl::optional<TraceConte
 std::string FormatLogLine(LogFormat format, absl::string_view event, LogFields fields) {
   const bool json = format == LogFormat::kJson;
   std::string line = json ? absl::StrCat("\"event\":", Quoted(std::string(event))) : std::string(event);
-  const auto append = [&](absl::string_view key, const std::string& value) {
+  const auto append = [&](absl::string_view key, const LogValue& value) {
+    if (value.is_nothing()) return;
+    const bool quoted = value.is_text() && (json || NeedsQuotes(value.text()));
+    const std::string text = quoted ? Quoted(value.text()) : value.text();
     if (json) {
-      absl::StrAppend(&line, ",", Quoted(std::string(key)), ":", Quoted(value));
+      absl::StrAppend(&line, ",", Quoted(std::string(key)), ":", text);
     } else {
-      absl::StrAppend(&line, " ", key, "=", NeedsQuotes(value) ? Quoted(value) : value);
+      absl::StrAppend(&line, " ", key, "=", text);
     }
   };
   for (const auto& [key, value] : fields) append(key, value);

@@ -1,5 +1,7 @@
 #include "server/log.h"
 
+#include <grpc/support/log.h>
+
 #include <thread>
 
 #include "gtest/gtest.h"
@@ -94,6 +96,37 @@ TEST(LogTest, JsonLinesOnStderrAreWholeObjects) {
   EXPECT_EQ(parsed.at("event"), "probe");
   EXPECT_EQ(parsed.at("note"), "braces {} and {0} are text");
   EXPECT_EQ(std::string(parsed.at("time")).back(), 'Z');
+}
+
+TEST(LogTest, JsonTellsNumbersTruthsAndTextApartAndNothingIsLeftOut) {
+  const LogFields fields = {{"bytes", uint64_t{18446744073709551615u}},
+                            {"seconds", 0.25},
+                            {"drained", true},
+                            {"model", "7"},
+                            {"note", ""},
+                            {"update", LogValue::IfAny("")}};
+  const nlohmann::json parsed = nlohmann::json::parse("{" + FormatLogLine(LogFormat::kJson, "e", fields));
+  EXPECT_EQ(parsed.at("bytes"), 18446744073709551615u);
+  EXPECT_EQ(parsed.at("seconds"), 0.25);
+  EXPECT_EQ(parsed.at("drained"), true);
+  EXPECT_EQ(parsed.at("model"), "7");
+  EXPECT_EQ(parsed.at("note"), "");
+  EXPECT_FALSE(parsed.contains("update"));
+  EXPECT_EQ(FormatLogLine(LogFormat::kText, "e", fields),
+            "e bytes=18446744073709551615 seconds=0.25 drained=true model=7 note=\"\"");
+}
+
+TEST(LogTest, WhatGrpcSaysIsALineLikeOthers) {
+  testing::internal::CaptureStderr();
+  ASSERT_TRUE(StartLogging("warning", LogFormat::kJson).ok());
+  // As grpc_init sets it.
+  gpr_set_log_verbosity(GPR_LOG_SEVERITY_ERROR);
+  gpr_log("a/folder/some_file.cc", 7, GPR_LOG_SEVERITY_ERROR, "Handshake \"failed\": %d", 42);
+  const nlohmann::json parsed = nlohmann::json::parse(testing::internal::GetCapturedStderr());
+  EXPECT_EQ(parsed.at("level"), "warning");
+  EXPECT_EQ(parsed.at("event"), "grpc");
+  EXPECT_EQ(parsed.at("message"), "Handshake \"failed\": 42");
+  EXPECT_EQ(parsed.at("at"), "some_file.cc:7");
 }
 
 }  // namespace

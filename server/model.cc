@@ -201,7 +201,7 @@ absl::StatusOr<VersionRecord> Model::Commit(const std::string& update_id, const 
   // A stream that is still open would keep the version's memory mapped, for writing at that.
   update->CutStreams(absl::ZeroDuration());
   if (context_.on_current) context_.on_current(name_, record->version, update_id);
-  RemoveOldVersions();
+  RemoveOldVersions(update_id);
   context_.medium->Committed(std::move(update));
   return record;
 }
@@ -277,9 +277,9 @@ void Model::EndUpdate(const std::shared_ptr<Update>& update, UpdateOutcome outco
   context_.metrics->UpdateEnded(outcome);
   const absl::Status discarded = context_.medium->Discard(*update);
   LogInfo("update_aborted", {{"model", name_},
-                             {"version", absl::StrCat(update->identity().version)},
+                             {"version", update->identity().version},
                              {"update", update->identity().id},
-                             {"landed_bytes", absl::StrCat(update->ranges().landed_bytes())},
+                             {"landed_bytes", update->ranges().landed_bytes()},
                              {"reason", std::string(reason)}});
   if (!discarded.ok()) {
     LogWarning("cannot_discard",
@@ -302,9 +302,9 @@ void Model::Retire(const Update& update) {
   Changed();
 }
 
-void Model::ApplyRetention() { RemoveOldVersions(); }
+void Model::ApplyRetention() { RemoveOldVersions(""); }
 
-void Model::RemoveOldVersions() {
+void Model::RemoveOldVersions(absl::string_view for_update) {
   std::vector<VersionRecord> removed;
   {
     absl::MutexLock lock(&mutex_);
@@ -319,17 +319,17 @@ void Model::RemoveOldVersions() {
     }
     if (!removed.empty()) Changed();
   }
-  for (const VersionRecord& version : removed) RemoveFromMedium(version.version);
+  for (const VersionRecord& version : removed) RemoveFromMedium(version.version, for_update);
 }
 
-void Model::RemoveFromMedium(uint64_t version) {
-  const std::string number = absl::StrCat(version);
+void Model::RemoveFromMedium(uint64_t version, absl::string_view for_update) {
+  const LogValue update = LogValue::IfAny(for_update);
   const absl::Status removed = context_.medium->Remove(name_, version);
   if (removed.ok()) {
-    LogInfo("version_removed", {{"model", name_}, {"version", number}});
+    LogInfo("version_removed", {{"model", name_}, {"version", version}, {"update", update}});
   } else {
     LogWarning("cannot_remove_version",
-               {{"model", name_}, {"version", number}, {"error", std::string(removed.message())}});
+               {{"model", name_}, {"version", version}, {"update", update}, {"error", removed.message()}});
   }
 }
 
@@ -359,7 +359,7 @@ void Model::Unpin(uint64_t version) {
   }
   // It may have stayed for the pin alone. Where the model is busy, the next commit sees to it.
   const Operation operation(*this, "retention");
-  if (operation.status().ok()) RemoveOldVersions();
+  if (operation.status().ok()) RemoveOldVersions("");
 }
 
 absl::StatusOr<std::shared_ptr<Update>> Model::FindUpdate(absl::string_view update_id) const {

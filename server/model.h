@@ -204,10 +204,11 @@ class Model {
   void Retire(const Update& update) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool IsPinned(uint64_t version) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return pins_.count(version) > 0; }
   void Unpin(uint64_t version) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Takes the oldest versions beyond the limit out of their places.
-  void RemoveOldVersions() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Takes the oldest versions beyond the limit out of their places. `for_update`: whose commit is why, for the log; may
+  // be empty.
+  void RemoveOldVersions(absl::string_view for_update) ABSL_LOCKS_EXCLUDED(mutex_);
   // Says what became of it.
-  void RemoveFromMedium(uint64_t version);
+  void RemoveFromMedium(uint64_t version, absl::string_view for_update);
   void Changed() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const std::string name_;

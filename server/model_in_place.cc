@@ -41,10 +41,9 @@ absl::StatusOr<UpdateArena> Model::ProvideInPlace(const ArenaRequest& request, c
   if (!target.ok()) {
     return absl::ResourceExhaustedError(absl::StrCat(no_room.message(), "; ", target.status().message()));
   }
-  LogWarning("update_in_place", {{"model", name_},
-                                 {"version", absl::StrCat(over)},
-                                 {"update", request.update_id},
-                                 {"reason", std::string(no_room.message())}});
+  LogWarning(
+      "update_in_place",
+      {{"model", name_}, {"version", over}, {"update", request.update_id}, {"reason", std::string(no_room.message())}});
   return UpdateArena{
       .target = *std::move(target),
       .mode = UpdateMode::kInPlace,
@@ -63,7 +62,7 @@ bool Model::RemoveOldestForRoom() {
     versions_.erase(oldest);
     Changed();
   }
-  RemoveFromMedium(removed.version);
+  RemoveFromMedium(removed.version, "");
   return true;
 }
 

@@ -81,7 +81,7 @@ void Model::UnregisterTargets(absl::string_view reason) {
                  {{"model", name_}, {"note", "a copy does not complete; the memory stays open until it does"}});
     }
     const uint64_t held = ForgetTargetsVersion();
-    if (held != 0) RemoveFromMedium(held);
+    if (held != 0) RemoveFromMedium(held, "");
     // Last: whoever sees them no more knows that they are let go.
     ForgetTargets();
     break;

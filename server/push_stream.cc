@@ -78,8 +78,8 @@ void LogEnd(const grpc::ServerContext& context, absl::optional<Feed>& feed, cons
   log("push_stream_ended", {{"peer", context.peer()},
                             {"model", model},
                             {"update", Printable(named)},
-                            {"chunks", absl::StrCat(response.chunks())},
-                            {"bytes", absl::StrCat(response.bytes())},
+                            {"chunks", response.chunks()},
+                            {"bytes", response.bytes()},
                             {"status", status.ToString()}});
 }
 

@@ -157,9 +157,7 @@ absl::Status GrpcServer::Start() {
     if (model->Snapshot().current != 0) TellHealth(model->name());
   }
   for (const StoredModel& model : medium_->Recovered()) {
-    LogInfo("recovered", {{"model", model.name},
-                          {"current", absl::StrCat(model.current)},
-                          {"versions", absl::StrCat(model.versions.size())}});
+    LogInfo("recovered", {{"model", model.name}, {"current", model.current}, {"versions", model.versions.size()}});
   }
   idle_watch_ = std::thread([this] { WatchIdle(); });
   return absl::OkStatus();
@@ -344,7 +342,7 @@ void GrpcServer::Shutdown(absl::Time deadline) {
   if (hooks_ != nullptr) hooks_->Stop(deadline);
   medium_->Stop();
   if (metrics_endpoint_ != nullptr) metrics_endpoint_->Stop();
-  LogInfo("stopped", {{"drained", drained ? "true" : "false"}});
+  LogInfo("stopped", {{"drained", drained}});
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 
 #include "flags/command_line.h"
 #include "kernels/allocator.h"
+#include "server/log.h"
 #include "server/server.h"
 #include "server/server_flags.h"
 
@@ -25,6 +26,13 @@ int Fail(const absl::Status& status) {
   std::fprintf(stderr, "weightstream-server: %s%s\n", std::string(status.message()).c_str(),
                usage ? "; see weightstream-server --help" : "");
   return usage ? kBadUsage : kFailed;
+}
+
+// Before the server runs: a line as the log's others are, where it is read by programs.
+int FailToStart(const CommandLine& line, const absl::Status& status) {
+  if (line.Text("log-format") != "json") return Fail(status);
+  LogError("cannot_start", {{"error", status.message()}});
+  return absl::IsInvalidArgument(status) ? kBadUsage : kFailed;
 }
 
 // Blocks SIGINT and SIGTERM in every thread, so that sigwait gets them. Call before any thread starts.
@@ -42,13 +50,13 @@ sigset_t BlockSignals() {
 
 int Serve(const CommandLine& line) {
   const sigset_t signals = BlockSignals();
-  absl::StatusOr<ServerOptions> options = OptionsFrom(line);
-  if (!options.ok()) return Fail(options.status());
   if (const absl::Status logging = StartLoggingFrom(line); !logging.ok()) return Fail(logging);
+  absl::StatusOr<ServerOptions> options = OptionsFrom(line);
+  if (!options.ok()) return FailToStart(line, options.status());
   absl::StatusOr<std::unique_ptr<Device>> device = DeviceFrom(line);
-  if (!device.ok()) return Fail(device.status());
+  if (!device.ok()) return FailToStart(line, device.status());
   absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(*options, *std::move(device));
-  if (!server.ok()) return Fail(server.status());
+  if (!server.ok()) return FailToStart(line, server.status());
   std::printf("listening on %s\n", (*server)->address().c_str());
   std::fflush(stdout);
   // Never destroyed: gRPC's own clean-up may wait some ten seconds for a poller that a large reply started, and the

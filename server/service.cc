@@ -191,7 +191,7 @@ absl::Status WeightStreamService::BeginUpdate(grpc::ServerContext* context, Begi
   if (!begun.ok()) {
     LogWarning("begin_refused", {{"peer", context->peer()},
                                  {"model", Printable(request.model())},
-                                 {"version", absl::StrCat(request.version())},
+                                 {"version", request.version()},
                                  {"error", begun.status().ToString()}});
     return begun.status();
   }
@@ -208,14 +208,13 @@ absl::Status WeightStreamService::BeginUpdate(grpc::ServerContext* context, Begi
                                                                      : std::min(bucket, request.bucket_limit_bytes()));
   SetMissing(update, request.takes_everything_missing(), response);
   environment_.metrics->PhaseTook(UpdatePhase::kBegin, MonotonicNow() - start);
-  LogInfo(begun->resumed ? "update_resumed" : "update_begun",
-          {{"peer", context->peer()},
-           {"model", request.model()},
-           {"version", absl::StrCat(request.version())},
-           {"update", update.identity().id},
-           {"tensors", absl::StrCat(update.layout().tensors.size())},
-           {"total_bytes", absl::StrCat(response->total_bytes())},
-           {"missing_bytes", absl::StrCat(response->missing_bytes())}});
+  LogInfo(begun->resumed ? "update_resumed" : "update_begun", {{"peer", context->peer()},
+                                                               {"model", request.model()},
+                                                               {"version", request.version()},
+                                                               {"update", update.identity().id},
+                                                               {"tensors", update.layout().tensors.size()},
+                                                               {"total_bytes", response->total_bytes()},
+                                                               {"missing_bytes", response->missing_bytes()}});
   return absl::OkStatus();
 }
 
@@ -241,10 +240,10 @@ absl::Status WeightStreamService::CommitUpdate(grpc::ServerContext* context, con
   response->set_path(record->path);
   LogInfo("update_committed", {{"peer", context->peer()},
                                {"model", request.model()},
-                               {"version", absl::StrCat(record->version)},
+                               {"version", record->version},
                                {"update", request.update_id()},
-                               {"total_bytes", absl::StrCat(record->total_bytes)},
-                               {"commit_seconds", absl::StrCat(absl::ToDoubleSeconds(MonotonicNow() - start))}});
+                               {"total_bytes", record->total_bytes},
+                               {"commit_seconds", absl::ToDoubleSeconds(MonotonicNow() - start)}});
   return absl::OkStatus();
 }
 
@@ -374,10 +373,9 @@ absl::Status WeightStreamService::RollbackModel(grpc::ServerContext* context, co
   if (!previous.ok()) return previous.status();
   response->set_previous_version(*previous);
   *response->mutable_model() = StateOf((*model)->Snapshot());
-  LogInfo("rolled_back", {{"peer", context->peer()},
-                          {"model", request.model()},
-                          {"version", absl::StrCat(request.version())},
-                          {"previous", absl::StrCat(*previous)}});
+  LogInfo(
+      "rolled_back",
+      {{"peer", context->peer()}, {"model", request.model()}, {"version", request.version()}, {"previous", *previous}});
   return absl::OkStatus();
 }
 

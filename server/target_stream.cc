@@ -81,10 +81,8 @@ absl::Status ServeRegister(const CallEnvironment& environment, const std::atomic
   if (!model.ok()) return model.status();
   const uint64_t bytes = (*targets)->bytes();
   if (absl::Status registered = (*model)->RegisterTargets(*std::move(targets)); !registered.ok()) return registered;
-  LogInfo("targets_registered", {{"peer", peer},
-                                 {"model", request.model()},
-                                 {"tensors", absl::StrCat(request.tensors_size())},
-                                 {"bytes", absl::StrCat(bytes)}});
+  LogInfo("targets_registered",
+          {{"peer", peer}, {"model", request.model()}, {"tensors", request.tensors_size()}, {"bytes", bytes}});
   absl::Status ended = TellState(environment, stopping, context, **call, **model, writer);
   (*model)->UnregisterTargets(absl::StrCat(
       "the inference server ", peer, ", into whose memory it was written, ended its registration: ", ended.message()));

@@ -176,6 +176,37 @@ class Manifests(EndToEndTest):
                 self.assertEqual(overlay.secret_at(inference, "/tls"), "weightstream-inference-tls")
                 self.assertEqual(overlay.secret_at(overlay.sidecar, "/tls"), "weightstream-tls")
 
+    def test_certificates_come_from_where_they_say(self) -> None:
+        asked = [name for name in manifests.overlays() if rendered(name).of_kind("Certificate")]
+        self.assertEqual(asked, ["vllm-cert-manager"])
+        overlay = rendered(asked[0])
+        issuers = {issuer["metadata"]["name"]: issuer["spec"] for issuer in overlay.of_kind("Issuer")}
+        made = {c["spec"]["secretName"]: c["spec"] for c in overlay.of_kind("Certificate")}
+        self.assertEqual(len(made), len(overlay.of_kind("Certificate")))
+        # The sidecar's secret, signed by a CA that is itself one of them, as is the senders'.
+        for secret in (overlay.secret_at(overlay.sidecar, "/tls"), "weightstream-sender-tls"):
+            self.assertEqual(made[secret]["issuerRef"]["kind"], "Issuer")
+            signs = issuers[made[secret]["issuerRef"]["name"]]["ca"]["secretName"]
+            self.assertTrue(made[signs]["isCA"])
+            self.assertIn("selfSigned", issuers[made[signs]["issuerRef"]["name"]])
+
+    def test_what_prepares_a_pod_may_run_twice(self) -> None:
+        for name in manifests.overlays():
+            for container in rendered(name).pod["initContainers"][1:]:
+                with self.subTest(name, container=container["name"]):
+                    folder = self.folder / name / container["name"]
+                    for mounted in ("config", "model", "weights"):
+                        (folder / mounted).mkdir(parents=True)
+                    (folder / "config/config.json").write_text("{}")
+                    words = " ".join(container["args"])
+                    here = re.sub(r"(?<!\S)/(config|model|weights)/", rf"{folder}/\1/", words)
+                    self.assertNotEqual(here, words)
+                    # A node that starts again runs it once more, in the volumes as they are.
+                    for _ in range(2):
+                        ended = subprocess.run([*container["command"], here], capture_output=True, text=True)
+                        self.assertEqual((ended.returncode, ended.stderr), (0, ""))
+                    self.assertTrue((folder / "model/config.json").exists())
+
     def _check_development_mode(self, overlay: Rendered, inference: manifests.Document) -> None:
         """It is on, and only a gateway reaches the port with its endpoints."""
         self.assertIn({"name": "VLLM_SERVER_DEV_MODE", "value": "1"}, inference["env"])
@@ -217,10 +248,12 @@ class Pod:
 
     def _names(self) -> list[str]:
         """The server's names: those that cert-manager would write, where it is asked to."""
-        for certificate in self.overlay.of_kind("Certificate"):
-            if certificate["spec"]["secretName"] == "weightstream-tls":
-                return list(certificate["spec"]["dnsNames"])
-        return ["weightstream"]
+        certificates = self.overlay.of_kind("Certificate")
+        if not certificates:
+            return ["weightstream"]
+        secret = self.overlay.secret_at(self.overlay.sidecar, "/tls")
+        (names,) = (c["spec"]["dnsNames"] for c in certificates if c["spec"]["secretName"] == secret)
+        return list(names)
 
     def here(self, argument: str) -> str:
         """An argument with the pod's paths as the test's."""
@@ -304,7 +337,11 @@ class Pods(EndToEndTest):
             inference = pod.inference
             wait_until(lambda: inference.weights == weights, "the inference server has loaded the version")
 
-        pause = pod.overlay.sidecar["lifecycle"]["preStop"]["sleep"]["seconds"]
+        # The kubelet runs each preStop at once, and ends the sidecar last.
+        (inference,) = pod.overlay.pod["containers"]
+        pauses = [c["lifecycle"]["preStop"]["sleep"]["seconds"] for c in (inference, pod.overlay.sidecar)]
+        self.assertGreaterEqual(min(pauses), 5)
+        pause = max(pauses)
         grace = pod.overlay.pod["terminationGracePeriodSeconds"]
         self.assertGreater(grace, pause + int(pod.overlay.flags["drain-seconds"]))
         server.stop(seconds=grace - pause)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import shutil
 import socket
@@ -184,6 +186,30 @@ class Handshakes(SecurityTest):
             for word in words:
                 self.assertIn(word, self.error(server, *flags))
         self.weightstream("status", f"--to={server.address}", f"--tls-cert={self.folder}/x", code=2)
+
+    def test_a_log_in_json_stays_one(self) -> None:
+        server = self.start_tls_server("--log-format=json", f"--tls-client-ca={self.ca.certificate}")
+        for flags in ([], [f"--tls-ca={self.ca.certificate}"]):
+            self.push_error(server, *flags)
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as plain:
+            plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            with contextlib.suppress(ConnectionResetError):
+                plain.recv(1)
+
+        def told() -> list[dict[str, Any]]:
+            lines = [json.loads(line) for line in server.log().splitlines(keepends=True) if line.endswith("\n")]
+            return [line for line in lines if line["event"] == "grpc"]
+
+        wait_until(lambda: len(told()) >= 3, "each of the handshakes is told of")
+        self.assertLessEqual({"time", "level", "message", "at"}, set(told()[0]))
+
+    def test_a_server_that_does_not_start_says_so_in_json(self) -> None:
+        flags = ["--log-format=json", f"--data-dir={self.data_dir()}"]
+        for listen, more, code in (("127.0.0.1:0", ["--tls-cert=/nowhere", "--tls-key=/nowhere"], 1), ("9", [], 2)):
+            command = [binary("WEIGHTSTREAM_SERVER"), *flags, f"--listen={listen}", *more]
+            ended = subprocess.run(command, capture_output=True, text=True, timeout=START_SECONDS)
+            self.assertEqual(ended.returncode, code, ended.stderr)
+            self.assertIn("cannot_start", [json.loads(line)["event"] for line in ended.stderr.splitlines()])
 
     def handshake(self, server: Server, version: ssl.TLSVersion) -> str:
         context = ssl.create_default_context(cafile=str(self.ca.certificate))
