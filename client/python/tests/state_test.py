@@ -77,8 +77,9 @@ class Told(EndToEndTest):
         proxy = self.start_proxy(server, 2_000_000)
 
         def push() -> None:
-            with Client(proxy.address) as cut_off:
-                self.assertRaises(WeightStreamError, cut_off.push, "model", 2, version(2), cancel=cancel)
+            # In chunks so small that some get through, however far away the server seems.
+            with Client(proxy.address) as cut_off, self.assertRaises(WeightStreamError):
+                cut_off.push("model", 2, version(2), chunk_bytes=65536, cancel=cancel)
 
         thread = threading.Thread(target=push)
         thread.start()
