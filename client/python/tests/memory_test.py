@@ -92,7 +92,7 @@ class Memory(EndToEndTest):
         self.assertLess(resident, TENSOR_BYTES * 3 // 2, "the whole tensor is copied")
 
     def test_a_pulled_payload_is_copied_once(self) -> None:
-        """Of one message, from when grpcio has handed it over: what grpcio reads ahead and joins hides a copy of ours."""
+        """Of one message, once grpcio has handed it over: what it reads ahead and joins would hide a copy of ours."""
         array = array_of(SMALL_BYTES)
         self.client.push("model", 1, {"weight": array})
         into = {"weight": np.zeros_like(array)}
