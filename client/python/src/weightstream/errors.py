@@ -27,7 +27,7 @@ class WeightStreamError(Exception):
 
 
 class InvalidArgumentError(WeightStreamError, ValueError):
-    """A bad name, dtype, shape, size or address: the call would fail again."""
+    """A bad argument, name, dtype, shape, size or address: the call would fail again."""
 
     code = grpc.StatusCode.INVALID_ARGUMENT
 
