@@ -189,7 +189,7 @@ class Traced(EndToEndTest):
         server.stop()
         lines = [json.loads(line) for line in server.log().splitlines() if line.startswith("{")]
         update = next(
-            line["update"] for line in lines if line["event"] == "update_committed" and line["version"] == "1"
+            line["update"] for line in lines if line["event"] == "update_committed" and line["version"] == 1
         )
         traced = [line for line in lines if line.get("update") == update]
         self.assertLessEqual({"update_begun", "push_stream_ended", "update_committed"}, {e["event"] for e in traced})
