@@ -186,7 +186,8 @@ class Commands(OperationsTest):
     def test_status_of_everything_and_of_one_model(self) -> None:
         server = self.start_server()
         empty = self.weightstream("status", f"--to={server.address}").json
-        self.assertEqual(empty["servers"], [{"server": server.address, "ok": True, "models": []}])
+        told = {"server": server.address, "ok": True, "device": "host", "device_error": "", "models": []}
+        self.assertEqual(empty["servers"], [told])
         for model in ("beta", "alpha"):
             self.push_version(server, 1, model)
         names = [m["name"] for m in self.weightstream("status", f"--to={server.address}").json["servers"][0]["models"]]
