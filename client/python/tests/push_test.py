@@ -188,9 +188,7 @@ class Traced(EndToEndTest):
             client.push("model", 2, {"a": np.zeros(9)})
         server.stop()
         lines = [json.loads(line) for line in server.log().splitlines() if line.startswith("{")]
-        update = next(
-            line["update"] for line in lines if line["event"] == "update_committed" and line["version"] == 1
-        )
+        update = next(line["update"] for line in lines if line["event"] == "update_committed" and line["version"] == 1)
         traced = [line for line in lines if line.get("update") == update]
         self.assertLessEqual({"update_begun", "push_stream_ended", "update_committed"}, {e["event"] for e in traced})
         self.assertEqual({line.get("trace_id") for line in traced}, {trace})
