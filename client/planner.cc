@@ -1,7 +1,9 @@
 #include "client/planner.h"
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
+#include <utility>
 
 #include "proto/chunk_codec.h"
 #include "tensor/dtype.h"
@@ -49,11 +51,24 @@ ChunkPlan::ChunkPlan(absl::Span<const TensorSpec> tensors, std::vector<MissingTe
       total_chunks_ += CountChunks(pieces_.back());
     }
   }
+  OrderSmall(tensors.size());
   Pack(tensors);
 }
 
+void ChunkPlan::OrderSmall(size_t tensors) {
+  constexpr uint32_t kNone = std::numeric_limits<uint32_t>::max();
+  if (small_.empty()) return;
+  std::vector<uint32_t> at_place(tensors, kNone);
+  for (uint32_t i = 0; i < small_.size(); ++i) at_place[small_[i].place] = i;
+  std::vector<SmallTensor> ordered;
+  ordered.reserve(small_.size());
+  for (const uint32_t i : at_place) {
+    if (i != kNone) ordered.push_back(small_[i]);
+  }
+  small_ = std::move(ordered);
+}
+
 void ChunkPlan::Pack(absl::Span<const TensorSpec> tensors) {
-  std::sort(small_.begin(), small_.end(), [](const SmallTensor& a, const SmallTensor& b) { return a.place < b.place; });
   uint64_t bytes = 0;
   uint64_t name_bytes = 0;
   size_t first = 0;

@@ -29,7 +29,7 @@ struct PlannedChunk {
 struct MissingTensor {
   uint32_t tensor = 0;
   ByteRanges ranges;
-  // In the order of the server's layout, among what is missing.
+  // In the order of the server's layout: each has its own, below the number of tensors. Used where tensors are packed.
   uint32_t place = 0;
 };
 
@@ -63,7 +63,9 @@ class ChunkPlan {
     uint64_t grid = 1;
   };
 
-  // Brings the small tensors into the server's order, and marks where each pack of them ends.
+  // Brings the small tensors into the server's order: by counting, since sorting 100,000 takes longer than the rest.
+  void OrderSmall(size_t tensors);
+  // Marks where each pack of them ends.
   void Pack(absl::Span<const TensorSpec> tensors);
   absl::optional<PlannedChunk> NextPack() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   uint64_t EndOfChunk(uint64_t begin, const Piece& piece) const;

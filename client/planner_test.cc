@@ -121,7 +121,7 @@ constexpr uint64_t kKiB = 1 << 10;
 std::vector<MissingTensor> AllMissing(const std::vector<TensorSpec>& tensors) {
   std::vector<MissingTensor> missing;
   const uint32_t count = static_cast<uint32_t>(tensors.size());
-  for (uint32_t i = 0; i < count; ++i) missing.push_back({i, {{0, Bytes(tensors[i])}}, count - i});
+  for (uint32_t i = 0; i < count; ++i) missing.push_back({i, {{0, Bytes(tensors[i])}}, count - 1 - i});
   return missing;
 }
 

@@ -102,13 +102,17 @@ absl::Status ParseJson(absl::string_view subject, absl::string_view json, JsonHa
 
 void AppendJsonString(absl::string_view text, std::string* out) {
   out->push_back('"');
+  // Without branches: nearly no name has a character to escape.
+  bool plain = true;
+  for (const char c : text) plain &= !NeedsEscape(c);
   size_t plain_begin = 0;
-  for (size_t i = 0; i < text.size(); ++i) {
+  for (size_t i = 0; !plain && i < text.size(); ++i) {
     if (!NeedsEscape(text[i])) continue;
     absl::StrAppend(out, text.substr(plain_begin, i - plain_begin), EscapeOf(text[i]));
     plain_begin = i + 1;
   }
-  absl::StrAppend(out, text.substr(plain_begin), "\"");
+  out->append(text.data() + plain_begin, text.size() - plain_begin);
+  out->push_back('"');
 }
 
 std::string JsonString(absl::string_view text) {

@@ -1,22 +1,16 @@
 #include "tensor/safetensors_layout.h"
 
 #include <algorithm>
-#include <charconv>
-#include <iterator>
 #include <tuple>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
-#include "tensor/json_events.h"
 #include "tensor/safetensors_header.h"
+#include "tensor/safetensors_header_text.h"
 
 namespace weightstream {
 namespace {
-
-// Of a tensor's JSON: only so that the header need not be moved as it grows.
-constexpr uint64_t kTypicalEntryBytes = 160;
 
 uint64_t RoundUp(uint64_t bytes, uint64_t multiple) { return (bytes + multiple - 1) / multiple * multiple; }
 
@@ -93,55 +87,23 @@ absl::Status CheckMetadata(const Metadata& metadata) {
   return absl::OkStatus();
 }
 
-void AppendNumber(uint64_t number, std::string* out) {
-  char digits[20];
-  out->append(digits, std::to_chars(std::begin(digits), std::end(digits), number).ptr);
+bool IsInLayoutOrder(absl::Span<const TensorSpec> tensors) {
+  const auto out_of_order = [](const TensorSpec& a, const TensorSpec& b) {
+    const int first = DTypeAlignment(a.dtype);
+    const int second = DTypeAlignment(b.dtype);
+    return first != second ? first < second : a.name > b.name;
+  };
+  return std::adjacent_find(tensors.begin(), tensors.end(), out_of_order) == tensors.end();
 }
 
-// The JSON without padding, in the order of the layout, without blanks: the shortest text that says it.
-void AppendHeaderJson(const SafetensorsLayout& layout, std::string* out) {
-  out->push_back('{');
-  const char* separator = "";
-  if (!layout.metadata.empty()) {
-    const auto append_pair = [](std::string* out, const Metadata::value_type& pair) {
-      absl::StrAppend(out, JsonString(pair.first), ":", JsonString(pair.second));
-    };
-    absl::StrAppend(out, "\"__metadata__\":{", absl::StrJoin(layout.metadata, ",", append_pair), "}");
-    separator = ",";
-  }
-  // Piece by piece, without a string for each: 100,000 tensors are written at every BeginUpdate.
-  for (const PlacedTensor& tensor : layout.tensors) {
-    out->append(std::exchange(separator, ","));
-    AppendJsonString(tensor.spec.name, out);
-    absl::StrAppend(out, ":{\"dtype\":\"", DTypeName(tensor.spec.dtype), "\",\"shape\":[");
-    for (size_t i = 0; i < tensor.spec.shape.size(); ++i) {
-      if (i > 0) out->push_back(',');
-      AppendNumber(tensor.spec.shape[i], out);
-    }
-    out->append("],\"data_offsets\":[");
-    AppendNumber(tensor.range.begin, out);
-    out->push_back(',');
-    AppendNumber(tensor.range.end, out);
-    out->append("]}");
-  }
-  out->push_back('}');
-}
-
-// With room for the length before the JSON, which Padded sets.
-std::string UnpaddedHeader(const SafetensorsLayout& layout) {
-  std::string header;
-  // A layout that is being made has no length yet.
-  header.reserve(layout.data_start > 0 ? layout.data_start : layout.tensors.size() * kTypicalEntryBytes);
-  header.append(kSafetensorsPrefixBytes, '\0');
-  AppendHeaderJson(layout, &header);
-  return header;
-}
-
-std::string Padded(std::string header, uint64_t data_start) {
-  if (header.size() < data_start) header.append(data_start - header.size(), ' ');
-  const uint64_t json_bytes = header.size() - kSafetensorsPrefixBytes;
-  for (uint64_t i = 0; i < kSafetensorsPrefixBytes; ++i) header[i] = static_cast<char>(json_bytes >> (8 * i));
-  return header;
+// Refuses what would pass the format's cap.
+absl::StatusOr<uint64_t> DataStart(const HeaderText& header, size_t tensors) {
+  const uint64_t data_start = RoundUp(header.bytes(), kSafetensorsDataAlignment);
+  if (data_start - kSafetensorsPrefixBytes <= kMaxSafetensorsHeaderBytes) return data_start;
+  return absl::InvalidArgumentError(absl::StrCat("the safetensors header of these ", tensors, " tensors would be ",
+                                                 data_start - kSafetensorsPrefixBytes,
+                                                 " bytes long; the format allows ", kMaxSafetensorsHeaderBytes,
+                                                 "; shorten names or metadata, or split the model"));
 }
 
 // Of what all names begin with.
@@ -191,6 +153,13 @@ absl::StatusOr<SafetensorsLayout> ParseSafetensors(absl::string_view path, absl:
 }
 
 std::vector<uint32_t> LayoutOrder(absl::Span<const TensorSpec> tensors) {
+  std::vector<uint32_t> order;
+  order.reserve(tensors.size());
+  // Our own sender has brought them into this order.
+  if (IsInLayoutOrder(tensors)) {
+    for (size_t i = 0; i < tensors.size(); ++i) order.push_back(static_cast<uint32_t>(i));
+    return order;
+  }
   // What is compared lies together: to fetch it from the specs each time is most of what sorting 100,000 would cost.
   // Most pairs differ in the first bytes after what all names begin with: "model.layers.".
   struct Key {
@@ -212,10 +181,7 @@ std::vector<uint32_t> LayoutOrder(absl::Span<const TensorSpec> tensors) {
     keys.push_back(
         {DTypeAlignment(spec.dtype), FirstBytes(name.substr(same)), name, static_cast<uint32_t>(keys.size())});
   }
-  // Our own sender has brought them into this order.
-  if (!std::is_sorted(keys.begin(), keys.end(), before)) std::sort(keys.begin(), keys.end(), before);
-  std::vector<uint32_t> order;
-  order.reserve(keys.size());
+  std::sort(keys.begin(), keys.end(), before);
   for (const Key& key : keys) order.push_back(key.index);
   return order;
 }
@@ -229,22 +195,35 @@ absl::StatusOr<SafetensorsLayout> LayOutSafetensors(std::vector<TensorSpec> tens
   SafetensorsLayout layout;
   layout.metadata = std::move(metadata);
   layout.tensors.reserve(tensors.size());
+  HeaderText text(layout.metadata, tensors.size());
   for (const uint32_t index : LayoutOrder(tensors)) {
     TensorSpec& spec = tensors[index];
     const ByteRange range{layout.data_bytes, layout.data_bytes + TensorByteSize(spec).value()};
+    text.Add(spec, range);
     layout.tensors.push_back({.spec = std::move(spec), .range = range});
     layout.data_bytes = range.end;
   }
-  std::string encoded = UnpaddedHeader(layout);
-  layout.data_start = RoundUp(encoded.size(), kSafetensorsDataAlignment);
-  if (layout.data_start - kSafetensorsPrefixBytes > kMaxSafetensorsHeaderBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("the safetensors header of these ", tensors.size(),
-                                                   " tensors would be ", layout.data_start - kSafetensorsPrefixBytes,
-                                                   " bytes long; the format allows ", kMaxSafetensorsHeaderBytes,
-                                                   "; shorten names or metadata, or split the model"));
-  }
-  if (header != nullptr) *header = Padded(std::move(encoded), layout.data_start);
+  const absl::StatusOr<uint64_t> data_start = DataStart(text, tensors.size());
+  if (!data_start.ok()) return data_start.status();
+  layout.data_start = *data_start;
+  if (header != nullptr) *header = std::move(text).Finish(layout.data_start);
   return layout;
+}
+
+absl::StatusOr<std::string> SafetensorsHeaderInOrder(absl::Span<const TensorSpec> tensors,
+                                                     absl::Span<const uint32_t> order, const Metadata& metadata) {
+  if (absl::Status status = CheckMetadata(metadata); !status.ok()) return status;
+  HeaderText text(metadata, tensors.size());
+  uint64_t position = 0;
+  for (const uint32_t index : order) {
+    const absl::StatusOr<uint64_t> bytes = TensorByteSize(tensors[index]);
+    if (!bytes.ok()) return bytes.status();
+    text.Add(tensors[index], {position, position + *bytes});
+    position += *bytes;
+  }
+  const absl::StatusOr<uint64_t> data_start = DataStart(text, tensors.size());
+  if (!data_start.ok()) return data_start.status();
+  return std::move(text).Finish(*data_start);
 }
 
 absl::optional<uint32_t> FindInLayout(const SafetensorsLayout& layout, absl::string_view name) {
@@ -262,7 +241,9 @@ absl::optional<uint32_t> FindInLayout(const SafetensorsLayout& layout, absl::str
 }
 
 std::string EncodeSafetensorsHeader(const SafetensorsLayout& layout) {
-  return Padded(UnpaddedHeader(layout), layout.data_start);
+  HeaderText text(layout.metadata, layout.tensors.size());
+  for (const PlacedTensor& tensor : layout.tensors) text.Add(tensor.spec, tensor.range);
+  return std::move(text).Finish(layout.data_start);
 }
 
 }  // namespace weightstream

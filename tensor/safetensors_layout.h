@@ -73,6 +73,11 @@ std::vector<uint32_t> LayoutOrder(absl::Span<const TensorSpec> tensors);
 absl::StatusOr<SafetensorsLayout> LayOutSafetensors(std::vector<TensorSpec> tensors, Metadata metadata,
                                                     std::string* header = nullptr);
 
+// The header that LayOutSafetensors would give, from tensors that stay where they are. Requires a valid manifest and
+// its LayoutOrder. INVALID_ARGUMENT where LayOutSafetensors gives none for a valid manifest.
+absl::StatusOr<std::string> SafetensorsHeaderInOrder(absl::Span<const TensorSpec> tensors,
+                                                     absl::Span<const uint32_t> order, const Metadata& metadata);
+
 // The index in layout.tensors of the tensor of this name. Requires a layout from LayOutSafetensors: takes a binary
 // search for each alignment that occurs.
 absl::optional<uint32_t> FindInLayout(const SafetensorsLayout& layout, absl::string_view name);

@@ -2,6 +2,7 @@
 #include "tensor/safetensors_layout.h"
 
 #include <algorithm>
+#include <limits>
 #include <random>
 
 #include "absl/strings/str_cat.h"
@@ -69,6 +70,36 @@ TEST(LayOut, AnOddRunOfSmallElementsDoesNotMisalignLargerOnes) {
   for (const PlacedTensor& tensor : layout.tensors) {
     EXPECT_EQ((layout.data_start + tensor.range.begin) % DTypeAlignment(tensor.spec.dtype), 0u) << tensor.spec.name;
   }
+}
+
+TEST(LayOut, TheHeaderIsTheSameFromTensorsThatStayWhereTheyAre) {
+  const std::vector<TensorSpec> tensors = {{"b\"\n", DType::kBF16, {3, 5}},
+                                           {"a", DType::kU8, {}},
+                                           {"e", DType::kF32, {0, uint64_t{1} << 40}},
+                                           {"many", DType::kF64, std::vector<uint64_t>(kMaxTensorRank, 1)}};
+  for (const Metadata& metadata : {Metadata(), Metadata{{"format", "pt"}, {"k\t", "\\"}}}) {
+    std::string header;
+    const absl::StatusOr<SafetensorsLayout> layout = LayOutSafetensors(tensors, metadata, &header);
+    ASSERT_TRUE(layout.ok()) << layout.status();
+    EXPECT_EQ(EncodeSafetensorsHeader(*layout), header);
+    EXPECT_EQ(SafetensorsHeaderInOrder(tensors, LayoutOrder(tensors), metadata).value(), header);
+  }
+  EXPECT_FALSE(SafetensorsHeaderInOrder(tensors, LayoutOrder(tensors), {{"k", "\xff"}}).ok());
+}
+
+// The longest that there can be: nothing in the way of a number may be cut.
+TEST(LayOut, TheLargestNumbersAreWrittenWhole) {
+  constexpr uint64_t kLargest = std::numeric_limits<uint64_t>::max();
+  std::vector<uint64_t> many(kMaxTensorRank, 1);
+  many[0] = 0;
+  many[1] = kLargest;
+  ExpectRoundTrip(LayOut({{"t", DType::kF8E4M3FNUZ, many},
+                          {"u", DType::kU8, {uint64_t{1} << 62}},
+                          {"v", DType::kF8E5M2FNUZ, {kLargest, 0}}}));
+  // Made by hand, and more than a valid one has.
+  SafetensorsLayout invalid = LayOut({{"t", DType::kU8, {1}}});
+  invalid.tensors[0].spec.shape.assign(1000, kLargest);
+  EXPECT_FALSE(ParseSafetensors("f", EncodeSafetensorsHeader(invalid), invalid.file_bytes()).ok());
 }
 
 TEST(LayOut, TheDataSectionStartsOnAPage) {
