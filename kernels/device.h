@@ -44,6 +44,10 @@ class Target {
   // True if Prepare takes about as long as filling the range would, so that it is worth doing ahead.
   virtual bool slow_to_prepare() const = 0;
 
+  // Where the memory starts, for a target that Device::Open made: a place in the device's address space, so that
+  // targets of the same memory overlap there, whatever it was called by whoever shared it. 0 for other targets.
+  virtual uint64_t device_address() const { return 0; }
+
   // The memory, where the processor can write it directly after Prepare; null where only the device reaches it.
   virtual char* host_data() = 0;
 
@@ -107,6 +111,16 @@ class Device {
 
   // RESOURCE_EXHAUSTED, with what was asked and what there is; INVALID_ARGUMENT for a spec that this device cannot use.
   virtual absl::StatusOr<std::unique_ptr<Target>> CreateTarget(const TargetSpec& spec) = 0;
+
+  // What a target of so many bytes takes of the memory that FreeBytes tells of: at least as much.
+  virtual uint64_t TargetFootprint(uint64_t bytes) const { return bytes; }
+
+  // How much memory is free for targets now. Others may take of it at any time (a GPU is shared with other processes),
+  // so that it is no promise: CreateTarget decides. UNIMPLEMENTED for files, whose room is asked for as they are
+  // prepared.
+  virtual absl::StatusOr<uint64_t> FreeBytes() {
+    return absl::UnimplementedError(name() + ": this device does not tell how much of it is free");
+  }
 
   virtual absl::StatusOr<std::unique_ptr<PinnedMemory>> AllocatePinned(uint64_t bytes) = 0;
 

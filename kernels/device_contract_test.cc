@@ -317,6 +317,26 @@ TEST_P(DeviceContractTest, MoreMemoryThanThereIsIsAnError) {
   }
 }
 
+TEST_P(DeviceContractTest, WhatIsFreeFallsWithATargetAndRisesAgain) {
+  constexpr uint64_t kBytes = 33 * kMiB + 1;
+  EXPECT_GE(device_->TargetFootprint(kBytes), kBytes);
+  const absl::StatusOr<uint64_t> before = device_->FreeBytes();
+  if (has_files()) {
+    EXPECT_EQ(before.status().code(), absl::StatusCode::kUnimplemented) << before.status();
+    return;
+  }
+  ASSERT_TRUE(before.ok()) << before.status();
+  ASSERT_GT(*before, device_->TargetFootprint(kBytes));
+  std::unique_ptr<Target> target = MakeTarget(kBytes);
+  // A driver may take more than was asked for.
+  const uint64_t during = device_->FreeBytes().value();
+  EXPECT_LE(during, *before - kBytes);
+  target.reset();
+  EXPECT_GE(device_->FreeBytes().value(), during + kBytes);
+  EXPECT_EQ(device_->CreateTarget({.bytes = *before + 1}).status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_GE(device_->FreeBytes().value(), during + kBytes) << "what was refused took nothing";
+}
+
 TEST_P(DeviceContractTest, HostDataIsThereExactlyWhereNoStagingIsNeeded) {
   const std::string bytes = RandomBytes(100'000, 11);
   std::unique_ptr<Target> target = MakePreparedTarget(bytes.size());

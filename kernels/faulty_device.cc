@@ -62,6 +62,7 @@ class FaultyDevice::FaultyTarget : public Target {
   uint64_t bytes() const override { return target_->bytes(); }
   uint64_t prepared_bytes() const override { return target_->prepared_bytes(); }
   bool slow_to_prepare() const override { return target_->slow_to_prepare(); }
+  uint64_t device_address() const override { return target_->device_address(); }
   char* host_data() override { return target_->host_data(); }
 
   absl::Status Prepare(ByteRange range) override {
@@ -100,6 +101,10 @@ absl::StatusOr<std::unique_ptr<Target>> FaultyDevice::CreateTarget(const TargetS
   if (!target.ok()) return target.status();
   return std::make_unique<FaultyTarget>(*std::move(target), faults_);
 }
+
+uint64_t FaultyDevice::TargetFootprint(uint64_t bytes) const { return device_->TargetFootprint(bytes); }
+
+absl::StatusOr<uint64_t> FaultyDevice::FreeBytes() { return device_->FreeBytes(); }
 
 absl::StatusOr<std::unique_ptr<PinnedMemory>> FaultyDevice::AllocatePinned(uint64_t bytes) {
   if (absl::Status fault = faults_->Decide(DeviceCall::Kind::kAllocatePinned, {0, bytes}); !fault.ok()) return fault;

@@ -65,6 +65,9 @@ class FaultyDevice : public Device {
   bool needs_staging() const override;
   bool keeps_files() const override;
   absl::StatusOr<std::unique_ptr<Target>> CreateTarget(const TargetSpec& spec) override;
+  // Neither is decided on.
+  uint64_t TargetFootprint(uint64_t bytes) const override;
+  absl::StatusOr<uint64_t> FreeBytes() override;
   absl::StatusOr<std::unique_ptr<PinnedMemory>> AllocatePinned(uint64_t bytes) override;
   void CopyToTarget(absl::string_view staged, Target& target, uint64_t offset, CopyDone done) override;
   // Decided on as kCopyToTarget.

@@ -41,6 +41,10 @@ class HostDevice : public Device {
     return HostTarget::Create(spec, options_);
   }
 
+  absl::StatusOr<uint64_t> FreeBytes() override {
+    return options_.memory == nullptr ? Device::FreeBytes() : options_.memory->free_bytes();
+  }
+
   absl::StatusOr<std::unique_ptr<PinnedMemory>> AllocatePinned(uint64_t bytes) override {
     return AllocatePageableMemory(bytes);
   }

@@ -40,9 +40,14 @@ class HostRoom {
   // RESOURCE_EXHAUSTED, with what was asked and what is free, if there is not so much left.
   static absl::StatusOr<Part> Take(std::shared_ptr<HostRoom> room, uint64_t bytes);
 
+  uint64_t free_bytes() const ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    return bytes_ - taken_;
+  }
+
  private:
   const uint64_t bytes_;
-  absl::Mutex mutex_;
+  mutable absl::Mutex mutex_;
   uint64_t taken_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 

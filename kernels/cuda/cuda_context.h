@@ -24,6 +24,8 @@ class CudaContext {
 
   CudaRuntime& runtime() const { return runtime_; }
   const CudaDeviceInfo& info() const { return info_; }
+  // In the runtime's order of devices.
+  int index() const { return index_; }
   // "cuda:0".
   const std::string& name() const { return name_; }
 

@@ -25,18 +25,26 @@
 #include "kernels/cast_element.h"
 #include "kernels/cuda/copy_stream.h"
 #include "kernels/cuda/cuda_context.h"
+#include "kernels/cuda/cuda_memory.h"
 #include "kernels/cuda/runtime.h"
 #include "kernels/cuda/shared_memory.h"
 #include "kernels/device.h"
 
 namespace weightstream {
 
+// On how many streams copies to the device are queued (--copy-streams). Not measured on a GPU yet: one copy engine
+// carries one direction, so that two should do for one copy to start as another ends. The GPU benchmark measures
+// kCopyStreamsToMeasure and says which is best (docs/gpu-results.md).
+inline constexpr int kDefaultCopyStreams = 2;
+inline constexpr int kCopyStreamsToMeasure[] = {1, 2, 4};
+// Each stream that casts has 4 MiB of scratch memory on the device.
+inline constexpr int kMostCopyStreams = 16;
+
 struct CudaDeviceOptions {
   // Which of the GPUs that CUDA_VISIBLE_DEVICES leaves.
   int index = 0;
-  // One copy engine carries one direction, so two streams are enough for one copy to start as another ends; more is for
-  // measurements. At least 1.
-  int copy_streams = 2;
+  // At least 1.
+  int copy_streams = kDefaultCopyStreams;
   // How long destruction waits for the copies under way before it gives the device up.
   absl::Duration patience = absl::Seconds(30);
 };
@@ -61,6 +69,8 @@ class CudaDevice : public Device {
   bool keeps_files() const override { return false; }
   // The path is of no use here.
   absl::StatusOr<std::unique_ptr<Target>> CreateTarget(const TargetSpec& spec) override;
+  uint64_t TargetFootprint(uint64_t bytes) const override { return CudaMemory::Footprint(bytes); }
+  absl::StatusOr<uint64_t> FreeBytes() override { return CudaMemory::FreeBytes(*context_); }
   absl::StatusOr<std::unique_ptr<PinnedMemory>> AllocatePinned(uint64_t bytes) override;
   void CopyToTarget(absl::string_view staged, Target& target, uint64_t offset, CopyDone done) override;
   absl::Status ReadTarget(Target& target, ByteRange range, char* destination) override;

@@ -40,6 +40,7 @@ class Scenario {
   void Use(CudaDevice& device) {
     auto pinned = device.AllocatePinned(1'000);
     Note(pinned.status());
+    Note(device.FreeBytes().status());
     auto target = device.CreateTarget({.bytes = 4'000});
     Note(target.status());
     if (pinned.ok() && target.ok()) {

@@ -55,13 +55,27 @@ absl::StatusOr<std::unique_ptr<CudaMemory>> CudaMemory::Allocate(std::shared_ptr
   if (absl::Status entered = context->Enter(); !entered.ok()) return entered;
   if (bytes == 0) return absl::WrapUnique(new CudaMemory(std::move(context), nullptr, /*opened=*/false));
   if (bytes > kMostBytes) return NoDeviceMemory(*context, bytes, purpose);
-  const uint64_t rounded = (bytes + kPieceBytes - 1) / kPieceBytes * kPieceBytes;
+  const uint64_t rounded = Footprint(bytes);
   char* data = nullptr;
   const CudaError error = context->runtime().Malloc(rounded, &data);
   const absl::Status allocated = context->Check(error, absl::StrCat("cudaMalloc of ", rounded, " bytes"));
   if (error == kCudaMemoryAllocation) return NoDeviceMemory(*context, bytes, purpose);
   if (!allocated.ok()) return allocated;
   return absl::WrapUnique(new CudaMemory(std::move(context), data, /*opened=*/false));
+}
+
+uint64_t CudaMemory::Footprint(uint64_t bytes) {
+  // What does not fit any device need not be rounded, and could wrap around.
+  return bytes > kMostBytes ? bytes : (bytes + kPieceBytes - 1) / kPieceBytes * kPieceBytes;
+}
+
+absl::StatusOr<uint64_t> CudaMemory::FreeBytes(CudaContext& context) {
+  if (absl::Status entered = context.Enter(); !entered.ok()) return entered;
+  uint64_t free = 0;
+  uint64_t total = 0;
+  absl::Status asked = context.Check(context.runtime().MemGetInfo(&free, &total), "cudaMemGetInfo");
+  if (!asked.ok()) return asked;
+  return free;
 }
 
 std::unique_ptr<CudaMemory> CudaMemory::AdoptOpened(std::shared_ptr<CudaContext> context, char* data) {

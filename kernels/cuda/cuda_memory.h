@@ -21,6 +21,11 @@ class CudaMemory {
   static absl::StatusOr<std::unique_ptr<CudaMemory>> Allocate(std::shared_ptr<CudaContext> context, uint64_t bytes,
                                                               absl::string_view purpose);
 
+  // What Allocate takes of the device for so many bytes.
+  static uint64_t Footprint(uint64_t bytes);
+  // What cudaMalloc may still give, to whichever process asks first.
+  static absl::StatusOr<uint64_t> FreeBytes(CudaContext& context);
+
   // Takes over what IpcOpenMemHandle gave, to be closed.
   static std::unique_ptr<CudaMemory> AdoptOpened(std::shared_ptr<CudaContext> context, char* data);
 

@@ -23,6 +23,9 @@ class CudaTarget : public Target {
   absl::Status Prepare(ByteRange range) override { return CheckInside(range, "prepare"); }
   uint64_t prepared_bytes() const override { return bytes_; }
   bool slow_to_prepare() const override { return false; }
+  uint64_t device_address() const override {
+    return memory_->opened() ? static_cast<uint64_t>(reinterpret_cast<uintptr_t>(At(0))) : 0;
+  }
   char* host_data() override { return nullptr; }
   // The medium is device memory, where what has landed is as durable as it gets: unless the device has failed.
   absl::Status Sync() override { return context_->Health(); }

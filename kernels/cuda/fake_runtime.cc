@@ -459,6 +459,14 @@ CudaError FakeCudaRuntime::IpcCloseMemHandle(char* memory) {
   return error;
 }
 
+CudaError FakeCudaRuntime::PointerDevice(const char* memory, int* device) {
+  if (const CudaError error = Begin("PointerDevice"); error != kCudaSuccess) return error;
+  absl::MutexLock lock(&mutex_);
+  if (!OnDevice(memory, 0)) return Misuse("the device of what is not device memory");
+  *device = (--allocations_.upper_bound(const_cast<char*>(memory)))->second.device;
+  return kCudaSuccess;
+}
+
 CudaError FakeCudaRuntime::GetAddressRange(char* memory, char** base, uint64_t* bytes) {
   if (const CudaError error = Begin("GetAddressRange"); error != kCudaSuccess) return error;
   absl::MutexLock lock(&mutex_);

@@ -95,6 +95,7 @@ class FakeCudaRuntime final : public CudaRuntime {
   CudaError IpcGetMemHandle(CudaIpcHandle* handle, char* memory) override;
   CudaError IpcOpenMemHandle(const CudaIpcHandle& handle, char** memory) override;
   CudaError IpcCloseMemHandle(char* memory) override;
+  CudaError PointerDevice(const char* memory, int* device) override;
   CudaError GetAddressRange(char* memory, char** base, uint64_t* bytes) override;
   void ClearLastError() override {}
   const char* ErrorName(CudaError error) override;

@@ -74,6 +74,8 @@ class CudaRuntime {
   // Of the start of the allocation. Not in the process that exported it.
   virtual CudaError IpcOpenMemHandle(const CudaIpcHandle& handle, char** memory) = 0;
   virtual CudaError IpcCloseMemHandle(char* memory) = 0;
+  // cudaPointerGetAttributes: the index of the device on which the memory is that `memory` points into.
+  virtual CudaError PointerDevice(const char* memory, int* device) = 0;
   // The allocation that `memory` points into (the driver's cuMemGetAddressRange).
   virtual CudaError GetAddressRange(char* memory, char** base, uint64_t* bytes) = 0;
 

@@ -9,12 +9,18 @@
 namespace weightstream {
 namespace {
 
-std::string UuidOf(const CudaContext& context) {
-  return std::string(context.info().uuid.begin(), context.info().uuid.end());
-}
+std::string UuidOf(const CudaDeviceInfo& info) { return std::string(info.uuid.begin(), info.uuid.end()); }
+
+std::string UuidOf(const CudaContext& context) { return UuidOf(context.info()); }
 
 // As NVIDIA's tools print it, more or less: without the dashes.
 std::string UuidText(const std::string& uuid) { return absl::StrCat("GPU-", absl::BytesToHexString(uuid)); }
+
+absl::Status OnAnotherDevice(const CudaContext& context, const std::string& its) {
+  return absl::InvalidArgumentError(absl::StrCat("the memory is on device ", its, ", and ", context.name(),
+                                                 " of this server is ", UuidText(UuidOf(context)),
+                                                 "; register it with the server of its own device"));
+}
 
 absl::Status CheckShape(const CudaContext& context, const SharedMemory& shared) {
   if (shared.handle.size() != std::tuple_size_v<CudaIpcHandle>) {
@@ -23,14 +29,25 @@ absl::Status CheckShape(const CudaContext& context, const SharedMemory& shared) 
                                                    "; send what cudaIpcGetMemHandle gave, unchanged"));
   }
   if (shared.device_uuid != UuidOf(context)) {
-    return absl::InvalidArgumentError(absl::StrCat("the memory is on device ", UuidText(shared.device_uuid), ", and ",
-                                                   context.name(), " of this server is ", UuidText(UuidOf(context)),
-                                                   "; register it with the server of its own device"));
+    return OnAnotherDevice(context, UuidText(shared.device_uuid));
   }
   if (shared.bytes == 0) {
     return absl::InvalidArgumentError("the shared range is empty; there is nothing to write to");
   }
   return absl::OkStatus();
+}
+
+// A handle says nothing of its device, and opens on another one too, where the two reach each other: what was claimed
+// of it is checked by what the runtime knows.
+absl::Status CheckDevice(CudaContext& context, const char* opened) {
+  int device = 0;
+  absl::Status asked = context.Check(context.runtime().PointerDevice(opened, &device), "cudaPointerGetAttributes");
+  if (!asked.ok()) return asked;
+  if (device == context.index()) return absl::OkStatus();
+  CudaDeviceInfo info;
+  const absl::Status named = context.Check(context.runtime().GetDeviceInfo(device, &info), "cudaGetDeviceProperties");
+  return OnAnotherDevice(context, absl::StrCat(named.ok() ? UuidText(UuidOf(info)) : "of an unknown name",
+                                               " (cuda:", device, "), whatever was said of it"));
 }
 
 // What opening says about a handle that is not one, no longer one, or our own.
@@ -77,6 +94,7 @@ absl::StatusOr<std::unique_ptr<CudaTarget>> OpenShared(std::shared_ptr<CudaConte
   if (!opened.ok()) return opened;
   // From here on it is closed, whatever comes.
   std::unique_ptr<CudaMemory> memory = CudaMemory::AdoptOpened(context, data);
+  if (absl::Status device = CheckDevice(*context, data); !device.ok()) return device;
   char* base = nullptr;
   uint64_t bytes = 0;
   absl::Status found = context->Check(runtime.GetAddressRange(data, &base, &bytes), "cuMemGetAddressRange");

@@ -101,6 +101,16 @@ TEST_F(SharedMemoryTest, AnotherDeviceIsRefusedAndBothAreNamed) {
   EXPECT_EQ(runtime_.calls()["IpcOpenMemHandle"], 0u);
 }
 
+TEST_F(SharedMemoryTest, MemoryOfAnotherDeviceThatClaimsToBeOfOursIsRefusedAndClosedAgain) {
+  SharedMemory lying = Registered(1);
+  lying.device_uuid = std::string(16, '\xA0');
+  const uint64_t before = runtime_.live();
+  ExpectRefused(lying,
+                "device GPU-a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1 (cuda:1), whatever was said of it, and cuda:0 of "
+                "this server is GPU-a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0");
+  EXPECT_EQ(runtime_.live(), before);
+}
+
 TEST_F(SharedMemoryTest, RangesThatLeaveTheAllocationAreRefusedAndClosedAgain) {
   SharedMemory shared = Registered();
   const uint64_t before = runtime_.live();

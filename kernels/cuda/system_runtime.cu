@@ -119,6 +119,15 @@ class SystemRuntime final : public CudaRuntime {
   }
   CudaError IpcCloseMemHandle(char* memory) override { return cudaIpcCloseMemHandle(memory); }
 
+  CudaError PointerDevice(const char* memory, int* device) override {
+    cudaPointerAttributes attributes;
+    const cudaError_t error = cudaPointerGetAttributes(&attributes, memory);
+    if (error != cudaSuccess) return error;
+    *device = attributes.device;
+    // Anything else (host or managed memory) has no handle that could have been opened.
+    return attributes.type == cudaMemoryTypeDevice ? cudaSuccess : cudaErrorInvalidValue;
+  }
+
   // The runtime has no such call of its own, and the driver is not linked: the runtime hands out the driver's.
   CudaError GetAddressRange(char* memory, char** base, uint64_t* bytes) override {
     using GetRange = CUresult (*)(CUdeviceptr*, size_t*, CUdeviceptr);

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <utility>
@@ -61,13 +62,13 @@ class CopyRates {
     return absl::OkStatus();
   }
 
- private:
   absl::Status CopyPinned(uint64_t chunk) {
     return EachChunk(sizes_, chunk, [&](uint64_t at, Device::CopyDone done) {
       device_.CopyToTarget({pinned_.data() + at % pinned_.bytes(), chunk}, target_, at, std::move(done));
     });
   }
 
+ private:
   absl::Status CopyStaged(StagingRing& ring, uint64_t chunk) {
     return EachChunk(sizes_, chunk, [&](uint64_t at, Device::CopyDone done) {
       absl::StatusOr<StagingSlot> slot = ring.Acquire(absl::Now() + kPatience, nullptr);
@@ -89,7 +90,60 @@ class CopyRates {
   std::string source_;
 };
 
+// So much is chance.
+constexpr double kAsFast = 0.98;
+
+// One count of streams, with memory of its own.
+struct StreamContender {
+  int streams;
+  std::unique_ptr<Device> device;
+  std::unique_ptr<Target> target;
+  std::unique_ptr<PinnedMemory> pinned;
+};
+
+absl::StatusOr<StreamContender> OpenContender(
+    int streams, const std::function<absl::StatusOr<std::unique_ptr<Device>>(int streams)>& open,
+    const BenchmarkSizes& sizes) {
+  absl::StatusOr<std::unique_ptr<Device>> device = open(streams);
+  if (!device.ok()) return device.status();
+  auto target = (*device)->CreateTarget({.bytes = sizes.target_bytes});
+  if (!target.ok()) return target.status();
+  auto pinned = (*device)->AllocatePinned(sizes.staging_bytes);
+  if (!pinned.ok()) return pinned.status();
+  return StreamContender{streams, *std::move(device), *std::move(target), *std::move(pinned)};
+}
+
+std::string Streams(int count) { return absl::StrFormat("%d stream%s", count, count == 1 ? "" : "s"); }
+
 }  // namespace
+
+absl::Status MeasureCopyStreams(const std::vector<int>& counts,
+                                const std::function<absl::StatusOr<std::unique_ptr<Device>>(int streams)>& open,
+                                const BenchmarkSizes& sizes, RateReport& report) {
+  std::vector<StreamContender> contenders;
+  std::vector<std::unique_ptr<CopyRates>> copies;
+  std::vector<std::function<absl::Status()>> rounds;
+  for (const int streams : counts) {
+    absl::StatusOr<StreamContender> contender = OpenContender(streams, open, sizes);
+    if (!contender.ok()) return contender.status();
+    contenders.push_back(*std::move(contender));
+    StreamContender& opened = contenders.back();
+    copies.push_back(std::make_unique<CopyRates>(*opened.device, sizes, report, *opened.target, *opened.pinned));
+    rounds.push_back([&copies = *copies.back(), &sizes] { return copies.CopyPinned(sizes.stream_chunk_bytes); });
+  }
+  const absl::StatusOr<std::vector<double>> rates = MedianRates(sizes.target_bytes, sizes.rounds, rounds);
+  if (!rates.ok()) return rates.status();
+  const double fastest = *std::max_element(rates->begin(), rates->end());
+  int best = 0;
+  for (size_t i = 0; i < counts.size(); ++i) {
+    report.Add(
+        absl::StrFormat("pinned to device, chunks of %s, %s", Size(sizes.stream_chunk_bytes), Streams(counts[i])),
+        (*rates)[i]);
+    if ((*rates)[i] >= kAsFast * fastest && (best == 0 || counts[i] < best)) best = counts[i];
+  }
+  report.Note(absl::StrFormat("best for copies: %s (--copy-streams)", Streams(best)));
+  return absl::OkStatus();
+}
 
 absl::Status MeasureCopies(Device& device, const BenchmarkSizes& sizes, RateReport& report) {
   auto target = device.CreateTarget({.bytes = sizes.target_bytes});

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <utility>
@@ -47,6 +48,10 @@ uint64_t FreeBytes(const std::string& folder) {
 
 absl::StatusOr<std::unique_ptr<Device>> OpenHost(bool staged) { return NewHostDevice({.device_like = staged}); }
 
+absl::StatusOr<std::unique_ptr<Device>> OpenCudaWithStreams(int streams) {
+  return CudaDevice::Open(SystemCudaRuntime(), {.copy_streams = streams});
+}
+
 absl::StatusOr<std::unique_ptr<Device>> OpenCuda() { return CudaDevice::Open(SystemCudaRuntime(), {}); }
 
 absl::Status MeasureAllPushes(const BenchmarkSizes& sizes, const std::string& svg_path, RateReport& report) {
@@ -83,6 +88,8 @@ absl::Status MeasureAll(const std::string& svg_path) {
   absl::Status status = MeasureCopies(**device, sizes, report);
   status.Update(MeasureKernels(*SystemCudaRuntime(), **device, sizes, report));
   device->reset();
+  status.Update(MeasureCopyStreams({std::begin(kCopyStreamsToMeasure), std::end(kCopyStreamsToMeasure)},
+                                   OpenCudaWithStreams, sizes, report));
   status.Update(MeasureAllPushes(sizes, svg_path, report));
   return status;
 }

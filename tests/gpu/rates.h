@@ -21,6 +21,8 @@ struct BenchmarkSizes {
   uint64_t target_bytes = uint64_t{1} << 30;
   uint64_t staging_bytes = uint64_t{64} << 20;
   std::vector<uint64_t> chunk_bytes = {uint64_t{1} << 20, uint64_t{4} << 20, uint64_t{16} << 20};
+  // Of the copies that streams are compared by: what a sender uses by default, or more.
+  uint64_t stream_chunk_bytes = uint64_t{4} << 20;
   uint64_t push_bytes = uint64_t{2} << 30;
   // The median of this many, after one that warms up.
   int rounds = 5;
@@ -33,6 +35,8 @@ class RateReport {
  public:
   // With another rate's name, also as a share of that.
   void Add(const std::string& name, double rate, const std::string& of = "");
+  // What follows from the rates.
+  void Note(const std::string& text);
   // What was not measured, and why.
   void Skip(const std::string& name, const std::string& why);
 
@@ -51,9 +55,19 @@ class RateReport {
 // The median rate of `rounds` rounds that move that many bytes each, in GB/s; or the first error.
 absl::StatusOr<double> MedianRate(uint64_t bytes, int rounds, const std::function<absl::Status()>& round);
 
+// The same of several, in rounds that are interleaved: what else the machine does meets all alike.
+absl::StatusOr<std::vector<double>> MedianRates(uint64_t bytes, int rounds,
+                                                const std::vector<std::function<absl::Status()>>& contenders);
+
 // Pinned memory to the device, by chunk size: the ceiling; and from pageable memory through checksum and staging, on
 // one thread: all of a chunk's way but the network.
 absl::Status MeasureCopies(Device& device, const BenchmarkSizes& sizes, RateReport& report);
+
+// Copies from pinned memory on so many streams, by devices that `open` gives for each count; notes the best, which of
+// those that are within 2 % of the fastest is the one with the fewest.
+absl::Status MeasureCopyStreams(const std::vector<int>& counts,
+                                const std::function<absl::StatusOr<std::unique_ptr<Device>>(int streams)>& open,
+                                const BenchmarkSizes& sizes, RateReport& report);
 
 // A copy within device memory, which is what its bandwidth is taken to be; digest and casts as shares of it, each by
 // the bytes that it reads and writes; and the digest by way of the device, reading back and joining included.

@@ -10,6 +10,7 @@
 #include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/synchronization/notification.h"
 #include "kernels/cuda/cuda_device.h"
@@ -30,6 +31,7 @@ BenchmarkSizes Small() {
   return {.target_bytes = 16 * kMiB,
           .staging_bytes = 4 * kMiB,
           .chunk_bytes = {kMiB / 4, kMiB},
+          .stream_chunk_bytes = kMiB,
           .push_bytes = 70 * kMiB,
           .rounds = 1,
           .kernel_repeats = 2};
@@ -61,6 +63,28 @@ TEST_F(RatesTest, CopiesAreMeasuredAloneAndThroughStaging) {
   ExpectRows(4);
   EXPECT_GT(report_.rate("memory to device through staging, chunks of 1 MiB"), 0);
   EXPECT_THAT(runtime.misuse(), IsEmpty());
+}
+
+TEST_F(RatesTest, CountsOfStreamsAreComparedAndTheBestIsNamed) {
+  FakeCudaRuntime runtime;
+  std::vector<int> opened;
+  ::testing::internal::CaptureStdout();
+  const absl::Status measured = MeasureCopyStreams(
+      {1, 2, 4},
+      [&](int streams) -> absl::StatusOr<std::unique_ptr<Device>> {
+        opened.push_back(streams);
+        return CudaDevice::Open(&runtime, {.copy_streams = streams});
+      },
+      Small(), report_);
+  const std::string printed = ::testing::internal::GetCapturedStdout();
+  EXPECT_TRUE(measured.ok()) << measured;
+  EXPECT_EQ(opened, std::vector<int>({1, 2, 4}));
+  ExpectRows(3);
+  EXPECT_GT(report_.rate("pinned to device, chunks of 1 MiB, 1 stream"), 0);
+  EXPECT_GT(report_.rate("pinned to device, chunks of 1 MiB, 4 streams"), 0);
+  EXPECT_THAT(printed, ::testing::ContainsRegex("best for copies: [124] streams? "));
+  EXPECT_THAT(runtime.misuse(), IsEmpty());
+  EXPECT_EQ(runtime.live(), 0u);
 }
 
 TEST_F(RatesTest, KernelsAreMeasuredAgainstTheMemorysBandwidth) {

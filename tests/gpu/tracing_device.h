@@ -34,6 +34,8 @@ class TracingDevice : public Device {
   absl::StatusOr<std::unique_ptr<Target>> CreateTarget(const TargetSpec& spec) override {
     return traced_->CreateTarget(spec);
   }
+  uint64_t TargetFootprint(uint64_t bytes) const override { return traced_->TargetFootprint(bytes); }
+  absl::StatusOr<uint64_t> FreeBytes() override { return traced_->FreeBytes(); }
   absl::StatusOr<std::unique_ptr<PinnedMemory>> AllocatePinned(uint64_t bytes) override {
     return traced_->AllocatePinned(bytes);
   }
