@@ -10,6 +10,7 @@
 #include "server/metrics.h"
 #include "server/model_registry.h"
 #include "server/open_calls.h"
+#include "server/target_claims.h"
 #include "server/version_medium.h"
 
 namespace weightstream {
@@ -19,6 +20,7 @@ struct CallEnvironment {
   ModelRegistry* registry = nullptr;
   const VersionMedium* medium = nullptr;
   OpenCalls* calls = nullptr;
+  TargetClaims* claims = nullptr;
   Device* device = nullptr;
   // Null for a device that needs none.
   StagingRing* staging = nullptr;

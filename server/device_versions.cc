@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cassert>
 #include <iterator>
 
 #include "absl/strings/str_cat.h"
@@ -26,11 +27,13 @@ class DeviceVersions::Held final : public ReadableVersion {
  public:
   Held(Device& device, const Update& update)
       : device_(device),
+        version_(update.identity().version),
         subject_(absl::StrCat("version ", update.identity().version, " of model '", update.identity().model, "'")),
         target_(update.shared_target()),
         placement_(update.placement()),
         layout_(update.layout()) {}
 
+  uint64_t version() const { return version_; }
   const std::shared_ptr<Target>& target() const { return target_; }
   // True if its memory is another process's.
   bool registered() const { return placement_ != nullptr; }
@@ -83,6 +86,7 @@ class DeviceVersions::Held final : public ReadableVersion {
   }
 
   Device& device_;
+  const uint64_t version_;
   const std::string subject_;
   const std::shared_ptr<Target> target_;
   // Null where the target is one piece in the layout's order.
@@ -107,23 +111,57 @@ std::shared_ptr<DeviceVersions::Held> DeviceVersions::Take(const std::string& mo
   return taken;
 }
 
-void DeviceVersions::Leaves(const std::shared_ptr<Target>& target) {
-  absl::MutexLock lock(&mutex_);
-  leaving_.push_back(target);
+DeviceVersions::DeviceVersions(Device& device) : device_(device), thread_([this] { FreeWhatLeaves(); }) {}
+
+void DeviceVersions::Stop() {
+  {
+    absl::MutexLock lock(&mutex_);
+    stopping_ = true;
+  }
+  if (thread_.joinable()) thread_.join();
 }
 
-bool DeviceVersions::AnyLeaving() {
+void DeviceVersions::Leaves(std::shared_ptr<Target> target) {
   absl::MutexLock lock(&mutex_);
-  leaving_.erase(std::remove_if(leaving_.begin(), leaving_.end(),
-                                [](const std::weak_ptr<Target>& target) { return target.expired(); }),
-                 leaving_.end());
-  return !leaving_.empty();
+  leaving_.push_back(std::move(target));
+  ++leaving_count_;
+}
+
+std::shared_ptr<Target> DeviceVersions::TakeUnused() {
+  const auto unused = std::find_if(leaving_.begin(), leaving_.end(),
+                                   [](const std::shared_ptr<Target>& target) { return target.use_count() == 1; });
+  if (unused == leaving_.end()) return nullptr;
+  std::shared_ptr<Target> taken = std::move(*unused);
+  leaving_.erase(unused);
+  return taken;
+}
+
+void DeviceVersions::FreeWhatLeaves() {
+  const auto work_or_end = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !leaving_.empty() || stopping_; };
+  for (;;) {
+    std::shared_ptr<Target> unused;
+    {
+      absl::MutexLock lock(&mutex_);
+      mutex_.Await(absl::Condition(&work_or_end));
+      unused = TakeUnused();
+      // At the end nobody is left who waits for a device, or waits to be freed of one.
+      if (unused == nullptr && stopping_) return;
+    }
+    if (unused == nullptr) {
+      absl::SleepFor(kLeavingPoll);
+      continue;
+    }
+    unused.reset();
+    absl::MutexLock lock(&mutex_);
+    --leaving_count_;
+  }
 }
 
 bool DeviceVersions::AwaitLeaving() {
-  if (!AnyLeaving()) return false;
-  const absl::Time deadline = absl::Now() + kLeavingPatience;
-  while (AnyLeaving() && absl::Now() < deadline) absl::SleepFor(kLeavingPoll);
+  const auto gone = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return leaving_count_ == 0; };
+  absl::MutexLock lock(&mutex_);
+  if (gone()) return false;
+  mutex_.AwaitWithTimeout(absl::Condition(&gone), kLeavingPatience);
   return true;
 }
 
@@ -134,6 +172,58 @@ absl::StatusOr<std::shared_ptr<Target>> DeviceVersions::Provide(const ArenaReque
   if (absl::IsResourceExhausted(target.status()) && AwaitLeaving()) target = device_.CreateTarget(spec);
   if (target.ok()) return std::shared_ptr<Target>(*std::move(target));
   return absl::Status(target.status().code(), absl::StrCat(request.subject, ": ", target.status().message()));
+}
+
+absl::StatusOr<DeviceVersions::Room> DeviceVersions::TakeForRoom(const ArenaRequest& request,
+                                                                 const std::vector<uint64_t>& removable) {
+  const absl::StatusOr<uint64_t> free = device_.FreeBytes();
+  if (!free.ok()) return free.status();
+  Room room{.needed = device_.TargetFootprint(request.layout->data_bytes), .free = *free};
+  uint64_t would_be_free = room.free;
+  absl::MutexLock lock(&mutex_);
+  std::vector<decltype(held_)::iterator> going;
+  for (const uint64_t version : removable) {
+    const auto found = held_.find({request.model, version});
+    if (found == held_.end() || found->second->registered()) continue;
+    const uint64_t bytes = device_.TargetFootprint(found->second->target()->bytes());
+    room.removable += bytes;
+    // Readers take theirs under this lock: one that has none now gets none.
+    if (found->second.use_count() > 1 || would_be_free >= room.needed) continue;
+    would_be_free += bytes;
+    going.push_back(found);
+  }
+  room.enough = would_be_free >= room.needed;
+  if (!room.enough) return room;
+  for (const auto& one : going) {
+    room.taken.push_back(std::move(one->second));
+    held_.erase(one);
+  }
+  return room;
+}
+
+absl::StatusOr<std::vector<uint64_t>> DeviceVersions::MakeRoom(const ArenaRequest& request,
+                                                               const std::vector<uint64_t>& removable) {
+  const absl::Time deadline = absl::Now() + kLeavingPatience;
+  absl::StatusOr<Room> room = TakeForRoom(request, removable);
+  // Enough but for its readers: a few chunks more, mostly.
+  while (room.ok() && !room->enough && room->free + room->removable >= room->needed && absl::Now() < deadline) {
+    absl::SleepFor(kLeavingPoll);
+    room = TakeForRoom(request, removable);
+  }
+  if (!room.ok()) return room.status();
+  if (!room->enough) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "it takes ", room->needed, " bytes of ", device_.name(), ", where ", room->free,
+        " are free, and the older versions that could make room hold ", room->removable,
+        room->free + room->removable < room->needed ? "" : ", some of which are being read", "; none was removed"));
+  }
+  std::vector<uint64_t> removed;
+  for (std::shared_ptr<Held>& held : room->taken) {
+    removed.push_back(held->version());
+    Leaves(held->target());
+    held.reset();
+  }
+  return removed;
 }
 
 absl::StatusOr<std::shared_ptr<Target>> DeviceVersions::ProvideInPlace(const ArenaRequest& request, uint64_t over) {
@@ -148,7 +238,8 @@ absl::StatusOr<std::shared_ptr<Target>> DeviceVersions::ProvideInPlace(const Are
 
 void DeviceVersions::Overwritten(const std::string& model, uint64_t version) {
   const std::shared_ptr<Held> held = Take(model, version);
-  if (held != nullptr) held->SetOverwritten();
+  assert(held != nullptr);
+  held->SetOverwritten();
 }
 
 absl::Status DeviceVersions::Discard(const Update& update) {

@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -22,11 +23,15 @@ namespace weightstream {
 class DeviceVersions final : public VersionMedium {
  public:
   // `device`, which keeps no files, outlives this and every version that was opened.
-  explicit DeviceVersions(Device& device) : device_(device) {}
+  explicit DeviceVersions(Device& device);
+  ~DeviceVersions() override { Stop(); }
 
   std::vector<StoredModel> Recovered() const override { return {}; }
   absl::Status CheckPlace(const std::string& model, uint64_t version) const override { return absl::OkStatus(); }
   absl::StatusOr<std::shared_ptr<Target>> Provide(const ArenaRequest& request) override ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<std::vector<uint64_t>> MakeRoom(const ArenaRequest& request,
+                                                 const std::vector<uint64_t>& removable) override
+      ABSL_LOCKS_EXCLUDED(mutex_);
   bool may_overwrite() const override { return true; }
   absl::StatusOr<std::shared_ptr<Target>> ProvideInPlace(const ArenaRequest& request, uint64_t over) override
       ABSL_LOCKS_EXCLUDED(mutex_);
@@ -44,18 +49,36 @@ class DeviceVersions final : public VersionMedium {
       ABSL_LOCKS_EXCLUDED(mutex_);
   std::string Path(const std::string& model, uint64_t version) const override { return ""; }
   std::string Folder(const std::string& model, uint64_t version) const override { return ""; }
-  void Stop() override {}
+  void Stop() override ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   class Held;
 
+  // What MakeRoom would come to.
+  struct Room {
+    uint64_t needed = 0;
+    uint64_t free = 0;
+    // What the versions hold that may go.
+    uint64_t removable = 0;
+    bool enough = false;
+    // Taken out, if that is enough.
+    std::vector<std::shared_ptr<Held>> taken = {};
+  };
+
   // Null if there is none.
   std::shared_ptr<Held> Find(const std::string& model, uint64_t version) const ABSL_LOCKS_EXCLUDED(mutex_);
-  // Waits, a short time, until who still uses memory that is to go has let go of it. False if there was none.
+  // Waits, a short time, until memory that is to go is free. False if there was none.
   bool AwaitLeaving() ABSL_LOCKS_EXCLUDED(mutex_);
-  // Whether any of it is still there.
-  bool AnyLeaving() ABSL_LOCKS_EXCLUDED(mutex_);
-  void Leaves(const std::shared_ptr<Target>& target) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Frees the memory in the background, once nobody else uses it: so the last who does, perhaps the thread on which a
+  // device's copies complete, never waits for that.
+  void Leaves(std::shared_ptr<Target> target) ABSL_LOCKS_EXCLUDED(mutex_);
+  // What the thread does.
+  void FreeWhatLeaves() ABSL_LOCKS_EXCLUDED(mutex_);
+  // One that only we still have; null if there is none. It counts as leaving until it is free.
+  std::shared_ptr<Target> TakeUnused() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Takes the first of these versions that nobody reads out of their places, if they make up for what is missing.
+  absl::StatusOr<Room> TakeForRoom(const ArenaRequest& request, const std::vector<uint64_t>& removable)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   // Forgets the version, and returns what was known of it.
   std::shared_ptr<Held> Take(const std::string& model, uint64_t version) ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -64,7 +87,12 @@ class DeviceVersions final : public VersionMedium {
   mutable absl::Mutex mutex_;
   std::map<std::pair<std::string, uint64_t>, std::shared_ptr<Held>> held_ ABSL_GUARDED_BY(mutex_);
   // Memory of versions that were removed and of updates that were aborted: readers and copies may still hold it.
-  std::vector<std::weak_ptr<Target>> leaving_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::shared_ptr<Target>> leaving_ ABSL_GUARDED_BY(mutex_);
+  // Those, and what is being freed.
+  size_t leaving_count_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  // Last, so that it starts when the rest is there.
+  std::thread thread_;
 };
 
 }  // namespace weightstream

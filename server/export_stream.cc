@@ -6,14 +6,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/convert.h"
+#include "server/lease.h"
 #include "server/local_peer.h"
 #include "server/log.h"
 
 namespace weightstream {
 namespace {
-
-// How soon a lease notices that its holder has gone, beyond what the connection takes to tell.
-constexpr absl::Duration kLeasePoll = absl::Milliseconds(200);
 
 absl::StatusOr<v1::ExportedTarget> Describe(const CallEnvironment& environment, const std::string& model,
                                             const VersionRecord& record) {
@@ -39,21 +37,6 @@ absl::StatusOr<v1::ExportedTarget> Describe(const CallEnvironment& environment, 
   return target;
 }
 
-// Until the caller or the server ends it, or the memory is of no use any more.
-absl::Status HoldLease(const CallEnvironment& environment, const std::atomic<bool>& stopping,
-                       grpc::ServerContext* context, const OpenCalls::Call& call, const Model& model) {
-  Permit permit(environment.authorizer, *context, "ExportTarget");
-  while (!context->IsCancelled()) {
-    if (absl::Status allowed = permit.Check(model.name()); !allowed.ok()) return allowed;
-    if (absl::Status healthy = environment.device->Health(); !healthy.ok()) return healthy;
-    if (stopping.load(std::memory_order_acquire)) {
-      return absl::UnavailableError("the server is shutting down, and the exported memory goes with it");
-    }
-    model.AwaitChange(model.Snapshot().change, kLeasePoll);
-  }
-  return call.EndStatus();
-}
-
 }  // namespace
 
 absl::Status ServeExport(const CallEnvironment& environment, const std::atomic<bool>& stopping,
@@ -76,8 +59,12 @@ absl::Status ServeExport(const CallEnvironment& environment, const std::atomic<b
                     {"status", status.ToString()}});
   };
   log("version_exported", absl::OkStatus());
-  absl::Status ended = (*call)->Write(*writer, *target) ? HoldLease(environment, stopping, context, **call, **model)
-                                                        : (*call)->EndStatus();
+  const LeaseCall lease{"ExportTarget", context, call->get(), &stopping};
+  const LeaseDuties duties{.tell = [](const ModelSnapshot&) { return true; },
+                           .may_end = [] { return true; },
+                           .at_shutdown = "and the exported memory goes with it"};
+  absl::Status ended =
+      (*call)->Write(*writer, *target) ? HoldLease(environment, lease, **model, duties) : (*call)->EndStatus();
   log("export_ended", ended);
   return ended;
 }

@@ -56,6 +56,12 @@ absl::StatusOr<std::shared_ptr<Target>> FileVersions::Provide(const ArenaRequest
   return arenas_.Provide(request.model, request.update_id, *request.layout, request.header, request.subject);
 }
 
+absl::StatusOr<std::vector<uint64_t>> FileVersions::MakeRoom(const ArenaRequest& request,
+                                                             const std::vector<uint64_t>& removable) {
+  return absl::ResourceExhaustedError(
+      absl::StrCat(request.subject, ": files make no room for one another; keep fewer (--keep-versions)"));
+}
+
 absl::StatusOr<std::shared_ptr<Target>> FileVersions::ProvideInPlace(const ArenaRequest& request, uint64_t over) {
   return absl::FailedPreconditionError(
       absl::StrCat(request.subject, " cannot be written over version ", over, ": files are never written again"));

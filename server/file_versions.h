@@ -19,6 +19,8 @@ class FileVersions final : public VersionMedium {
   std::vector<StoredModel> Recovered() const override { return store_.recovered(); }
   absl::Status CheckPlace(const std::string& model, uint64_t version) const override;
   absl::StatusOr<std::shared_ptr<Target>> Provide(const ArenaRequest& request) override;
+  absl::StatusOr<std::vector<uint64_t>> MakeRoom(const ArenaRequest& request,
+                                                 const std::vector<uint64_t>& removable) override;
   // Never: whoever has a file open or mapped keeps it as it is.
   bool may_overwrite() const override { return false; }
   absl::StatusOr<std::shared_ptr<Target>> ProvideInPlace(const ArenaRequest& request, uint64_t over) override;

@@ -290,6 +290,8 @@ void Model::EndUpdate(const std::shared_ptr<Update>& update, UpdateOutcome outco
     Retire(*update);
   }
   update->CutStreams(absl::ZeroDuration());
+  // One that it was to be written over may have stayed for that alone.
+  if (update->over() != 0) RemoveOldVersions("");
 }
 
 void Model::Retire(const Update& update) {
@@ -308,9 +310,14 @@ void Model::RemoveOldVersions(absl::string_view for_update) {
   std::vector<VersionRecord> removed;
   {
     absl::MutexLock lock(&mutex_);
-    // versions_ ascends, so the oldest goes first; the current one always stays, and so do those that are pinned.
-    for (auto it = versions_.begin(); it != versions_.end() && versions_.size() > context_.limits->keep_versions;) {
-      if (it->version == current_ || IsPinned(it->version)) {
+    // versions_ ascends, so the oldest goes first. Beside a version in registered targets one of our own is dead
+    // weight: nothing brings it there.
+    const auto is_surplus = [this](uint64_t version) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      return versions_.size() > context_.limits->keep_versions ||
+             (targets_version_ != 0 && version != targets_version_);
+    };
+    for (auto it = versions_.begin(); it != versions_.end();) {
+      if (MustStay(it->version) || !is_surplus(it->version)) {
         ++it;
         continue;
       }
@@ -320,6 +327,12 @@ void Model::RemoveOldVersions(absl::string_view for_update) {
     if (!removed.empty()) Changed();
   }
   for (const VersionRecord& version : removed) RemoveFromMedium(version.version, for_update);
+}
+
+void Model::EraseVersion(uint64_t version) {
+  const auto found = std::find_if(versions_.begin(), versions_.end(),
+                                  [version](const VersionRecord& held) { return held.version == version; });
+  if (found != versions_.end()) versions_.erase(found);
 }
 
 void Model::RemoveFromMedium(uint64_t version, absl::string_view for_update) {

@@ -122,13 +122,14 @@ class Model {
   class Pin;
   absl::StatusOr<std::unique_ptr<Pin>> PinVersion(uint64_t version) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // From now on updates are written into these targets, until UnregisterTargets. FAILED_PRECONDITION if there are
-  // others already; INVALID_ARGUMENT if they contradict the current version's manifest.
+  // From now on updates are written into these targets, until UnregisterTargets. One in flight, which is written
+  // elsewhere, is superseded. FAILED_PRECONDITION if there are others already; INVALID_ARGUMENT if they contradict the
+  // current version's manifest.
   absl::Status RegisterTargets(std::shared_ptr<const RegisteredTargets> targets) ABSL_LOCKS_EXCLUDED(mutex_);
   // Ends what is written into them, with this reason, and forgets the version that they held. Until Snapshot() shows
   // them no more something may be written there: streams leave and copies complete first, for which it waits up to
-  // limits.copy_wait.
-  void UnregisterTargets(absl::string_view reason) ABSL_LOCKS_EXCLUDED(mutex_);
+  // limits.copy_wait. False if something may yet be written after that.
+  bool UnregisterTargets(absl::string_view reason) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // The update, if it is in flight; else why it is not, if that is still known, or NOT_FOUND.
   absl::StatusOr<std::shared_ptr<Update>> FindUpdate(absl::string_view update_id) const ABSL_LOCKS_EXCLUDED(mutex_);
@@ -161,8 +162,12 @@ class Model {
   absl::StatusOr<UpdateArena> ProvideArena(const ArenaRequest& request) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<UpdateArena> ProvideInPlace(const ArenaRequest& request, const absl::Status& no_room)
       ABSL_LOCKS_EXCLUDED(mutex_);
-  // Removes the oldest version that is neither current nor pinned; false if there is none.
-  bool RemoveOldestForRoom() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Removes versions that are neither current nor pinned, the oldest first, if that makes enough room, and then
+  // provides it; else `no_room` and why, with nothing removed.
+  absl::StatusOr<std::shared_ptr<Target>> ProvideForOlder(const ArenaRequest& request, const absl::Status& no_room)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  // What that may remove, ascending.
+  std::vector<uint64_t> RemovableForRoom() const ABSL_LOCKS_EXCLUDED(mutex_);
   // ---- Registered targets: model_targets.cc ----
 
   // The targets, for this manifest; null if none are registered.
@@ -177,6 +182,7 @@ class Model {
   bool AwaitTargetsLeft(absl::Duration patience) const ABSL_LOCKS_EXCLUDED(mutex_);
   // Forgets the version in them; which that was, 0 if none.
   uint64_t ForgetTargetsVersion() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Closes them, and then shows them no more.
   void ForgetTargets() ABSL_LOCKS_EXCLUDED(mutex_);
   TargetsRecord Targets() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -203,7 +209,14 @@ class Model {
   // Moves the update in flight to the history.
   void Retire(const Update& update) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool IsPinned(uint64_t version) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return pins_.count(version) > 0; }
+  // True if a version must not be removed: it is current, pinned, or what an update in flight will be written over,
+  // whose readers are to hear of that.
+  bool MustStay(uint64_t version) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return version == current_ || IsPinned(version) || (update_ != nullptr && update_->over() == version);
+  }
   void Unpin(uint64_t version) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Forgets it, if it is held.
+  void EraseVersion(uint64_t version) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Takes the oldest versions beyond the limit out of their places. `for_update`: whose commit is why, for the log; may
   // be empty.
   void RemoveOldVersions(absl::string_view for_update) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -228,6 +241,8 @@ class Model {
   std::map<uint64_t, uint32_t> pins_ ABSL_GUARDED_BY(mutex_);
   // Null where there are none; and see TargetsRecord.
   std::shared_ptr<const RegisteredTargets> targets_ ABSL_GUARDED_BY(mutex_);
+  // What is shown of them while they are being closed.
+  TargetsRecord closing_targets_ ABSL_GUARDED_BY(mutex_);
   uint64_t targets_version_ ABSL_GUARDED_BY(mutex_) = 0;
   bool targets_dirty_ ABSL_GUARDED_BY(mutex_) = false;
   // The last update that began to be written into targets, these or others, until it is committed. Streams and copies

@@ -13,14 +13,12 @@ absl::StatusOr<UpdateArena> Model::ProvideArena(const ArenaRequest& request) {
   if (registered->has_value()) return **std::move(registered);
   VersionMedium& medium = *context_.medium;
   absl::StatusOr<std::shared_ptr<Target>> target = medium.Provide(request);
-  while (absl::IsResourceExhausted(target.status()) && medium.may_overwrite() && RemoveOldestForRoom()) {
-    target = medium.Provide(request);
-  }
   if (target.ok()) return UpdateArena{*std::move(target)};
-  if (absl::IsResourceExhausted(target.status()) && medium.may_overwrite()) {
-    return ProvideInPlace(request, target.status());
-  }
-  return target.status();
+  if (!absl::IsResourceExhausted(target.status()) || !medium.may_overwrite()) return target.status();
+  target = ProvideForOlder(request, target.status());
+  if (target.ok()) return UpdateArena{*std::move(target)};
+  if (!absl::IsResourceExhausted(target.status())) return target.status();
+  return ProvideInPlace(request, target.status());
 }
 
 absl::StatusOr<UpdateArena> Model::ProvideInPlace(const ArenaRequest& request, const absl::Status& no_room) {
@@ -51,19 +49,33 @@ absl::StatusOr<UpdateArena> Model::ProvideInPlace(const ArenaRequest& request, c
       .before_first_byte = [this, over](const Update& update) { return StartOverwriting(update, over); }};
 }
 
-bool Model::RemoveOldestForRoom() {
-  VersionRecord removed;
+std::vector<uint64_t> Model::RemovableForRoom() const {
+  std::vector<uint64_t> removable;
+  absl::MutexLock lock(&mutex_);
+  for (const VersionRecord& held : versions_) {
+    if (!MustStay(held.version)) removable.push_back(held.version);
+  }
+  return removable;
+}
+
+absl::StatusOr<std::shared_ptr<Target>> Model::ProvideForOlder(const ArenaRequest& request,
+                                                               const absl::Status& no_room) {
+  const std::vector<uint64_t> removable = RemovableForRoom();
+  if (removable.empty()) return no_room;
+  const absl::StatusOr<std::vector<uint64_t>> removed = context_.medium->MakeRoom(request, removable);
+  if (!removed.ok()) {
+    return absl::ResourceExhaustedError(absl::StrCat(no_room.message(), "; ", removed.status().message()));
+  }
+  for (const uint64_t version : *removed) {
+    LogInfo("version_removed",
+            {{"model", name_}, {"version", version}, {"update", request.update_id}, {"reason", "room for it"}});
+  }
   {
     absl::MutexLock lock(&mutex_);
-    auto oldest = versions_.begin();
-    while (oldest != versions_.end() && (oldest->version == current_ || IsPinned(oldest->version))) ++oldest;
-    if (oldest == versions_.end()) return false;
-    removed = std::move(*oldest);
-    versions_.erase(oldest);
+    for (const uint64_t version : *removed) EraseVersion(version);
     Changed();
   }
-  RemoveFromMedium(removed.version, "");
-  return true;
+  return context_.medium->Provide(request);
 }
 
 absl::Status Model::StartOverwriting(const Update& update, uint64_t over) {
@@ -89,11 +101,7 @@ absl::Status Model::StartOverwriting(const Update& update, uint64_t over) {
     }
     Changed();
     if (over != 0) {
-      for (auto it = versions_.begin(); it != versions_.end(); ++it) {
-        if (it->version != over) continue;
-        versions_.erase(it);
-        break;
-      }
+      EraseVersion(over);
       if (current_ == over) {
         current_ = 0;
         lost = true;

@@ -19,12 +19,20 @@ constexpr absl::Duration kLeavingPoll = absl::Milliseconds(5);
 absl::Status Model::RegisterTargets(std::shared_ptr<const RegisteredTargets> targets) {
   Operation operation(*this, "registration");
   if (!operation.status().ok()) return operation.status();
-  if (absl::Status checked = CheckAgainstCurrent(targets); !checked.ok()) return checked;
-  absl::MutexLock lock(&mutex_);
-  if (targets_ != nullptr) {
-    return absl::FailedPreconditionError(absl::StrCat("model '", name_, "' has targets already, which ",
-                                                      targets_->owner(), " registered; end that call first"));
+  {
+    absl::MutexLock lock(&mutex_);
+    if (targets_ != nullptr) {
+      return absl::FailedPreconditionError(absl::StrCat("model '", name_, "' has targets already, which ",
+                                                        targets_->owner(), " registered; end that call first"));
+    }
   }
+  if (absl::Status checked = CheckAgainstCurrent(targets); !checked.ok()) return checked;
+  if (const std::shared_ptr<Update> update = update_in_flight(); update != nullptr) {
+    EndUpdate(update, UpdateOutcome::kSuperseded,
+              absl::StrCat("superseded by the targets that ", targets->owner(),
+                           " registered, into which updates are written from now on; begin it again"));
+  }
+  absl::MutexLock lock(&mutex_);
   targets_ = std::move(targets);
   targets_version_ = 0;
   targets_dirty_ = false;
@@ -67,7 +75,8 @@ absl::StatusOr<absl::optional<UpdateArena>> Model::ProvideRegistered(const Arena
                   [this, over](const Update& update) { return StartOverwriting(update, over); }});
 }
 
-void Model::UnregisterTargets(absl::string_view reason) {
+bool Model::UnregisterTargets(absl::string_view reason) {
+  bool left = false;
   // However long others take: what is written there must end. Each of them has a deadline of its own.
   for (;;) {
     const Operation operation(*this, "end of a registration");
@@ -76,7 +85,8 @@ void Model::UnregisterTargets(absl::string_view reason) {
       continue;
     }
     EndUpdateIntoTargets(reason);
-    if (!AwaitTargetsLeft(context_.limits->copy_wait)) {
+    left = AwaitTargetsLeft(context_.limits->copy_wait);
+    if (!left) {
       LogWarning("targets_still_written",
                  {{"model", name_}, {"note", "a copy does not complete; the memory stays open until it does"}});
     }
@@ -87,6 +97,7 @@ void Model::UnregisterTargets(absl::string_view reason) {
     break;
   }
   if (context_.on_lost) context_.on_lost(name_);
+  return left;
 }
 
 void Model::EndUpdateIntoTargets(absl::string_view reason) {
@@ -109,29 +120,35 @@ bool Model::AwaitTargetsLeft(absl::Duration patience) const {
 uint64_t Model::ForgetTargetsVersion() {
   absl::MutexLock lock(&mutex_);
   const uint64_t held = std::exchange(targets_version_, 0);
-  for (auto it = versions_.begin(); held != 0 && it != versions_.end(); ++it) {
-    if (it->version != held) continue;
-    versions_.erase(it);
-    break;
-  }
+  EraseVersion(held);
   if (current_ == held) current_ = 0;
   Changed();
   return held;
 }
 
 void Model::ForgetTargets() {
-  // Closed without the lock.
-  std::shared_ptr<const RegisteredTargets> targets;
+  std::weak_ptr<const RegisteredTargets> closing;
+  {
+    // Closed without the lock.
+    std::shared_ptr<const RegisteredTargets> targets;
+    absl::MutexLock lock(&mutex_);
+    closing_targets_ = Targets();
+    targets = std::exchange(targets_, nullptr);
+    closing = targets;
+  }
+  // A reader of the version there may hold them for one chunk more.
+  const absl::Time deadline = absl::Now() + kLeavingPatience;
+  while (!closing.expired() && absl::Now() < deadline) absl::SleepFor(kLeavingPoll);
   absl::MutexLock lock(&mutex_);
+  closing_targets_ = {};
+  targets_dirty_ = false;
   // What was overwritten in them is gone with them, and stays named until a version is whole: it may be in use yet.
   if (current_ != 0) overwritten_ = unfinished_ = 0;
-  targets = std::exchange(targets_, nullptr);
-  targets_dirty_ = false;
   Changed();
 }
 
 TargetsRecord Model::Targets() const {
-  if (targets_ == nullptr) return {};
+  if (targets_ == nullptr) return closing_targets_;
   return {targets_->owner(), targets_->tensors().size(), targets_->bytes(), targets_version_, targets_dirty_};
 }
 

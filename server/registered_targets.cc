@@ -1,7 +1,6 @@
 #include "server/registered_targets.h"
 
 #include <algorithm>
-#include <tuple>
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
@@ -15,19 +14,10 @@ namespace {
 
 std::string Named(const std::string& tensor) { return absl::StrCat("tensor '", Printable(tensor), "'"); }
 
-// A tensor's bytes in its memory, for finding overlaps.
-struct PlacedTarget {
-  absl::string_view handle;
-  ByteRange range;
-  const TargetTensor* tensor;
-};
-
-absl::Status CheckOverlaps(std::vector<PlacedTarget> places) {
-  std::sort(places.begin(), places.end(), [](const PlacedTarget& a, const PlacedTarget& b) {
-    return std::tie(a.handle, a.range.begin) < std::tie(b.handle, b.range.begin);
-  });
+// By their begin.
+absl::Status CheckOverlaps(const std::vector<PlacedTarget>& places) {
   for (size_t i = 1; i < places.size(); ++i) {
-    if (places[i].handle != places[i - 1].handle || places[i].range.begin >= places[i - 1].range.end) continue;
+    if (places[i].range.begin >= places[i - 1].range.end) continue;
     return absl::InvalidArgumentError(absl::StrCat("the targets of ", Named(places[i - 1].tensor->spec.name), " and ",
                                                    Named(places[i].tensor->spec.name),
                                                    " overlap; register tensors that share memory once"));
@@ -70,7 +60,6 @@ absl::Status RegisteredTargets::CheckTensors() {
     return absl::InvalidArgumentError("no tensor is registered; name each, with its memory and offset");
   }
   absl::flat_hash_set<absl::string_view> names;
-  std::vector<PlacedTarget> places;
   for (const TargetTensor& tensor : registration_.tensors) {
     if (absl::Status valid = ValidateTensorName(tensor.spec.name); !valid.ok()) return valid;
     if (!names.insert(tensor.spec.name).second) {
@@ -96,10 +85,13 @@ absl::Status RegisteredTargets::CheckTensors() {
           Named(tensor.spec.name), " starts at byte ", tensor.offset, " of memory ", tensor.memory, ", which is byte ",
           begin, " of its allocation: not aligned for ", DTypeName(tensor.spec.dtype), " (", alignment, ")"));
     }
-    if (*bytes > 0) places.push_back({memory.handle, {begin, begin + *bytes}, &tensor});
+    const uint64_t address = memory_[tensor.memory]->device_address() + tensor.offset;
+    if (*bytes > 0) places_.push_back({{address, address + *bytes}, &tensor});
     bytes_ += *bytes;
   }
-  return CheckOverlaps(std::move(places));
+  std::sort(places_.begin(), places_.end(),
+            [](const PlacedTarget& a, const PlacedTarget& b) { return a.range.begin < b.range.begin; });
+  return CheckOverlaps(places_);
 }
 
 // ---- Bound ----------------------------------------------------------------------------------------------------------

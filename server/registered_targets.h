@@ -42,6 +42,12 @@ struct TargetRegistration {
   bool partial = false;
 };
 
+// A target's bytes, by their addresses on the device.
+struct PlacedTarget {
+  ByteRange range;
+  const TargetTensor* tensor;
+};
+
 // The memory, open. Closed with the last who holds this: updates and versions do, as long as they write or read there.
 // Immutable.
 class RegisteredTargets {
@@ -55,6 +61,8 @@ class RegisteredTargets {
   bool partial() const { return registration_.partial; }
   // Of all targets together.
   uint64_t bytes() const { return bytes_; }
+  // Where each of them lies that has any bytes, by their begin.
+  const std::vector<PlacedTarget>& places() const { return places_; }
   Device& device() const { return device_; }
   Target& memory(uint32_t index) const { return *memory_[index]; }
 
@@ -69,6 +77,7 @@ class RegisteredTargets {
   const TargetRegistration registration_;
   std::vector<std::unique_ptr<Target>> memory_;
   uint64_t bytes_ = 0;
+  std::vector<PlacedTarget> places_;
 };
 
 // The targets of one version. A Target in that an update can hold it as its own; it has no memory of one piece.

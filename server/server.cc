@@ -99,6 +99,7 @@ class GrpcServer final : public Server {
   // Null where nobody is to be told, and while the registry tells of what was recovered.
   std::unique_ptr<CommitHookRunner> hooks_;
   std::unique_ptr<OpenCalls> calls_;
+  TargetClaims claims_;
   // Apart, since reflection asks for no token: strangers must not take the streams of others.
   std::unique_ptr<OpenCalls> reflection_calls_;
   std::unique_ptr<WeightStreamService> service_;
@@ -144,8 +145,8 @@ absl::Status GrpcServer::Start() {
   reflection_calls_ = std::make_unique<OpenCalls>(
       OpenCalls::Bounds{std::max(1, limits.threads / 16), limits.peer_streams, limits.silent_call, 0});
   service_ = std::make_unique<WeightStreamService>(
-      CallEnvironment{registry_.get(), medium_.get(), calls_.get(), device_.get(), staging_.get(), hooks_.get(),
-                      &options_.limits, security_->authorizer(), &metrics_});
+      CallEnvironment{registry_.get(), medium_.get(), calls_.get(), &claims_, device_.get(), staging_.get(),
+                      hooks_.get(), &options_.limits, security_->authorizer(), &metrics_});
   if (absl::Status listening = Listen(); !listening.ok()) return listening;
   if (absl::Status serving = ServeMetrics(); !serving.ok()) return serving;
   {
@@ -299,6 +300,7 @@ void GrpcServer::CheckDevice() {
   }
   LogError("device_failed", {{"device", device_->name()}, {"error", health.ToString()}});
   for (const std::shared_ptr<Model>& model : registry_->All()) TellHealth(model->name());
+  if (options_.on_device_failed) options_.on_device_failed();
 }
 
 void GrpcServer::WatchIdle() {

@@ -2,6 +2,7 @@
 #ifndef WEIGHTSTREAM_SERVER_SERVER_H_
 #define WEIGHTSTREAM_SERVER_SERVER_H_
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -25,6 +26,8 @@ struct ServerOptions {
   SecurityOptions security;
   // Who is told of each version that becomes current.
   CommitHookOptions on_commit;
+  // Called once the device has failed for good, on a thread of the server's own, which it must not keep.
+  std::function<void()> on_device_failed = {};
 };
 
 class Server {

@@ -56,6 +56,15 @@ FlagSpec LogFormatFlag() {
   return flag;
 }
 
+FlagSpec ExitOnDeviceFailure() {
+  return {
+      .name = "exit-on-device-failure",
+      .kind = FlagKind::kSwitch,
+      .help =
+          "End with code 1 once the GPU can no longer be used by this process, so that whoever runs it starts a new "
+          "one. Default: stay, NOT_SERVING, and say why in status."};
+}
+
 std::vector<FlagSpec> Flags() {
   std::vector<FlagSpec> flags = {
       Text(
@@ -77,6 +86,9 @@ std::vector<FlagSpec> Flags() {
               "Most payload MiB that one chunk may carry; senders obey it. A stream takes up to twice as much memory. "
               "Default 4."),
       Decimal("staging-mib", kMostMib, "MiB of staging buffers, for devices that need them. Default 64."),
+      Number("copy-streams", kMostCopyStreams,
+             "Streams on which copies to a GPU are queued; tests/gpu measures which number is best. Default 2."),
+      ExitOnDeviceFailure(),
       Number("keep-versions", 1000, "Committed versions kept a model, the current one among them. Default 2."),
       {.name = "spare-arenas",
        .kind = FlagKind::kSwitch,
@@ -170,9 +182,10 @@ Limits LimitsFrom(const CommandLine& line) {
   return limits;
 }
 
-absl::StatusOr<std::unique_ptr<Device>> OpenCuda(int index) {
+absl::StatusOr<std::unique_ptr<Device>> OpenCuda(int index, int copy_streams) {
   CudaDeviceOptions options;
   options.index = index;
+  options.copy_streams = copy_streams;
   absl::StatusOr<std::unique_ptr<CudaDevice>> device = CudaDevice::Open(SystemCudaRuntime(), options);
   if (!device.ok()) {
     return absl::Status(device.status().code(), absl::StrCat("--device: ", device.status().message()));
@@ -222,7 +235,7 @@ const CommandSpec& ServerCommand() {
                 {"on-commit-body", "on-commit"},
                 {"on-commit-preset", "on-commit"}},
       .done = "stopped by a signal",
-      .failed = "could not start; the reason is on stderr",
+      .failed = "could not start, or its device has failed (--exit-on-device-failure); the reason is on stderr",
   };
   return spec;
 }
@@ -261,7 +274,7 @@ absl::StatusOr<std::unique_ptr<Device>> DeviceFrom(const CommandLine& line) {
   }
   int index = 0;
   if (absl::StartsWith(device, "cuda:") && absl::SimpleAtoi(absl::StripPrefix(device, "cuda:"), &index) && index >= 0) {
-    return OpenCuda(index);
+    return OpenCuda(index, static_cast<int>(line.Number("copy-streams", kDefaultCopyStreams)));
   }
   return absl::InvalidArgumentError(absl::StrCat(
       "--device=", device, " is none of host, cuda:N (N a device's number), host-staged and host-memory:N"));

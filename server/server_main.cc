@@ -2,7 +2,10 @@
 #include "server/server_main.h"
 
 #include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <memory>
@@ -20,6 +23,9 @@ namespace {
 
 constexpr int kFailed = 1;
 constexpr int kBadUsage = 2;
+
+// Why the server is to end, if not by somebody's signal.
+std::atomic<bool> device_failed{false};
 
 int Fail(const absl::Status& status) {
   const bool usage = absl::IsInvalidArgument(status);
@@ -55,6 +61,12 @@ int Serve(const CommandLine& line) {
   if (!options.ok()) return FailToStart(line, options.status());
   absl::StatusOr<std::unique_ptr<Device>> device = DeviceFrom(line);
   if (!device.ok()) return FailToStart(line, device.status());
+  if (line.Switch("exit-on-device-failure")) {
+    options->on_device_failed = [] {
+      device_failed.store(true);
+      ::kill(::getpid(), SIGTERM);
+    };
+  }
   absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(*options, *std::move(device));
   if (!server.ok()) return FailToStart(line, server.status());
   std::printf("listening on %s\n", (*server)->address().c_str());
@@ -67,8 +79,10 @@ int Serve(const CommandLine& line) {
   sigwait(&signals, &signal);
   // From here on a second signal has its usual effect.
   pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
-  running->Shutdown(absl::Now() + options->limits.drain);
-  return 0;
+  // Nothing that is in flight to a device that has failed comes to its end.
+  const bool failed = device_failed.load();
+  running->Shutdown(absl::Now() + (failed ? absl::ZeroDuration() : options->limits.drain));
+  return failed ? kFailed : 0;
 }
 
 int Main(const std::vector<std::string>& arguments) {

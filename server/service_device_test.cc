@@ -1,8 +1,6 @@
 // Versions in a device's memory: beside each other where there is room, in place where there is none, and what becomes
 // of them when an update does not come to its end, or the device fails.
-#include <grpcpp/create_channel.h>
-#include <grpcpp/support/channel_arguments.h>
-
+#include <atomic>
 #include <map>
 #include <memory>
 #include <thread>
@@ -40,6 +38,7 @@ class ServiceDeviceTest : public testing::TestWithParam<TestDevice> {
     TestServerOptions options = GetParam().Options();
     options.limits.bucket_bytes = kMiB;
     options.limits.staging_bytes = 3 * kMiB;
+    options.limits.keep_versions = keep_versions_;
     const uint64_t bytes = versions * kVersionBytes;
     if (options.cuda != nullptr) {
       options.cuda = cuda_ = std::make_shared<FakeCudaRuntime>(FakeCudaOptions{.device_bytes = bytes + kOwnBytes});
@@ -85,6 +84,7 @@ class ServiceDeviceTest : public testing::TestWithParam<TestDevice> {
     EXPECT_TRUE(WaitFor([&] { return !client_->Serving("m").value(); }));
   }
 
+  uint64_t keep_versions_ = 2;
   std::shared_ptr<FakeCudaRuntime> cuda_;
   std::unique_ptr<TestServer> server_;
   std::unique_ptr<TestClient> client_;
@@ -223,12 +223,7 @@ TEST_P(ServiceDeviceTest, APullInProgressEndsWhereItsVersionIsOverwritten) {
   v1::PullRequest request;
   request.set_model("m");
   request.set_bucket_limit_bytes(1000);
-  // A reader whose window is small, and stays so: the server cannot send it all ahead.
-  grpc::ChannelArguments small_window;
-  small_window.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
-  small_window.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  const auto stub = v1::WeightStream::NewStub(
-      grpc::CreateCustomChannel(server_->server().address(), grpc::InsecureChannelCredentials(), small_window));
+  const auto stub = SlowReaderStub(server_->server().address());
   const auto context = NewContext();
   const auto reader = stub->Pull(context.get(), request);
   v1::WeightChunk chunk;
@@ -258,6 +253,50 @@ TEST_P(ServiceDeviceTest, AVersionForWhichThereIsNoRoomAtAllIsRefusedWithWhatThe
   ExpectWhole(1);
   ExpectError(client_->Begin(BeginRequest("other", 1, Tensors(1))).status(), StatusCode::kResourceExhausted,
               {"version 1 of model 'other'"});
+}
+
+TEST_P(ServiceDeviceTest, ARefusedUpdateCostsNoVersionThatIsKeptForRollback) {
+  Start(2);
+  ASSERT_TRUE(Push(1).ok());
+  ASSERT_TRUE(Push(2).ok());
+  const uint64_t too_much = 3 * kVersionBytes;
+  ExpectError(client_->Begin(BeginRequest("m", 3, Tensors(3, too_much))).status(), StatusCode::kResourceExhausted,
+              {absl::StrCat("no ", too_much, " bytes"), "where 0 ",
+               absl::StrCat("older versions that could make room hold ", kVersionBytes), "none was removed",
+               "nor can it be written over version 2"});
+  EXPECT_EQ(State().versions_size(), 2);
+  EXPECT_EQ(client_->PullTensors("m", 1).value(), DataOf(Tensors(1)));
+  ASSERT_TRUE(client_->Rollback("m", 1).ok());
+  ExpectWhole(1);
+}
+
+TEST_P(ServiceDeviceTest, AnOlderVersionThatMakesNotEnoughRoomStaysBesideAnUpdateInPlace) {
+  // One of a half and one of three halves.
+  Start(2);
+  const auto small = Tensors(1, kVersionBytes / 2);
+  const auto large = [](uint64_t version) { return Tensors(version, 3 * kVersionBytes / 2); };
+  ASSERT_TRUE(client_->PushVersion("m", 1, small).ok());
+  ASSERT_TRUE(client_->PushVersion("m", 2, large(2)).ok());
+  ASSERT_TRUE(client_->PushVersion("m", 3, large(3)).ok());
+  EXPECT_EQ(State().updates(0).mode(), v1::UPDATE_MODE_IN_PLACE);
+  EXPECT_EQ(client_->PullTensors("m").value(), DataOf(large(3)));
+  EXPECT_EQ(client_->PullTensors("m", 1).value(), DataOf(small));
+}
+
+TEST_P(ServiceDeviceTest, NoMoreVersionsGoThanItTakes) {
+  keep_versions_ = 9;
+  Start(2);
+  // Four of a half: for another one the oldest goes, and for one of a whole the two oldest then.
+  const auto half = [](uint64_t version) { return Tensors(version, kVersionBytes / 2); };
+  for (uint64_t version = 1; version <= 5; ++version)
+    ASSERT_TRUE(client_->PushVersion("m", version, half(version)).ok());
+  EXPECT_EQ(State().versions_size(), 4);
+  EXPECT_EQ(State().versions(0).version(), 2u);
+  ASSERT_TRUE(Push(6).ok());
+  EXPECT_EQ(State().versions_size(), 3);
+  EXPECT_EQ(State().versions(0).version(), 4u);
+  EXPECT_EQ(client_->PullTensors("m", 4).value(), DataOf(half(4)));
+  ExpectWhole(6);
 }
 
 TEST_P(ServiceDeviceTest, ASmallerVersionFitsOverALargerOne) {
@@ -332,6 +371,18 @@ TEST_F(FailedGpuTest, AServerWithoutAVersionSaysItToo) {
   v1::ListModelsResponse failed;
   ASSERT_TRUE(client_->stub().ListModels(NewContext().get(), v1::ListModelsRequest(), &failed).ok());
   EXPECT_THAT(failed.device_error(), HasSubstr("start"));
+}
+
+TEST_F(FailedGpuTest, WhoRunsTheServerIsToldOnceAndWithoutAVersionToo) {
+  std::atomic<int> told{0};
+  TestServerOptions options = Options(cuda_);
+  options.on_device_failed = [&] { ++told; };
+  const TestServer server(options);
+  cuda_->SetRule([](absl::string_view call, uint64_t) { return call == "CopyToDevice!" ? kCudaIllegalAddress : 0; });
+  EXPECT_FALSE(server.NewClient()->PushVersion("m", 1, VariedTensors(1)).ok());
+  EXPECT_TRUE(WaitFor([&] { return told == 1; }));
+  server.server().Shutdown(absl::Now());
+  EXPECT_EQ(told, 1);
 }
 
 TEST_F(FailedGpuTest, APassingErrorEndsTheStreamAndNothingElse) {

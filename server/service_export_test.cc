@@ -181,6 +181,62 @@ TEST_F(ServiceExportTest, AnExportedVersionCanBeRolledBackToOnceTheOtherCannotBe
   EXPECT_EQ(client_->PullTensors("m").value(), DataOf(Tensors(1)));
 }
 
+// Retention must not take the version away under the update: its readers would not hear that it is overwritten.
+TEST_F(ServiceExportTest, AReaderOfAVersionBeyondRetentionNeverGetsTheBytesThatOverwriteIt) {
+  keep_versions_ = 1;
+  Start(2);
+  ASSERT_TRUE(Push(1).ok());
+  Lease lease(*client_, "m");
+  ASSERT_TRUE(lease.held());
+  ASSERT_TRUE(Push(2).ok());
+  const auto stub = SlowReaderStub(server_->server().address());
+  v1::PullRequest request;
+  request.set_model("m");
+  request.set_version(2);
+  request.set_bucket_limit_bytes(1000);
+  const auto context = NewContext();
+  const auto reader = stub->Pull(context.get(), request);
+  v1::WeightChunk chunk;
+  ASSERT_TRUE(reader->Read(&chunk));
+
+  // Version 1 cannot go, so this one is written over version 2, which is then neither current nor exported.
+  const auto begun = client_->Begin(BeginRequest("m", 3, Tensors(3)));
+  ASSERT_TRUE(begun.ok()) << begun.status();
+  ASSERT_EQ(client_->GetModel("m")->updates(0).mode(), v1::UPDATE_MODE_IN_PLACE);
+  ASSERT_TRUE(client_->Rollback("m", 1).ok());
+  static_cast<void>(lease.End());
+  ASSERT_TRUE(WaitFor([&] { return Exports(1) == 0; }));
+  ASSERT_TRUE(client_->Push(ChunksOf(Tensors(3), kMiB, begun->update_id())).ok());
+  std::map<std::string, std::string> got;
+  do {
+    got[chunk.name()] += chunk.data();
+  } while (reader->Read(&chunk));
+  ExpectError(FromGrpcStatus(reader->Finish()), StatusCode::kFailedPrecondition,
+              {"version 2 of model 'm' is being overwritten in place"});
+  for (const auto& [name, data] : got) {
+    EXPECT_TRUE(data == DataOf(Tensors(2)).at(name).substr(0, data.size())) << name << " has bytes of another version";
+  }
+  ASSERT_TRUE(client_->Commit("m", begun->update_id()).ok());
+  EXPECT_EQ(client_->PullTensors("m").value(), DataOf(Tensors(3)));
+}
+
+TEST_F(ServiceExportTest, AVersionThatStayedForAnUpdateGoesWithIt) {
+  keep_versions_ = 1;
+  Start(2);
+  ASSERT_TRUE(Push(1).ok());
+  Lease lease(*client_, "m");
+  ASSERT_TRUE(Push(2).ok());
+  const auto begun = client_->Begin(BeginRequest("m", 3, Tensors(3)));
+  ASSERT_TRUE(begun.ok()) << begun.status();
+  ASSERT_TRUE(client_->Rollback("m", 1).ok());
+  static_cast<void>(lease.End());
+  ASSERT_TRUE(WaitFor([&] { return Exports(1) == 0; }));
+  EXPECT_EQ(client_->GetModel("m")->versions_size(), 2);
+  ASSERT_TRUE(client_->Abort("m", begun->update_id(), "").ok());
+  EXPECT_TRUE(WaitFor([&] { return client_->GetModel("m")->versions_size() == 1; }));
+  EXPECT_EQ(client_->PullTensors("m").value(), DataOf(Tensors(1)));
+}
+
 TEST_F(ServiceExportTest, AVersionThatIsAboutToBeOverwrittenIsNotExported) {
   Start(1);
   ASSERT_TRUE(Push(1).ok());

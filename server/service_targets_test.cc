@@ -1,24 +1,18 @@
-// RegisterTargets: updates that are written straight into an inference server's memory, whole, in slices and cast; and
-// what becomes of them when either side goes.
-#include <grpcpp/create_channel.h>
-#include <grpcpp/support/channel_arguments.h>
-
+// RegisterTargets: updates that are written straight into an inference server's memory, whole, in slices and cast, and
+// what it is told of them.
 #include <memory>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "kernels/cast.h"
 #include "kernels/checksum.h"
-#include "proto/status.h"
-#include "server/test_child.h"
 #include "server/test_registration.h"
 #include "server/test_server.h"
+#include "server/test_targets.h"
 #include "server/test_update.h"
 #include "tensor/test_files.h"
 
@@ -28,59 +22,7 @@ namespace {
 using absl::StatusCode;
 using testing::HasSubstr;
 
-class ServiceTargetsTest : public testing::Test {
- protected:
-  TestServerOptions Options() {
-    TestServerOptions options;
-    options.limits.staging_bytes = 3000;
-    options.cuda = cuda_;
-    return options;
-  }
-
-  // "w" of BF16 and "b" of U8.
-  static std::vector<TestTensor> Tensors(uint64_t seed) {
-    return {MakeTensor("w", DType::kBF16, {30, 50}, seed), MakeTensor("b", DType::kU8, {777}, seed + 100)};
-  }
-  static std::vector<v1::TargetTensor> WholeTargets() {
-    return {TargetOf("w", "BF16", {30, 50}, 64), TargetOf("b", "U8", {777}, 5000)};
-  }
-
-  v1::BeginUpdateResponse Begin(uint64_t version) {
-    const auto begun = client_->Begin(BeginRequest("m", version, Tensors(version)));
-    EXPECT_TRUE(begun.ok()) << begun.status();
-    return begun.value_or(v1::BeginUpdateResponse());
-  }
-
-  // A chunk of version 1 that has come to the GPU's stream, where it stays until HoldStreams(false).
-  std::unique_ptr<grpc::ClientWriter<v1::WeightChunk>> StartACopyThatIsHeld(const std::string& update_id,
-                                                                            grpc::ClientContext& context,
-                                                                            v1::PushResponse& response) {
-    cuda_->HoldStreams(true);
-    const uint64_t copies = cuda_->calls()["CopyToDevice"];
-    auto stream = client_->stub().Push(&context, &response);
-    EXPECT_TRUE(stream->Write(ChunkOf(Tensors(1)[0], 0, 1000, update_id)));
-    EXPECT_TRUE(WaitFor([&] { return cuda_->calls()["CopyToDevice"] > copies; }));
-    return stream;
-  }
-
-  v1::Model State() { return client_->GetModel("m").value(); }
-
-  void ExpectState(v1::WeightsState state, uint64_t overwritten_version, uint64_t unfinished_version) {
-    const v1::Model model = State();
-    EXPECT_EQ(model.weights_state(), state) << model.ShortDebugString();
-    EXPECT_EQ(model.overwritten_version(), overwritten_version);
-    EXPECT_EQ(model.unfinished_version(), unfinished_version);
-  }
-
-  std::string BytesOf(const std::vector<TestTensor>& tensors, const std::string& name) {
-    return DataOf(tensors).at(name);
-  }
-
-  const std::shared_ptr<FakeCudaRuntime> cuda_ = std::make_shared<FakeCudaRuntime>();
-  ForeignMemory memory_{*cuda_, 10'000};
-  TestServer server_{Options()};
-  const std::unique_ptr<TestClient> client_ = server_.NewClient();
-};
+class ServiceTargetsTest : public TargetsTest {};
 
 TEST_F(ServiceTargetsTest, AnUpdateIsWrittenIntoTheTargetsAndNowhereElse) {
   Registration registration(*client_, RegistrationOf("m", memory_, WholeTargets()));
@@ -294,196 +236,9 @@ TEST_F(ServiceTargetsTest, AChunkThatCutsAnElementIsRefusedWhereItIsCast) {
   EXPECT_TRUE(client_->Commit("m", begun->update_id()).ok());
 }
 
-TEST_F(ServiceTargetsTest, UnregisteringClosesTheMemoryAndForgetsTheVersionInIt) {
-  {
-    Registration registration(*client_, RegistrationOf("m", memory_, WholeTargets()));
-    ASSERT_TRUE(client_->PushVersion("m", 1, Tensors(1)).ok());
-  }
-  EXPECT_TRUE(WaitFor([&] { return !State().has_targets(); }));
-  EXPECT_EQ(State().current_version(), 0u);
-  EXPECT_EQ(State().versions_size(), 0);
-  EXPECT_TRUE(WaitFor([&] { return !client_->Serving("m").value(); }));
-  EXPECT_TRUE(WaitFor([&] { return cuda_->open_handles() == 0; }));
-  // Without targets versions are the server's own again.
-  ASSERT_TRUE(client_->PushVersion("m", 2, Tensors(2)).ok());
-  EXPECT_EQ(client_->PullTensors("m").value(), DataOf(Tensors(2)));
-  EXPECT_EQ(memory_.Bytes(5000, 777), BytesOf(Tensors(1), "b")) << "not written any more";
-}
-
-TEST_F(ServiceTargetsTest, AnInferenceServerThatDiesInMidUpdateEndsTheUpdateWithItsCause) {
-  const TestTensor tensor = MakeTensor("t", DType::kU8, {10'000}, 1);
-  const v1::DeviceMemory memory = memory_.message();
-  TestChild inference_server({"server/lease_holder", "register", server_.server().address(), "m",
-                              absl::BytesToHexString(memory.handle()), absl::BytesToHexString(memory.device_uuid()),
-                              "10000"});
-  ASSERT_EQ(inference_server.ReadLine(), "held");
-  const auto begun = client_->Begin(BeginRequest("m", 1, {tensor}));
-  ASSERT_TRUE(begun.ok()) << begun.status();
-  // A sender in the middle of its stream.
-  v1::PushResponse response;
-  const auto context = NewContext();
-  const auto stream = client_->stub().Push(context.get(), &response);
-  ASSERT_TRUE(stream->Write(ChunkOf(tensor, 0, 1000, begun->update_id())));
-  ASSERT_TRUE(WaitFor([&] { return State().updates(0).landed_bytes() == 1000; }));
-  EXPECT_EQ(memory_.Bytes(0, 1000), tensor.data.substr(0, 1000));
-  EXPECT_EQ(State().targets().state().state(), v1::WEIGHTS_STATE_UPDATING);
-
-  inference_server.Kill();
-  const absl::Status ended = FromGrpcStatus(stream->Finish());
-  ExpectError(ended, StatusCode::kAborted,
-              {"the inference server", "into whose memory it was written", "connection was lost"});
-  EXPECT_TRUE(WaitFor([&] { return !State().has_targets(); }));
-  EXPECT_EQ(State().updates(0).state(), v1::UPDATE_STATE_ABORTED);
-  ExpectError(client_->Commit("m", begun->update_id()).status(), StatusCode::kAborted, {"the inference server"});
-  // Its memory is gone, and what was half-written there stays named until a version is whole.
-  ExpectState(v1::WEIGHTS_STATE_UNTRUSTED, 0, 1);
-  EXPECT_TRUE(WaitFor([&] { return cuda_->open_handles() == 0; }));
-}
-
 // A copy that has begun cannot be called back, and the next update goes into the same memory: without waiting for it,
 // it could come last, and the version be a mixture.
-TEST_F(ServiceTargetsTest, TheNextUpdateWaitsForWhatIsLeftOfTheOneBefore) {
-  Registration registration(*client_, RegistrationOf("m", memory_, WholeTargets()));
-  ASSERT_TRUE(registration.taken());
-  v1::PushResponse response;
-  const auto context = NewContext();
-  const auto stream = StartACopyThatIsHeld(Begin(1).update_id(), *context, response);
-  ASSERT_TRUE(client_->Abort("m", State().updates(0).update_id(), "").ok());
-  ExpectError(client_->Begin(BeginRequest("m", 2, Tensors(2))).status(), StatusCode::kUnavailable,
-              {"version 2 of model 'm'", "copies of the update before", "try again later"});
-  cuda_->HoldStreams(false);
-  EXPECT_EQ(FromGrpcStatus(stream->Finish()).code(), StatusCode::kAborted);
-  ASSERT_TRUE(client_->PushVersion("m", 3, Tensors(3)).ok());
-  EXPECT_EQ(client_->PullTensors("m").value(), DataOf(Tensors(3)));
-}
-
-TEST_F(ServiceTargetsTest, TargetsAreShownAsLongAsSomethingMayBeWrittenThere) {
-  Registration registration(*client_, RegistrationOf("m", memory_, WholeTargets()));
-  ASSERT_TRUE(registration.taken());
-  v1::PushResponse response;
-  const auto context = NewContext();
-  const auto stream = StartACopyThatIsHeld(Begin(1).update_id(), *context, response);
-  static_cast<void>(registration.End());
-  EXPECT_TRUE(WaitFor([&] { return State().updates(0).state() == v1::UPDATE_STATE_ABORTED; }));
-  EXPECT_TRUE(State().has_targets());
-  EXPECT_EQ(cuda_->open_handles(), 1u);
-  cuda_->HoldStreams(false);
-  EXPECT_EQ(FromGrpcStatus(stream->Finish()).code(), StatusCode::kAborted);
-  EXPECT_TRUE(WaitFor([&] { return !State().has_targets(); }));
-  EXPECT_TRUE(WaitFor([&] { return cuda_->open_handles() == 0; }));
-}
-
-TEST_F(ServiceTargetsTest, APullInProgressEndsWithTheRegistration) {
-  constexpr uint64_t kBytes = 8 << 20;
-  ForeignMemory memory(*cuda_, kBytes);
-  const std::vector<TestTensor> tensors = {MakeTensor("t", DType::kU8, {kBytes}, 1)};
-  Registration registration(*client_, RegistrationOf("large", memory, {TargetOf("t", "U8", {kBytes})}));
-  ASSERT_TRUE(registration.taken());
-  ASSERT_TRUE(client_->PushVersion("large", 1, tensors).ok());
-  v1::PullRequest request;
-  request.set_model("large");
-  request.set_bucket_limit_bytes(1000);
-  // A reader whose window is small, and stays so: the server cannot send it all ahead.
-  grpc::ChannelArguments small_window;
-  small_window.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
-  small_window.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  const auto stub = v1::WeightStream::NewStub(
-      grpc::CreateCustomChannel(server_.server().address(), grpc::InsecureChannelCredentials(), small_window));
-  const auto context = NewContext();
-  const auto reader = stub->Pull(context.get(), request);
-  v1::WeightChunk chunk;
-  ASSERT_TRUE(reader->Read(&chunk));
-  static_cast<void>(registration.End());
-  ASSERT_TRUE(WaitFor([&] { return !client_->GetModel("large")->has_targets(); }));
-  // From now on the owner does with it what it likes.
-  memory.Fill('!');
-  std::string got;
-  do {
-    got += chunk.data();
-  } while (reader->Read(&chunk));
-  ExpectError(FromGrpcStatus(reader->Finish()), StatusCode::kFailedPrecondition,
-              {"version 1 of model 'large' lay in memory that the inference server", "held no more"});
-  EXPECT_TRUE(got == tensors[0].data.substr(0, got.size())) << "what came before is of the version alone";
-  EXPECT_TRUE(WaitFor([&] { return cuda_->open_handles() == 0; }));
-}
-
-TEST_F(ServiceTargetsTest, WhatARegistrationThatEndsInMidUpdateHeldIsNamedUntilTheNextCommit) {
-  {
-    Registration registration(*client_, RegistrationOf("m", memory_, WholeTargets()));
-    ASSERT_TRUE(client_->PushVersion("m", 1, Tensors(1)).ok());
-    const auto begun = Begin(2);
-    ASSERT_TRUE(client_->Push({ChunkOf(Tensors(2)[0], 0, 100, begun.update_id())}).ok());
-  }
-  ASSERT_TRUE(WaitFor([&] { return !State().has_targets(); }));
-  ExpectState(v1::WEIGHTS_STATE_UNTRUSTED, 1, 2);
-  ForeignMemory restarted(*cuda_, 10'000);
-  Registration second(*client_, RegistrationOf("m", restarted, WholeTargets()));
-  ASSERT_TRUE(second.taken());
-  EXPECT_EQ(second.first().state(), v1::WEIGHTS_STATE_NONE) << "its memory holds nothing of them";
-  const auto begun = Begin(3);
-  ASSERT_TRUE(client_->Push({ChunkOf(Tensors(3)[0], 0, 100, begun.update_id())}).ok());
-  ExpectState(v1::WEIGHTS_STATE_UPDATING, 0, 3);
-  ASSERT_TRUE(client_->Push(ChunksOf(Tensors(3), 1000, begun.update_id())).ok());
-  ASSERT_TRUE(client_->Commit("m", begun.update_id()).ok());
-  ExpectState(v1::WEIGHTS_STATE_WHOLE, 0, 0);
-}
-
-TEST_F(ServiceTargetsTest, TheNextInferenceServerTakesOver) {
-  { Registration first(*client_, RegistrationOf("m", memory_, WholeTargets())); }
-  EXPECT_TRUE(WaitFor([&] { return !client_->GetModel("m").ok() || !State().has_targets(); }));
-  ForeignMemory restarted(*cuda_, 10'000);
-  Registration second(*client_, RegistrationOf("m", restarted, WholeTargets()));
-  ASSERT_TRUE(second.taken());
-  ASSERT_TRUE(client_->PushVersion("m", 1, Tensors(1)).ok());
-  EXPECT_EQ(restarted.Bytes(5000, 777), BytesOf(Tensors(1), "b"));
-  EXPECT_EQ(memory_.Bytes(5000, 777), std::string(777, '#'));
-}
-
-TEST_F(ServiceTargetsTest, AVersionOfTheServersOwnStaysWholeWhileTheTargetsAreFirstWritten) {
-  ASSERT_TRUE(client_->PushVersion("m", 1, Tensors(1)).ok());
-  Registration registration(*client_, RegistrationOf("m", memory_, WholeTargets()));
-  ASSERT_TRUE(registration.taken());
-  const auto begun = Begin(2);
-  ASSERT_TRUE(client_->Push({ChunkOf(Tensors(2)[0], 0, 100, begun.update_id())}).ok());
-  // What the inference server has is a mixture, whatever else is held here.
-  ExpectState(v1::WEIGHTS_STATE_UPDATING, 0, 2);
-  EXPECT_TRUE(WaitFor([&] { return !client_->Serving("m").value(); }));
-  EXPECT_EQ(State().current_version(), 1u);
-  EXPECT_EQ(client_->PullTensors("m").value(), DataOf(Tensors(1)));
-  ASSERT_TRUE(client_->Push(ChunksOf(Tensors(2), 1000, begun.update_id())).ok());
-  ASSERT_TRUE(client_->Commit("m", begun.update_id()).ok());
-  EXPECT_EQ(client_->PullTensors("m").value(), DataOf(Tensors(2)));
-  ExpectError(client_->Rollback("m", 1).status(), StatusCode::kFailedPrecondition, {"not the one in the targets"});
-}
-
-TEST_F(ServiceTargetsTest, AVersionOfTheServersOwnIsWholeAgainWithoutTheTargets) {
-  ASSERT_TRUE(client_->PushVersion("m", 1, Tensors(1)).ok());
-  {
-    Registration registration(*client_, RegistrationOf("m", memory_, WholeTargets()));
-    const auto begun = Begin(2);
-    ASSERT_TRUE(client_->Push({ChunkOf(Tensors(2)[0], 0, 100, begun.update_id())}).ok());
-    ASSERT_TRUE(client_->Abort("m", begun.update_id(), "").ok());
-    ExpectState(v1::WEIGHTS_STATE_UNTRUSTED, 0, 2);
-    EXPECT_TRUE(WaitFor([&] { return !client_->Serving("m").value(); }));
-  }
-  ASSERT_TRUE(WaitFor([&] { return !State().has_targets(); }));
-  ExpectState(v1::WEIGHTS_STATE_WHOLE, 0, 0);
-  EXPECT_TRUE(WaitFor([&] { return client_->Serving("m").value(); }));
-  EXPECT_EQ(client_->PullTensors("m").value(), DataOf(Tensors(1)));
-}
-
-TEST_F(ServiceTargetsTest, AShutdownLetsTheUpdateFinishAndThenGoOfTheTargets) {
-  Registration registration(*client_, RegistrationOf("m", memory_, WholeTargets()));
-  const auto begun = Begin(1);
-  std::thread stopper([&] { server_.server().Shutdown(absl::Now() + absl::Seconds(20)); });
-  EXPECT_TRUE(WaitFor([&] { return !client_->Serving("").value(); }));
-  ASSERT_TRUE(client_->Push(ChunksOf(Tensors(1), 1000, begun.update_id())).ok());
-  ASSERT_TRUE(client_->Commit("m", begun.update_id()).ok());
-  EXPECT_EQ(memory_.Bytes(64, 3000), BytesOf(Tensors(1), "w"));
-  ExpectError(registration.AwaitEnd(), StatusCode::kUnavailable, {"shutting down"});
-  stopper.join();
-  EXPECT_TRUE(WaitFor([&] { return cuda_->open_handles() == 0; }));
-}
+// Nothing brings it into the targets, and readers get what is there.
 
 }  // namespace
 }  // namespace weightstream

@@ -5,16 +5,15 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/types/optional.h"
 #include "proto/convert.h"
+#include "server/lease.h"
 #include "server/local_peer.h"
 #include "server/log.h"
 #include "server/model_state.h"
 
 namespace weightstream {
 namespace {
-
-// How soon a registration notices that its owner has gone, beyond what the connection takes to tell.
-constexpr absl::Duration kLeasePoll = absl::Milliseconds(200);
 
 SharedMemory ReadMemory(const v1::DeviceMemory& memory) {
   return {memory.handle(), memory.device_uuid(), memory.offset(), memory.bytes()};
@@ -39,28 +38,21 @@ absl::StatusOr<TargetRegistration> ReadRegistration(const v1::RegisterTargetsReq
 }
 
 // Tells what becomes of the targets, until the caller or the server ends it, or they are of no use any more.
-absl::Status TellState(const CallEnvironment& environment, const std::atomic<bool>& stopping,
-                       grpc::ServerContext* context, OpenCalls::Call& call, const Model& model,
-                       grpc::ServerWriterInterface<v1::TargetsState>* writer) {
-  Permit permit(environment.authorizer, *context, "RegisterTargets");
-  std::string last;
-  for (bool first = true; !context->IsCancelled(); first = false) {
-    if (absl::Status allowed = permit.Check(model.name()); !allowed.ok()) return allowed;
-    if (absl::Status healthy = environment.device->Health(); !healthy.ok()) return healthy;
-    const ModelSnapshot snapshot = model.Snapshot();
+absl::Status TellState(const CallEnvironment& environment, const LeaseCall& lease, OpenCalls::Call& call,
+                       const Model& model, grpc::ServerWriterInterface<v1::TargetsState>* writer) {
+  absl::optional<std::string> last;
+  const auto tell = [&](const ModelSnapshot& snapshot) {
     const v1::TargetsState state = TargetsStateOf(snapshot);
     std::string now = state.SerializeAsString();
-    if (first || now != last) {
-      if (!call.Write(*writer, state)) break;
-      last = std::move(now);
-    }
-    // What is under way may come to its end first.
-    if (stopping.load(std::memory_order_acquire) && model.update_in_flight() == nullptr) {
-      return absl::UnavailableError("the server is shutting down, and has let go of the targets");
-    }
-    model.AwaitChange(snapshot.change, kLeasePoll);
-  }
-  return call.EndStatus();
+    if (last == now) return true;
+    last = std::move(now);
+    return call.Write(*writer, state);
+  };
+  return HoldLease(environment, lease, model,
+                   {.tell = tell,
+                    // What is under way may come to its end first.
+                    .may_end = [&] { return model.update_in_flight() == nullptr; },
+                    .at_shutdown = "and has let go of the targets"});
 }
 
 }  // namespace
@@ -80,12 +72,20 @@ absl::Status ServeRegister(const CallEnvironment& environment, const std::atomic
   absl::StatusOr<std::shared_ptr<Model>> model = environment.registry->FindOrAdd(request.model());
   if (!model.ok()) return model.status();
   const uint64_t bytes = (*targets)->bytes();
-  if (absl::Status registered = (*model)->RegisterTargets(*std::move(targets)); !registered.ok()) return registered;
+  const absl::StatusOr<TargetClaims::Id> claim = environment.claims->Claim(request.model(), *targets);
+  if (!claim.ok()) return claim.status();
+  if (absl::Status registered = (*model)->RegisterTargets(*std::move(targets)); !registered.ok()) {
+    environment.claims->Release(*claim);
+    return registered;
+  }
   LogInfo("targets_registered",
           {{"peer", peer}, {"model", request.model()}, {"tensors", request.tensors_size()}, {"bytes", bytes}});
-  absl::Status ended = TellState(environment, stopping, context, **call, **model, writer);
-  (*model)->UnregisterTargets(absl::StrCat(
+  const absl::Status ended =
+      TellState(environment, {"RegisterTargets", context, call->get(), &stopping}, **call, **model, writer);
+  const bool let_go = (*model)->UnregisterTargets(absl::StrCat(
       "the inference server ", peer, ", into whose memory it was written, ended its registration: ", ended.message()));
+  // Else it is claimed for as long as a copy may come.
+  if (let_go) environment.claims->Release(*claim);
   LogInfo("targets_unregistered", {{"peer", peer}, {"model", request.model()}, {"status", ended.ToString()}});
   return ended;
 }

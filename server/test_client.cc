@@ -231,6 +231,14 @@ absl::StatusOr<bool> TestClient::Serving(const std::string& service) {
   return absl::InternalError("the answer is neither SERVING nor NOT_SERVING");
 }
 
+std::unique_ptr<v1::WeightStream::Stub> SlowReaderStub(const std::string& address) {
+  grpc::ChannelArguments small_window;
+  small_window.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  small_window.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  return v1::WeightStream::NewStub(
+      grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), small_window));
+}
+
 std::map<std::string, std::string> DataOf(const std::vector<TestTensor>& tensors) {
   std::map<std::string, std::string> data;
   for (const TestTensor& tensor : tensors) data[tensor.spec.name] = tensor.data;

@@ -83,6 +83,10 @@ class TestClient {
   const std::unique_ptr<v1::WeightStream::Stub> stub_;
 };
 
+// A stub whose connection has a small window, and keeps it: the server cannot send ahead all that it reads, so that a
+// reader that stops has the server stop.
+std::unique_ptr<v1::WeightStream::Stub> SlowReaderStub(const std::string& address);
+
 // Data by name, as PullTensors gives them.
 std::map<std::string, std::string> DataOf(const std::vector<TestTensor>& tensors);
 

@@ -58,6 +58,7 @@ void TestServer::Start() {
   options.metrics_listen = options_.metrics_listen;
   options.limits = options_.limits;
   options.security = options_.security;
+  options.on_device_failed = options_.on_device_failed;
   absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(options, NewDevice());
   if (!server.ok()) {
     // Nothing in the test can go on without it.

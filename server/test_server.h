@@ -2,6 +2,7 @@
 #ifndef WEIGHTSTREAM_SERVER_TEST_SERVER_H_
 #define WEIGHTSTREAM_SERVER_TEST_SERVER_H_
 
+#include <functional>
 #include <memory>
 #include <ostream>
 #include <string>
@@ -27,6 +28,8 @@ struct TestServerOptions {
   std::string metrics_listen;
   // Made anew where empty.
   std::string data_dir;
+  // As in ServerOptions.
+  std::function<void()> on_device_failed;
 };
 
 // A kind of device to run the same tests over.

@@ -64,6 +64,13 @@ class VersionMedium {
   // Memory for an incoming version. RESOURCE_EXHAUSTED, with what is needed and free, if there is no room.
   virtual absl::StatusOr<std::shared_ptr<Target>> Provide(const ArenaRequest& request) = 0;
 
+  // Makes room for a version for which Provide has none: removes of these held versions of the model, from the first
+  // on, as many as it takes, if that is enough, and returns them. One that is being read gives no room before its
+  // readers are through, for whom it waits a short time. RESOURCE_EXHAUSTED, with nothing removed, where it would not
+  // be enough; says what would be, and what there is. Requires may_overwrite().
+  virtual absl::StatusOr<std::vector<uint64_t>> MakeRoom(const ArenaRequest& request,
+                                                         const std::vector<uint64_t>& removable) = 0;
+
   // True if an update for which there is no room may be written over the current version: where no reader is promised
   // that its memory stays as it is.
   virtual bool may_overwrite() const = 0;
@@ -71,6 +78,7 @@ class VersionMedium {
   // is too small; says why. Requires may_overwrite().
   virtual absl::StatusOr<std::shared_ptr<Target>> ProvideInPlace(const ArenaRequest& request, uint64_t over) = 0;
   // Bytes are about to be written over the version: it is not held any more, and who has it open gets no more of it.
+  // Requires it held: a version that an update is to be written over must not be removed before.
   virtual void Overwritten(const std::string& model, uint64_t version) = 0;
 
   // Gives back what Provide made for an update that ends without a commit.

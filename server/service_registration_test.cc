@@ -1,0 +1,274 @@
+// RegisterTargets: what becomes of targets, of updates into them and of the versions there when either side goes, or
+// another one comes.
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/escaping.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "proto/status.h"
+#include "server/test_child.h"
+#include "server/test_registration.h"
+#include "server/test_server.h"
+#include "server/test_targets.h"
+#include "server/test_update.h"
+#include "tensor/test_files.h"
+
+namespace weightstream {
+namespace {
+
+using absl::StatusCode;
+
+class ServiceRegistrationTest : public TargetsTest {};
+
+TEST_F(ServiceRegistrationTest, UnregisteringClosesTheMemoryAndForgetsTheVersionInIt) {
+  {
+    Registration registration(*client_, RegistrationOf("m", memory_, WholeTargets()));
+    ASSERT_TRUE(client_->PushVersion("m", 1, Tensors(1)).ok());
+  }
+  EXPECT_TRUE(WaitFor([&] { return !State().has_targets(); }));
+  EXPECT_EQ(State().current_version(), 0u);
+  EXPECT_EQ(State().versions_size(), 0);
+  EXPECT_TRUE(WaitFor([&] { return !client_->Serving("m").value(); }));
+  EXPECT_TRUE(WaitFor([&] { return cuda_->open_handles() == 0; }));
+  // Without targets versions are the server's own again.
+  ASSERT_TRUE(client_->PushVersion("m", 2, Tensors(2)).ok());
+  EXPECT_EQ(client_->PullTensors("m").value(), DataOf(Tensors(2)));
+  EXPECT_EQ(memory_.Bytes(5000, 777), BytesOf(Tensors(1), "b")) << "not written any more";
+}
+
+TEST_F(ServiceRegistrationTest, AnInferenceServerThatDiesInMidUpdateEndsTheUpdateWithItsCause) {
+  const TestTensor tensor = MakeTensor("t", DType::kU8, {10'000}, 1);
+  const v1::DeviceMemory memory = memory_.message();
+  TestChild inference_server({"server/lease_holder", "register", server_.server().address(), "m",
+                              absl::BytesToHexString(memory.handle()), absl::BytesToHexString(memory.device_uuid()),
+                              "10000"});
+  ASSERT_EQ(inference_server.ReadLine(), "held");
+  const auto begun = client_->Begin(BeginRequest("m", 1, {tensor}));
+  ASSERT_TRUE(begun.ok()) << begun.status();
+  // A sender in the middle of its stream.
+  v1::PushResponse response;
+  const auto context = NewContext();
+  const auto stream = client_->stub().Push(context.get(), &response);
+  ASSERT_TRUE(stream->Write(ChunkOf(tensor, 0, 1000, begun->update_id())));
+  ASSERT_TRUE(WaitFor([&] { return State().updates(0).landed_bytes() == 1000; }));
+  EXPECT_EQ(memory_.Bytes(0, 1000), tensor.data.substr(0, 1000));
+  EXPECT_EQ(State().targets().state().state(), v1::WEIGHTS_STATE_UPDATING);
+
+  inference_server.Kill();
+  const absl::Status ended = FromGrpcStatus(stream->Finish());
+  ExpectError(ended, StatusCode::kAborted,
+              {"the inference server", "into whose memory it was written", "connection was lost"});
+  EXPECT_TRUE(WaitFor([&] { return !State().has_targets(); }));
+  EXPECT_EQ(State().updates(0).state(), v1::UPDATE_STATE_ABORTED);
+  ExpectError(client_->Commit("m", begun->update_id()).status(), StatusCode::kAborted, {"the inference server"});
+  // Its memory is gone, and what was half-written there stays named until a version is whole.
+  ExpectState(v1::WEIGHTS_STATE_UNTRUSTED, 0, 1);
+  EXPECT_TRUE(WaitFor([&] { return cuda_->open_handles() == 0; }));
+}
+
+TEST_F(ServiceRegistrationTest, TheNextUpdateWaitsForWhatIsLeftOfTheOneBefore) {
+  Registration registration(*client_, RegistrationOf("m", memory_, WholeTargets()));
+  ASSERT_TRUE(registration.taken());
+  v1::PushResponse response;
+  const auto context = NewContext();
+  const auto stream = StartACopyThatIsHeld(Begin(1).update_id(), *context, response);
+  ASSERT_TRUE(client_->Abort("m", State().updates(0).update_id(), "").ok());
+  ExpectError(client_->Begin(BeginRequest("m", 2, Tensors(2))).status(), StatusCode::kUnavailable,
+              {"version 2 of model 'm'", "copies of the update before", "try again later"});
+  cuda_->HoldStreams(false);
+  EXPECT_EQ(FromGrpcStatus(stream->Finish()).code(), StatusCode::kAborted);
+  ASSERT_TRUE(client_->PushVersion("m", 3, Tensors(3)).ok());
+  EXPECT_EQ(client_->PullTensors("m").value(), DataOf(Tensors(3)));
+}
+
+TEST_F(ServiceRegistrationTest, TargetsAreShownAsLongAsSomethingMayBeWrittenThere) {
+  Registration registration(*client_, RegistrationOf("m", memory_, WholeTargets()));
+  ASSERT_TRUE(registration.taken());
+  v1::PushResponse response;
+  const auto context = NewContext();
+  const auto stream = StartACopyThatIsHeld(Begin(1).update_id(), *context, response);
+  static_cast<void>(registration.End());
+  EXPECT_TRUE(WaitFor([&] { return State().updates(0).state() == v1::UPDATE_STATE_ABORTED; }));
+  EXPECT_TRUE(State().has_targets());
+  EXPECT_EQ(cuda_->open_handles(), 1u);
+  cuda_->HoldStreams(false);
+  EXPECT_EQ(FromGrpcStatus(stream->Finish()).code(), StatusCode::kAborted);
+  EXPECT_TRUE(WaitFor([&] { return !State().has_targets(); }));
+  EXPECT_TRUE(WaitFor([&] { return cuda_->open_handles() == 0; }));
+}
+
+TEST_F(ServiceRegistrationTest, APullInProgressEndsWithTheRegistration) {
+  constexpr uint64_t kBytes = 8 << 20;
+  ForeignMemory memory(*cuda_, kBytes);
+  const std::vector<TestTensor> tensors = {MakeTensor("t", DType::kU8, {kBytes}, 1)};
+  Registration registration(*client_, RegistrationOf("large", memory, {TargetOf("t", "U8", {kBytes})}));
+  ASSERT_TRUE(registration.taken());
+  ASSERT_TRUE(client_->PushVersion("large", 1, tensors).ok());
+  v1::PullRequest request;
+  request.set_model("large");
+  request.set_bucket_limit_bytes(1000);
+  const auto stub = SlowReaderStub(server_.server().address());
+  const auto context = NewContext();
+  const auto reader = stub->Pull(context.get(), request);
+  v1::WeightChunk chunk;
+  ASSERT_TRUE(reader->Read(&chunk));
+  static_cast<void>(registration.End());
+  ASSERT_TRUE(WaitFor([&] { return !client_->GetModel("large")->has_targets(); }));
+  // From now on the owner does with it what it likes.
+  memory.Fill('!');
+  std::string got;
+  do {
+    got += chunk.data();
+  } while (reader->Read(&chunk));
+  ExpectError(FromGrpcStatus(reader->Finish()), StatusCode::kFailedPrecondition,
+              {"version 1 of model 'large' lay in memory that the inference server", "held no more"});
+  EXPECT_TRUE(got == tensors[0].data.substr(0, got.size())) << "what came before is of the version alone";
+  EXPECT_TRUE(WaitFor([&] { return cuda_->open_handles() == 0; }));
+}
+
+TEST_F(ServiceRegistrationTest, WhatARegistrationThatEndsInMidUpdateHeldIsNamedUntilTheNextCommit) {
+  {
+    Registration registration(*client_, RegistrationOf("m", memory_, WholeTargets()));
+    ASSERT_TRUE(client_->PushVersion("m", 1, Tensors(1)).ok());
+    const auto begun = Begin(2);
+    ASSERT_TRUE(client_->Push({ChunkOf(Tensors(2)[0], 0, 100, begun.update_id())}).ok());
+  }
+  ASSERT_TRUE(WaitFor([&] { return !State().has_targets(); }));
+  ExpectState(v1::WEIGHTS_STATE_UNTRUSTED, 1, 2);
+  ForeignMemory restarted(*cuda_, 10'000);
+  Registration second(*client_, RegistrationOf("m", restarted, WholeTargets()));
+  ASSERT_TRUE(second.taken());
+  EXPECT_EQ(second.first().state(), v1::WEIGHTS_STATE_NONE) << "its memory holds nothing of them";
+  const auto begun = Begin(3);
+  ASSERT_TRUE(client_->Push({ChunkOf(Tensors(3)[0], 0, 100, begun.update_id())}).ok());
+  ExpectState(v1::WEIGHTS_STATE_UPDATING, 0, 3);
+  ASSERT_TRUE(client_->Push(ChunksOf(Tensors(3), 1000, begun.update_id())).ok());
+  ASSERT_TRUE(client_->Commit("m", begun.update_id()).ok());
+  ExpectState(v1::WEIGHTS_STATE_WHOLE, 0, 0);
+}
+
+TEST_F(ServiceRegistrationTest, TheNextInferenceServerTakesOver) {
+  { Registration first(*client_, RegistrationOf("m", memory_, WholeTargets())); }
+  EXPECT_TRUE(WaitFor([&] { return !client_->GetModel("m").ok() || !State().has_targets(); }));
+  ForeignMemory restarted(*cuda_, 10'000);
+  Registration second(*client_, RegistrationOf("m", restarted, WholeTargets()));
+  ASSERT_TRUE(second.taken());
+  ASSERT_TRUE(client_->PushVersion("m", 1, Tensors(1)).ok());
+  EXPECT_EQ(restarted.Bytes(5000, 777), BytesOf(Tensors(1), "b"));
+  EXPECT_EQ(memory_.Bytes(5000, 777), std::string(777, '#'));
+}
+
+TEST_F(ServiceRegistrationTest, AVersionOfTheServersOwnStaysWholeWhileTheTargetsAreFirstWritten) {
+  ASSERT_TRUE(client_->PushVersion("m", 1, Tensors(1)).ok());
+  Registration registration(*client_, RegistrationOf("m", memory_, WholeTargets()));
+  ASSERT_TRUE(registration.taken());
+  const auto begun = Begin(2);
+  ASSERT_TRUE(client_->Push({ChunkOf(Tensors(2)[0], 0, 100, begun.update_id())}).ok());
+  // What the inference server has is a mixture, whatever else is held here.
+  ExpectState(v1::WEIGHTS_STATE_UPDATING, 0, 2);
+  EXPECT_TRUE(WaitFor([&] { return !client_->Serving("m").value(); }));
+  EXPECT_EQ(State().current_version(), 1u);
+  EXPECT_EQ(client_->PullTensors("m").value(), DataOf(Tensors(1)));
+  ASSERT_TRUE(client_->Push(ChunksOf(Tensors(2), 1000, begun.update_id())).ok());
+  ASSERT_TRUE(client_->Commit("m", begun.update_id()).ok());
+  EXPECT_EQ(client_->PullTensors("m").value(), DataOf(Tensors(2)));
+}
+
+TEST_F(ServiceRegistrationTest, AVersionOfTheServersOwnIsFreedByTheFirstCommitIntoTheTargets) {
+  const uint64_t before = cuda_->live_device_bytes();
+  ASSERT_TRUE(client_->PushVersion("m", 1, Tensors(1)).ok());
+  Registration registration(*client_, RegistrationOf("m", memory_, WholeTargets()));
+  ASSERT_TRUE(registration.taken());
+  EXPECT_GT(cuda_->live_device_bytes(), before);
+  ASSERT_TRUE(client_->PushVersion("m", 2, Tensors(2)).ok());
+  EXPECT_EQ(State().versions_size(), 1);
+  EXPECT_EQ(State().versions(0).version(), 2u);
+  EXPECT_TRUE(WaitFor([&] { return cuda_->live_device_bytes() == before; }));
+  ExpectError(client_->Rollback("m", 1).status(), StatusCode::kNotFound, {"does not hold version 1"});
+}
+
+TEST_F(ServiceRegistrationTest, RollingBackToAVersionOfTheServersOwnIsRefused) {
+  for (const uint64_t version : {1, 2}) ASSERT_TRUE(client_->PushVersion("m", version, Tensors(version)).ok());
+  Registration registration(*client_, RegistrationOf("m", memory_, WholeTargets()));
+  ASSERT_TRUE(registration.taken());
+  ExpectError(client_->Rollback("m", 1).status(), StatusCode::kFailedPrecondition, {"not the one in the targets"});
+}
+
+TEST_F(ServiceRegistrationTest, AnUpdateThatWasBegunBeforeTheRegistrationIsSuperseded) {
+  const auto begun = Begin(1);
+  v1::PushResponse response;
+  const auto context = NewContext();
+  const auto stream = client_->stub().Push(context.get(), &response);
+  ASSERT_TRUE(stream->Write(ChunkOf(Tensors(1)[0], 0, 1000, begun.update_id())));
+  ASSERT_TRUE(WaitFor([&] { return State().updates(0).landed_bytes() == 1000; }));
+  Registration registration(*client_, RegistrationOf("m", memory_, WholeTargets()));
+  ASSERT_TRUE(registration.taken());
+  const std::vector<std::string> why = {"superseded by the targets that", "127.0.0.1", "begin it again"};
+  ExpectError(FromGrpcStatus(stream->Finish()), StatusCode::kAborted, why);
+  ExpectError(client_->Commit("m", begun.update_id()).status(), StatusCode::kAborted, why);
+  EXPECT_EQ(State().current_version(), 0u);
+  ASSERT_TRUE(client_->PushVersion("m", 1, Tensors(1)).ok());
+  EXPECT_EQ(memory_.Bytes(64, 3000), BytesOf(Tensors(1), "w"));
+}
+
+TEST_F(ServiceRegistrationTest, ARegistrationThatIsRefusedSupersedesNothing) {
+  Registration registration(*client_, RegistrationOf("m", memory_, WholeTargets()));
+  ASSERT_TRUE(registration.taken());
+  const auto begun = Begin(1);
+  ForeignMemory other(*cuda_, 10'000);
+  EXPECT_FALSE(Registration(*client_, RegistrationOf("m", other, WholeTargets())).taken());
+  ASSERT_TRUE(client_->Push(ChunksOf(Tensors(1), 1000, begun.update_id())).ok());
+  EXPECT_TRUE(client_->Commit("m", begun.update_id()).ok());
+}
+
+TEST_F(ServiceRegistrationTest, MemoryBelongsToOneModel) {
+  // Neighbours in one allocation are none of each other's business.
+  Registration first(*client_, RegistrationOf("first", memory_, {TargetOf("w", "U8", {1000})}));
+  Registration neighbour(*client_, RegistrationOf("neighbour", memory_, {TargetOf("v", "U8", {1000}, 1000)}));
+  ASSERT_TRUE(first.taken() && neighbour.taken());
+  const auto refused =
+      RegistrationOf("second", memory_, {TargetOf("u", "U8", {10}, 5000), TargetOf("t", "U8", {2}, 999)});
+  ExpectError(Registration(*client_, refused).AwaitEnd(), StatusCode::kAlreadyExists,
+              {"tensor 't' of model 'second' overlaps", "tensor 'w' of model 'first'", "127.0.0.1"});
+  EXPECT_FALSE(client_->GetModel("second").ok() && client_->GetModel("second")->has_targets());
+  // Once it is let go of, it may be another's.
+  static_cast<void>(first.End());
+  static_cast<void>(neighbour.End());
+  EXPECT_TRUE(WaitFor([&] { return Registration(*client_, refused).taken(); }));
+}
+
+TEST_F(ServiceRegistrationTest, AVersionOfTheServersOwnIsWholeAgainWithoutTheTargets) {
+  ASSERT_TRUE(client_->PushVersion("m", 1, Tensors(1)).ok());
+  {
+    Registration registration(*client_, RegistrationOf("m", memory_, WholeTargets()));
+    const auto begun = Begin(2);
+    ASSERT_TRUE(client_->Push({ChunkOf(Tensors(2)[0], 0, 100, begun.update_id())}).ok());
+    ASSERT_TRUE(client_->Abort("m", begun.update_id(), "").ok());
+    ExpectState(v1::WEIGHTS_STATE_UNTRUSTED, 0, 2);
+    EXPECT_TRUE(WaitFor([&] { return !client_->Serving("m").value(); }));
+  }
+  ASSERT_TRUE(WaitFor([&] { return !State().has_targets(); }));
+  ExpectState(v1::WEIGHTS_STATE_WHOLE, 0, 0);
+  EXPECT_TRUE(WaitFor([&] { return client_->Serving("m").value(); }));
+  EXPECT_EQ(client_->PullTensors("m").value(), DataOf(Tensors(1)));
+}
+
+TEST_F(ServiceRegistrationTest, AShutdownLetsTheUpdateFinishAndThenGoOfTheTargets) {
+  Registration registration(*client_, RegistrationOf("m", memory_, WholeTargets()));
+  const auto begun = Begin(1);
+  std::thread stopper([&] { server_.server().Shutdown(absl::Now() + absl::Seconds(20)); });
+  EXPECT_TRUE(WaitFor([&] { return !client_->Serving("").value(); }));
+  ASSERT_TRUE(client_->Push(ChunksOf(Tensors(1), 1000, begun.update_id())).ok());
+  ASSERT_TRUE(client_->Commit("m", begun.update_id()).ok());
+  EXPECT_EQ(memory_.Bytes(64, 3000), BytesOf(Tensors(1), "w"));
+  ExpectError(registration.AwaitEnd(), StatusCode::kUnavailable, {"shutting down"});
+  stopper.join();
+  EXPECT_TRUE(WaitFor([&] { return cuda_->open_handles() == 0; }));
+}
+
+}  // namespace
+}  // namespace weightstream
