@@ -11,13 +11,14 @@ std::function<void()> BorrowCounter::Borrow(std::shared_ptr<BorrowCounter> count
   }
   return [counter = std::move(counter)] {
     absl::MutexLock lock(&counter->mutex_);
-    --counter->outstanding_;
+    if (--counter->outstanding_ == 0) counter->returned_.SignalAll();
   };
 }
 
 bool BorrowCounter::WaitUntilReturned(absl::Duration limit) {
   absl::MutexLock lock(&mutex_);
-  return mutex_.AwaitWithTimeout(absl::Condition(this, &BorrowCounter::NoneOutstanding), limit);
+  return returned_.AwaitFor(mutex_, limit,
+                            [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return NoneOutstanding(); });
 }
 
 uint64_t BorrowCounter::outstanding() const {

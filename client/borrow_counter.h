@@ -9,6 +9,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "tensor/monotonic_cond_var.h"
 
 namespace weightstream {
 
@@ -29,6 +30,7 @@ class BorrowCounter {
 
   // One lock a chunk of megabytes is nothing; a bare atomic would have to guard against the waiter's leaving early.
   mutable absl::Mutex mutex_;
+  MonotonicCondVar returned_;
   uint64_t outstanding_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 

@@ -279,6 +279,7 @@ std::vector<v1::PullRequest> FakeServer::pulls() const {
 
 void FakeServer::WaitUntilCancelled(const grpc::ServerContext& context) {
   const absl::Notification never;
+  // lint-allow(monotonic-waits): the pause of a poll in tests.
   while (!context.IsCancelled()) never.WaitForNotificationWithTimeout(absl::Milliseconds(5));
 }
 

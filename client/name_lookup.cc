@@ -13,11 +13,14 @@
 #include <tuple>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/notification.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/types/optional.h"
 #include "client/start_thread.h"
 #include "tensor/monotonic_clock.h"
+#include "tensor/monotonic_cond_var.h"
 #include "tensor/text.h"
 
 namespace weightstream {
@@ -89,8 +92,22 @@ absl::StatusOr<std::vector<std::string>> Ask(const std::string& name) {
 
 // Shared with the thread, which may outlive the wait for it.
 struct Lookup {
-  absl::Notification ended;
-  absl::StatusOr<std::vector<std::string>> addresses;
+  absl::Mutex mutex;
+  MonotonicCondVar ended;
+  absl::optional<absl::StatusOr<std::vector<std::string>>> addresses ABSL_GUARDED_BY(mutex);
+
+  void End(absl::StatusOr<std::vector<std::string>> found) {
+    absl::MutexLock lock(&mutex);
+    addresses = std::move(found);
+    ended.SignalAll();
+  }
+
+  // What was found, if it is there within `limit`.
+  absl::optional<absl::StatusOr<std::vector<std::string>>> Await(absl::Duration limit) {
+    absl::MutexLock lock(&mutex);
+    ended.AwaitFor(mutex, limit, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) { return addresses.has_value(); });
+    return addresses;
+  }
 };
 
 }  // namespace
@@ -105,16 +122,13 @@ NameLookup WithinLimit(NameLookup blocking, absl::Duration limit, std::function<
           cancelled = std::move(cancelled)](const std::string& name) -> absl::StatusOr<std::vector<std::string>> {
     const auto lookup = std::make_shared<Lookup>();
     std::thread thread;
-    const absl::Status started = StartThread(thread, [blocking, lookup, name] {
-      lookup->addresses = blocking(name);
-      lookup->ended.Notify();
-    });
+    const absl::Status started = StartThread(thread, [blocking, lookup, name] { lookup->End(blocking(name)); });
     if (!started.ok()) return started;
     // getaddrinfo, above all, has no deadline and cannot be ended.
     thread.detach();
     for (;;) {
       const absl::Duration left = std::max(absl::ZeroDuration(), deadline - MonotonicNow());
-      if (lookup->ended.WaitForNotificationWithTimeout(std::min(left, kCancelInterval))) return lookup->addresses;
+      if (auto addresses = lookup->Await(std::min(left, kCancelInterval)); addresses.has_value()) return *addresses;
       if (cancelled != nullptr && cancelled()) return absl::CancelledError("cancelled by the caller");
       if (left == absl::ZeroDuration()) {
         return absl::DeadlineExceededError(absl::StrCat("the name \"", Printable(name), "\" was not resolved within ",

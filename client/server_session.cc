@@ -127,7 +127,7 @@ absl::StatusOr<bool> ServerSession::AwaitVerdict() {
   absl::MutexLock lock(&mutex_);
   if (ready_ == absl::ZeroDuration()) ready_ = MonotonicNow();
   const absl::Duration hold = std::min(kHoldInterval, context_.options.limits.stall / 2);
-  mutex_.AwaitWithTimeout(absl::Condition(this, &ServerSession::HasVerdictOrStop), hold);
+  verdict_.AwaitFor(mutex_, hold, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return HasVerdictOrStop(); });
   if (stop_asked_) return stop_.cause();
   return commit_;
 }
@@ -253,6 +253,7 @@ void ServerSession::UseVersion(std::shared_ptr<const BeginMessage> request) {
 void ServerSession::Commit() {
   absl::MutexLock lock(&mutex_);
   commit_ = true;
+  verdict_.SignalAll();
 }
 
 void ServerSession::Stop(absl::Status cause, bool abort_update) {
@@ -261,6 +262,7 @@ void ServerSession::Stop(absl::Status cause, bool abort_update) {
   absl::MutexLock lock(&mutex_);
   if (stop_asked_) return;
   stop_asked_ = true;
+  verdict_.SignalAll();
   abort_update_ = abort_update;
 }
 

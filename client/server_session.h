@@ -19,6 +19,7 @@
 #include "client/stall_watch.h"
 #include "client/stop_signal.h"
 #include "client/update_transfer.h"
+#include "tensor/monotonic_cond_var.h"
 
 namespace weightstream {
 
@@ -101,6 +102,7 @@ class ServerSession {
   std::string path_;
 
   mutable absl::Mutex mutex_;
+  MonotonicCondVar verdict_;
   Stage stage_ ABSL_GUARDED_BY(mutex_) = Stage::kAsking;
   PushPhase phase_ ABSL_GUARDED_BY(mutex_) = PushPhase::kConnecting;
   std::vector<PushProgress> phase_changes_ ABSL_GUARDED_BY(mutex_);

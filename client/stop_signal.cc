@@ -20,6 +20,7 @@ void StopSignal::Stop(absl::Status cause) {
   absl::MutexLock lock(&mutex_);
   if (!cause_.ok() || cause.ok()) return;
   cause_ = std::move(cause);
+  stopped_.SignalAll();
   for (Listener* listener : listeners_) listener->callback_(cause_);
 }
 
@@ -35,7 +36,7 @@ absl::Status StopSignal::cause() const {
 
 bool StopSignal::WaitFor(absl::Duration duration) const {
   absl::MutexLock lock(&mutex_);
-  return mutex_.AwaitWithTimeout(absl::Condition(this, &StopSignal::HasCause), duration);
+  return stopped_.AwaitFor(mutex_, duration, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return HasCause(); });
 }
 
 }  // namespace weightstream

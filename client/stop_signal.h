@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "tensor/monotonic_cond_var.h"
 
 namespace weightstream {
 
@@ -52,6 +53,7 @@ class StopSignal {
   bool HasCause() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !cause_.ok(); }
 
   mutable absl::Mutex mutex_;
+  mutable MonotonicCondVar stopped_;
   absl::Status cause_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_set<Listener*> listeners_ ABSL_GUARDED_BY(mutex_);
 };

@@ -5,6 +5,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "tensor/monotonic_cond_var.h"
 
 namespace weightstream {
 
@@ -14,17 +15,19 @@ class Wakeup {
   void Notify() {
     absl::MutexLock lock(&mutex_);
     notified_ = true;
+    changed_.Signal();
   }
 
   // Returns at a notification, at the latest after `limit`.
   void WaitFor(absl::Duration limit) {
     absl::MutexLock lock(&mutex_);
-    mutex_.AwaitWithTimeout(absl::Condition(&notified_), limit);
+    changed_.AwaitFor(mutex_, limit, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return notified_; });
     notified_ = false;
   }
 
  private:
   absl::Mutex mutex_;
+  MonotonicCondVar changed_;
   bool notified_ ABSL_GUARDED_BY(mutex_) = false;
 };
 

@@ -125,6 +125,7 @@ Device::CopyDone CopyResults::Expect() {
 
 absl::Status CopyResults::Wait() {
   absl::MutexLock lock(&mutex_);
+  // lint-allow(monotonic-waits): a test's patience.
   if (!mutex_.AwaitWithTimeout(absl::Condition(this, &CopyResults::AllDone), kLongestWait)) {
     return absl::DeadlineExceededError("a copy was not done in time");
   }

@@ -8,7 +8,8 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
-#include "absl/time/clock.h"
+#include "tensor/monotonic_clock.h"
+#include "tensor/monotonic_cond_var.h"
 
 namespace weightstream {
 namespace {
@@ -40,17 +41,18 @@ class StagingPool {
     return TakeIfFree();
   }
 
-  // A slot that comes free before `deadline`, or null.
-  char* TakeBefore(absl::Time deadline) {
-    // Await, not a condition variable: a waiter whose time runs out cannot swallow the signal that another needed.
+  // A slot that comes free within `limit`, or null.
+  char* TakeWithin(absl::Duration limit) {
     absl::MutexLock lock(&mutex_);
-    mutex_.AwaitWithDeadline(absl::Condition(this, &StagingPool::HasFree), deadline);
+    returned_.AwaitFor(mutex_, limit, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !free_.empty(); });
     return TakeIfFree();
   }
 
   void Return(char* slot) {
     absl::MutexLock lock(&mutex_);
     free_.push_back(slot);
+    // One is enough: whoever wakes takes it, also one whose time runs out just then.
+    returned_.Signal();
   }
 
   void CountWait(absl::Duration waited) {
@@ -65,8 +67,6 @@ class StagingPool {
   }
 
  private:
-  bool HasFree() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !free_.empty(); }
-
   char* TakeIfFree() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (free_.empty()) return nullptr;
     char* slot = free_.back();
@@ -78,6 +78,7 @@ class StagingPool {
   const uint64_t slots_;
   const uint64_t slot_bytes_;
   mutable absl::Mutex mutex_;
+  MonotonicCondVar returned_;
   std::vector<char*> free_ ABSL_GUARDED_BY(mutex_);
   uint64_t waits_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Duration waited_ ABSL_GUARDED_BY(mutex_);
@@ -123,13 +124,14 @@ absl::StatusOr<std::unique_ptr<StagingRing>> StagingRing::Create(Device& device,
 
 uint64_t StagingRing::slot_bytes() const { return pool_->slot_bytes(); }
 
-absl::StatusOr<StagingSlot> StagingRing::Acquire(absl::Time deadline, const std::function<bool()>& cancelled) {
+absl::StatusOr<StagingSlot> StagingRing::Acquire(absl::Duration patience, const std::function<bool()>& cancelled) {
   if (char* slot = pool_->TryTake(); slot != nullptr) return StagingSlot(pool_, slot);
-  const absl::Time start = absl::Now();
+  const absl::Duration start = MonotonicNow();
+  const absl::Duration deadline = start + patience;
   char* slot = nullptr;
   absl::Status status;
   while (slot == nullptr && status.ok()) {
-    const absl::Time now = absl::Now();
+    const absl::Duration now = MonotonicNow();
     if (cancelled && cancelled()) {
       status = absl::CancelledError("the call was cancelled while it waited for a staging slot");
     } else if (now >= deadline) {
@@ -137,10 +139,10 @@ absl::StatusOr<StagingSlot> StagingRing::Acquire(absl::Time deadline, const std:
           absl::StrCat("no staging slot came free within ", absl::FormatDuration(now - start),
                        "; the device lags behind the network, or too little memory is set aside for staging"));
     } else {
-      slot = pool_->TakeBefore(std::min(deadline, now + kCancellationPoll));
+      slot = pool_->TakeWithin(std::min(deadline - now, kCancellationPoll));
     }
   }
-  pool_->CountWait(absl::Now() - start);
+  pool_->CountWait(MonotonicNow() - start);
   if (slot == nullptr) return status;
   return StagingSlot(pool_, slot);
 }

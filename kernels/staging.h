@@ -61,10 +61,10 @@ class StagingRing {
 
   uint64_t slot_bytes() const;
 
-  // A free slot. Waits for one until `deadline` (DEADLINE_EXCEEDED) and asks `cancelled` several times a second
+  // A free slot. Waits for one, for `patience` at most (DEADLINE_EXCEEDED), and asks `cancelled` several times a second
   // (CANCELLED once it says true; may be empty). A slot that is free is given without asking either. Waiters are served
   // as slots come free, in no promised order.
-  absl::StatusOr<StagingSlot> Acquire(absl::Time deadline, const std::function<bool()>& cancelled);
+  absl::StatusOr<StagingSlot> Acquire(absl::Duration patience, const std::function<bool()>& cancelled);
 
   Stats stats() const;
 

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/log.h"
+#include "tensor/monotonic_clock.h"
 
 namespace weightstream {
 namespace {
@@ -99,7 +100,7 @@ absl::StatusOr<uint64_t> ArenaSupply::RoomBytes() const {
 }
 
 absl::Status ArenaSupply::CheckRoom(uint64_t file_bytes, absl::string_view subject) {
-  const absl::Time deadline = absl::Now() + options_.patience;
+  const absl::Duration deadline = MonotonicNow() + options_.patience;
   for (;;) {
     absl::StatusOr<uint64_t> room = RoomBytes();
     if (!room.ok()) return room.status();
@@ -127,11 +128,11 @@ void ArenaSupply::InBackground(std::function<void()> job) {
   job();
 }
 
-absl::StatusOr<bool> ArenaSupply::AwaitJobs(absl::Time deadline) {
+absl::StatusOr<bool> ArenaSupply::AwaitJobs(absl::Duration deadline) {
   const auto done = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return jobs_.empty() && !job_running_; };
   absl::MutexLock lock(&mutex_);
   if (done()) return false;
-  if (mutex_.AwaitWithDeadline(absl::Condition(&done), deadline)) return true;
+  if (rested_.AwaitFor(mutex_, deadline - MonotonicNow(), done)) return true;
   return absl::UnavailableError(absl::StrCat("the versions that were removed at ", store_.data_dir(),
                                              " are not freed yet after ", absl::FormatDuration(options_.patience),
                                              "; the medium is very slow or stuck: try again later"));
@@ -181,7 +182,7 @@ void ArenaSupply::Discard(const Spare& spare) {
   if (std::this_thread::get_id() == thread_.get_id()) return;
   const auto at_rest = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !working_; };
   absl::MutexLock lock(&mutex_);
-  mutex_.AwaitWithTimeout(absl::Condition(&at_rest), options_.patience);
+  rested_.AwaitFor(mutex_, options_.patience, at_rest);
 }
 
 // ---- The thread -----------------------------------------------------------------------------------------------------
@@ -205,6 +206,7 @@ void ArenaSupply::Work() {
   for (;;) {
     working_ = false;
     job_running_ = false;
+    rested_.SignalAll();
     mutex_.Await(absl::Condition(&has_work));
     if (stopping_ && jobs_.empty()) break;
     working_ = true;

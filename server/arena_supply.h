@@ -23,6 +23,7 @@
 #include "absl/time/time.h"
 #include "kernels/device.h"
 #include "server/model_store.h"
+#include "tensor/monotonic_cond_var.h"
 #include "tensor/safetensors_layout.h"
 
 namespace weightstream {
@@ -104,9 +105,9 @@ class ArenaSupply {
   // Drops the oldest spare but that of `but_model`, and waits until its memory is free. False if there is none.
   bool DropOldest(absl::string_view but_model) ABSL_LOCKS_EXCLUDED(mutex_);
   void Discard(const Spare& spare) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Waits until what was given to InBackground has run; false if there was nothing, UNAVAILABLE at the deadline. Not on
-  // the thread itself.
-  absl::StatusOr<bool> AwaitJobs(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Waits until what was given to InBackground has run; false if there was nothing, UNAVAILABLE once MonotonicNow() is
+  // `deadline`. Not on the thread itself.
+  absl::StatusOr<bool> AwaitJobs(absl::Duration deadline) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // The thread: one step at a time, jobs first, then updates in flight.
   void Work();
@@ -123,6 +124,8 @@ class ArenaSupply {
   const Options options_;
 
   mutable absl::Mutex mutex_;
+  // Signalled when the thread has done a step.
+  MonotonicCondVar rested_;
   std::deque<std::function<void()>> jobs_ ABSL_GUARDED_BY(mutex_);
   // By age, the oldest first.
   std::vector<Spare> spares_ ABSL_GUARDED_BY(mutex_);

@@ -15,6 +15,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "tensor/monotonic_clock.h"
 
 namespace weightstream {
 namespace {
@@ -161,7 +162,7 @@ class ExecHook final : public CommitHook {
 
   absl::StatusOr<std::string> Call(const CurrentVersionEvent& event) override {
     if (cut_.load()) return absl::CancelledError(absl::StrCat(path_, " is not run, the server is shutting down"));
-    const absl::Time deadline = absl::Now() + timeout_;
+    const absl::Duration deadline = MonotonicNow() + timeout_;
     Program program;
     if (absl::Status started = program.Start(path_, event); !started.ok()) {
       return absl::Status(started.code(), absl::StrCat(path_, " ", started.message()));
@@ -170,7 +171,7 @@ class ExecHook final : public CommitHook {
       if (cut_.load()) {
         return absl::CancelledError(absl::StrCat(path_, " was killed, the server is shutting down"));
       }
-      if (absl::Now() >= deadline) {
+      if (MonotonicNow() >= deadline) {
         return absl::DeadlineExceededError(absl::StrCat(path_, " was killed after ", absl::FormatDuration(timeout_),
                                                         " (--on-commit-timeout-seconds)", Said(program)));
       }

@@ -10,6 +10,8 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "tensor/monotonic_clock.h"
+#include "tensor/monotonic_cond_var.h"
 
 namespace weightstream {
 namespace {
@@ -37,7 +39,7 @@ class HttpHook final : public CommitHook {
       : host_(options.host), port_(options.port), requests_(options.requests), timeout_(options.timeout) {}
 
   absl::StatusOr<std::string> Call(const CurrentVersionEvent& event) override {
-    const absl::Time deadline = absl::Now() + timeout_;
+    const absl::Duration deadline = MonotonicNow() + timeout_;
     std::string answers;
     for (const CommitHookRequest& request : requests_) {
       absl::StatusOr<std::string> answer = Post(request, event, deadline);
@@ -50,6 +52,7 @@ class HttpHook final : public CommitHook {
   void Cut() override {
     absl::MutexLock lock(&mutex_);
     cut_ = true;
+    changed_.SignalAll();
   }
 
  private:
@@ -62,9 +65,9 @@ class HttpHook final : public CommitHook {
   }
 
   absl::StatusOr<std::string> Post(const CommitHookRequest& request, const CurrentVersionEvent& event,
-                                   absl::Time deadline) {
+                                   absl::Duration deadline) {
     httplib::Client client(host_, port_);
-    const absl::Duration left = std::max(deadline - absl::Now(), absl::Milliseconds(1));
+    const absl::Duration left = std::max(deadline - MonotonicNow(), absl::Milliseconds(1));
     client.set_connection_timeout(absl::ToChronoMicroseconds(std::min(left, kConnectPatience)));
     // The deadline is StopAt's; these only must not come first.
     client.set_read_timeout(absl::ToChronoSeconds(left + absl::Seconds(2)));
@@ -94,7 +97,7 @@ class HttpHook final : public CommitHook {
   }
 
   // The library's own timeouts are for one read or write; here the whole has an end, and Cut() is heard.
-  httplib::Result SendUntil(httplib::Client& client, const httplib::Request& post, absl::Time deadline) {
+  httplib::Result SendUntil(httplib::Client& client, const httplib::Request& post, absl::Duration deadline) {
     {
       absl::MutexLock lock(&mutex_);
       if (cut_) return httplib::Result(nullptr, httplib::Error::Canceled);
@@ -106,21 +109,22 @@ class HttpHook final : public CommitHook {
     {
       absl::MutexLock lock(&mutex_);
       sent_ = true;
+      changed_.SignalAll();
     }
     watch.join();
     return result;
   }
 
-  void StopAt(httplib::Client& client, absl::Time deadline) {
+  void StopAt(httplib::Client& client, absl::Duration deadline) {
     const auto over = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return sent_ || cut_; };
     const auto sent = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return sent_; };
     absl::MutexLock lock(&mutex_);
-    overdue_ = !mutex_.AwaitWithDeadline(absl::Condition(&over), deadline);
+    overdue_ = !changed_.AwaitFor(mutex_, deadline - MonotonicNow(), over);
     while (!sent_) {
       mutex_.Unlock();
       client.stop();
       mutex_.Lock();
-      mutex_.AwaitWithTimeout(absl::Condition(&sent), kStopAgain);
+      changed_.AwaitFor(mutex_, kStopAgain, sent);
     }
   }
 
@@ -151,6 +155,7 @@ class HttpHook final : public CommitHook {
   const absl::Duration timeout_;
 
   absl::Mutex mutex_;
+  MonotonicCondVar changed_;
   // Of the request under way.
   bool sent_ ABSL_GUARDED_BY(mutex_) = false;
   bool overdue_ ABSL_GUARDED_BY(mutex_) = false;

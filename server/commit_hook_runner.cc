@@ -25,7 +25,7 @@ CommitHookRunner::CommitHookRunner(const CommitHookOptions& options, std::unique
   thread_ = std::thread([this] { Run(); });
 }
 
-CommitHookRunner::~CommitHookRunner() { Stop(absl::Now()); }
+CommitHookRunner::~CommitHookRunner() { Stop(absl::ZeroDuration()); }
 
 void CommitHookRunner::BecameCurrent(CurrentVersionEvent event) {
   absl::optional<CurrentVersionEvent> superseded;
@@ -39,11 +39,11 @@ void CommitHookRunner::BecameCurrent(CurrentVersionEvent event) {
       metrics_.CommitHookEnded(CommitHookOutcome::kSuperseded);
       superseded = std::move(entry.event);
     }
-    const absl::Time now = absl::Now();
-    entry.record = CommitHookRecord{version, CommitHookState::kPending, 0, "", now};
-    entry.due = now;
+    entry.record = CommitHookRecord{version, CommitHookState::kPending, 0, "", absl::Now()};
+    entry.due = MonotonicNow();
     entry.event = std::move(event);
     ++change_;
+    changed_.SignalAll();
   }
   if (superseded.has_value()) LogSuperseded(*superseded, version);
 }
@@ -55,13 +55,14 @@ absl::optional<CommitHookRecord> CommitHookRunner::Find(const std::string& model
   return found->second.record;
 }
 
-void CommitHookRunner::Stop(absl::Time deadline) {
+void CommitHookRunner::Stop(absl::Duration patience) {
   const auto ended = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return ended_; };
   {
     absl::MutexLock lock(&mutex_);
     stopping_ = true;
     ++change_;
-    if (!mutex_.AwaitWithDeadline(absl::Condition(&ended), deadline)) hook_->Cut();
+    changed_.SignalAll();
+    if (!changed_.AwaitFor(mutex_, patience, ended)) hook_->Cut();
     mutex_.Await(absl::Condition(&ended));
   }
   if (thread_.joinable()) thread_.join();
@@ -74,15 +75,15 @@ void CommitHookRunner::Run() {
     if (stopping_ && next == nullptr) break;
     if (stopping_ && next->record.attempts > 0) {
       GiveUp(*next, "not repeated, the server is shutting down");
-    } else if (next != nullptr && next->due <= absl::Now()) {
+    } else if (next != nullptr && next->due <= MonotonicNow()) {
       Attempt(*next);
     } else {
-      const uint64_t seen = change_;
-      const auto changed = [this, &seen]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return change_ != seen; };
-      mutex_.AwaitWithDeadline(absl::Condition(&changed), next == nullptr ? absl::InfiniteFuture() : next->due);
+      const auto changed = [this, seen = change_]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return change_ != seen; };
+      changed_.AwaitFor(mutex_, next == nullptr ? absl::InfiniteDuration() : next->due - MonotonicNow(), changed);
     }
   }
   ended_ = true;
+  changed_.SignalAll();
 }
 
 CommitHookRunner::Entry* CommitHookRunner::Next() {
@@ -153,7 +154,7 @@ void CommitHookRunner::Ended(Entry& entry, const CurrentVersionEvent& event, int
   if (attempt >= options_.attempts) {
     GiveUp(entry, "given up");
   } else {
-    entry.due = entry.record.time + Wait(attempt);
+    entry.due = MonotonicNow() + Wait(attempt);
   }
 }
 

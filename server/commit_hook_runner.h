@@ -22,6 +22,7 @@
 #include "absl/types/optional.h"
 #include "server/commit_hook.h"
 #include "server/metrics.h"
+#include "tensor/monotonic_cond_var.h"
 
 namespace weightstream {
 
@@ -44,7 +45,7 @@ class CommitHookRunner {
  public:
   // `metrics` outlives this.
   CommitHookRunner(const CommitHookOptions& options, std::unique_ptr<CommitHook> hook, Metrics& metrics);
-  // As Stop(now).
+  // As Stop(absl::ZeroDuration()).
   ~CommitHookRunner();
   CommitHookRunner(const CommitHookRunner&) = delete;
   CommitHookRunner& operator=(const CommitHookRunner&) = delete;
@@ -55,16 +56,16 @@ class CommitHookRunner {
   // Nothing for a model of which no version became current since the start.
   absl::optional<CommitHookRecord> Find(const std::string& model) const ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Lets first attempts, the one under way among them, end until `deadline`, and cuts what is left then. Nothing is
+  // Lets first attempts, the one under way among them, end for `patience`, and cuts what is left then. Nothing is
   // repeated any more. Idempotent.
-  void Stop(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Stop(absl::Duration patience) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   struct Entry {
     CurrentVersionEvent event;
     CommitHookRecord record;
-    // The next attempt, while pending.
-    absl::Time due;
+    // The next attempt, while pending, as MonotonicNow() tells.
+    absl::Duration due;
   };
 
   void Run() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -84,6 +85,8 @@ class CommitHookRunner {
   Metrics& metrics_;
 
   mutable absl::Mutex mutex_;
+  // Signalled with each change, and at the end of the thread.
+  MonotonicCondVar changed_;
   // As many as models became current: bounded by --max-models, but for those that were forgotten.
   std::map<std::string, Entry> entries_ ABSL_GUARDED_BY(mutex_);
   // Grows with each version and with Stop: what the thread waits for.

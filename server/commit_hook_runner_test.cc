@@ -194,7 +194,7 @@ TEST_F(CommitHookRunnerTest, StopLetsAFirstAttemptEnd) {
   ASSERT_TRUE(WaitFor([&] { return hook().calls().size() == 1; }));
   Current("other", 1);
   std::thread release([&] { hook().Hold(false); });
-  runner().Stop(absl::InfiniteFuture());
+  runner().Stop(absl::InfiniteDuration());
   release.join();
   EXPECT_EQ(runner().Find("m")->state, CommitHookState::kSucceeded);
   EXPECT_EQ(runner().Find("other")->state, CommitHookState::kSucceeded);
@@ -205,7 +205,7 @@ TEST_F(CommitHookRunnerTest, StopDoesNotRepeatAndGivesUpWhatWaits) {
   hook().Fail(1);
   Current("m", 1);
   ASSERT_TRUE(WaitFor([&] { return !runner().Find("m")->message.empty(); }));
-  runner().Stop(absl::InfiniteFuture());
+  runner().Stop(absl::InfiniteDuration());
   EXPECT_EQ(runner().Find("m")->state, CommitHookState::kFailed);
   EXPECT_EQ(hook().calls().size(), 1u);
 }
@@ -214,7 +214,7 @@ TEST_F(CommitHookRunnerTest, StopCutsAnAttemptAtItsDeadline) {
   hook().Hold(true);
   Current("m", 1);
   ASSERT_TRUE(WaitFor([&] { return hook().calls().size() == 1; }));
-  runner().Stop(absl::Now() + absl::Milliseconds(20));
+  runner().Stop(absl::Milliseconds(20));
   EXPECT_EQ(runner().Find("m")->state, CommitHookState::kFailed);
   EXPECT_EQ(runner().Find("m")->message, "CANCELLED: cut");
 }

@@ -154,6 +154,7 @@ void DeviceVersions::FreeWhatLeaves() {
     unused.reset();
     absl::MutexLock lock(&mutex_);
     --leaving_count_;
+    freed_.SignalAll();
   }
 }
 
@@ -161,7 +162,7 @@ bool DeviceVersions::AwaitLeaving() {
   const auto gone = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return leaving_count_ == 0; };
   absl::MutexLock lock(&mutex_);
   if (gone()) return false;
-  mutex_.AwaitWithTimeout(absl::Condition(&gone), kLeavingPatience);
+  freed_.AwaitFor(mutex_, kLeavingPatience, gone);
   return true;
 }
 

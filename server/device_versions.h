@@ -17,6 +17,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "server/version_medium.h"
+#include "tensor/monotonic_cond_var.h"
 
 namespace weightstream {
 
@@ -90,6 +91,8 @@ class DeviceVersions final : public VersionMedium {
   std::vector<std::shared_ptr<Target>> leaving_ ABSL_GUARDED_BY(mutex_);
   // Those, and what is being freed.
   size_t leaving_count_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Signalled as it falls.
+  MonotonicCondVar freed_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   // Last, so that it starts when the rest is there.
   std::thread thread_;

@@ -160,7 +160,7 @@ absl::Status ChunkLander::LandThroughStaging(const CheckedChunk& chunk, absl::Sp
     absl::MutexLock lock(&in_flight_->mutex);
     if (!in_flight_->first_error.ok()) return in_flight_->first_error;
   }
-  absl::StatusOr<StagingSlot> acquired = staging_->Acquire(absl::Now() + copy_wait_, cancelled_);
+  absl::StatusOr<StagingSlot> acquired = staging_->Acquire(copy_wait_, cancelled_);
   if (!acquired.ok()) return acquired.status();
   uint32_t crc = 0;
   uint64_t filled = 0;
@@ -223,7 +223,7 @@ void ChunkLander::Start(const Copy& copy, const std::shared_ptr<const Staged>& s
     copied.ok() ? tracker.Land(ranges) : tracker.Release(ranges);
     absl::MutexLock lock(&in_flight->mutex);
     in_flight->first_error.Update(copied);
-    --in_flight->copies;
+    if (--in_flight->copies == 0) in_flight->none.SignalAll();
   };
   if (copy.cast.has_value()) {
     device_.CastToTarget(*copy.cast, bytes, *copy.target, copy.in_target, std::move(done));
@@ -235,7 +235,7 @@ void ChunkLander::Start(const Copy& copy, const std::shared_ptr<const Staged>& s
 absl::Status ChunkLander::Finish() {
   const auto done = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(in_flight_->mutex) { return in_flight_->copies == 0; };
   absl::MutexLock lock(&in_flight_->mutex);
-  if (!in_flight_->mutex.AwaitWithTimeout(absl::Condition(&done), copy_wait_)) {
+  if (!in_flight_->none.AwaitFor(in_flight_->mutex, copy_wait_, done)) {
     return absl::DeadlineExceededError(absl::StrCat(device_.name(), " did not complete ", in_flight_->copies,
                                                     " copies within ", absl::FormatDuration(copy_wait_),
                                                     "; what they carry is still missing"));

@@ -17,6 +17,7 @@
 #include "proto/chunk_codec.h"
 #include "server/chunk_check.h"
 #include "server/update.h"
+#include "tensor/monotonic_cond_var.h"
 
 namespace weightstream {
 
@@ -48,6 +49,7 @@ class ChunkLander {
   // Copies in flight, shared with their callbacks.
   struct InFlight {
     absl::Mutex mutex;
+    MonotonicCondVar none;
     int copies ABSL_GUARDED_BY(mutex) = 0;
     absl::Status first_error ABSL_GUARDED_BY(mutex);
   };

@@ -433,11 +433,8 @@ ModelSnapshot Model::Snapshot() const {
 }
 
 void Model::AwaitChange(uint64_t seen, absl::Duration patience) const {
-  const absl::Time deadline = absl::Now() + patience;
   absl::MutexLock lock(&mutex_);
-  while (change_ == seen) {
-    if (changed_.WaitWithDeadline(&mutex_, deadline)) return;
-  }
+  changed_.AwaitFor(mutex_, patience, [this, seen]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return change_ != seen; });
 }
 
 bool Model::IsForgettable() const {

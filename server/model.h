@@ -24,6 +24,7 @@
 #include "server/update.h"
 #include "server/update_slots.h"
 #include "server/version_medium.h"
+#include "tensor/monotonic_cond_var.h"
 #include "tensor/spec.h"
 
 namespace weightstream {
@@ -228,7 +229,7 @@ class Model {
   const ModelContext context_;
 
   mutable absl::Mutex mutex_;
-  mutable absl::CondVar changed_;
+  mutable MonotonicCondVar changed_;
   // The operation that has the model to itself; empty if none.
   absl::string_view operation_ ABSL_GUARDED_BY(mutex_);
   uint64_t current_ ABSL_GUARDED_BY(mutex_) = 0;

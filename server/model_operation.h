@@ -5,7 +5,6 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "absl/time/clock.h"
 #include "server/model.h"
 
 namespace weightstream {
@@ -15,9 +14,8 @@ class Model::Operation {
  public:
   Operation(Model& model, absl::string_view name) : model_(model) {
     absl::MutexLock lock(&model_.mutex_);
-    const absl::Time deadline = absl::Now() + model_.context_.limits->operation_wait;
-    while (!model_.operation_.empty()) {
-      if (!model_.changed_.WaitWithDeadline(&model_.mutex_, deadline) || model_.operation_.empty()) continue;
+    const auto free = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(model_.mutex_) { return model_.operation_.empty(); };
+    if (!model_.changed_.AwaitFor(model_.mutex_, model_.context_.limits->operation_wait, free)) {
       status_ = absl::UnavailableError(
           absl::StrCat("model '", model_.name_, "' is busy with a ", model_.operation_, " for more than ",
                        absl::FormatDuration(model_.context_.limits->operation_wait), "; try again later"));

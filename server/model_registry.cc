@@ -89,6 +89,7 @@ absl::StatusOr<std::shared_ptr<Model>> ModelRegistry::FindOrAdd(const std::strin
   }
   auto added = std::make_shared<Model>(StoredModel{model, 0, {}}, Context());
   models_[model] = added;
+  added_.SignalAll();
   return added;
 }
 
@@ -103,7 +104,7 @@ absl::StatusOr<std::shared_ptr<Model>> ModelRegistry::Find(const std::string& mo
 void ModelRegistry::AwaitNewModel(const std::string& model, absl::Duration patience) const {
   const auto known = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return models_.count(model) > 0; };
   absl::MutexLock lock(&mutex_);
-  mutex_.AwaitWithTimeout(absl::Condition(&known), patience);
+  added_.AwaitFor(mutex_, patience, known);
 }
 
 std::vector<std::shared_ptr<Model>> ModelRegistry::All() const {
@@ -146,14 +147,15 @@ void ModelRegistry::AbortIdle() {
   }
 }
 
-bool ModelRegistry::Drain(absl::Time deadline) {
+bool ModelRegistry::Drain(absl::Duration patience) {
+  const absl::Duration deadline = MonotonicNow() + patience;
   {
     absl::MutexLock lock(&mutex_);
     draining_ = true;
   }
   for (const std::shared_ptr<Model>& model : All()) {
     while (model->update_in_flight() != nullptr) {
-      if (absl::Now() >= deadline) return false;
+      if (MonotonicNow() >= deadline) return false;
       model->AwaitChange(model->Snapshot().change, kDrainPoll);
     }
   }

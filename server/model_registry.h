@@ -54,8 +54,8 @@ class ModelRegistry {
   // Aborts the updates that got no chunk for limits.idle_update.
   void AbortIdle() ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // From now on no update begins. Those in flight may finish; returns true once none is left, false at the deadline.
-  bool Drain(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mutex_);
+  // From now on no update begins. Those in flight may finish; returns true once none is left, false after `patience`.
+  bool Drain(absl::Duration patience) ABSL_LOCKS_EXCLUDED(mutex_);
   // True from the start of Drain.
   bool draining() const ABSL_LOCKS_EXCLUDED(mutex_);
   void AbortAll(absl::string_view reason) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -76,6 +76,8 @@ class ModelRegistry {
   UpdateSlots slots_;
 
   mutable absl::Mutex mutex_;
+  // Signalled when a model is added.
+  mutable MonotonicCondVar added_;
   std::map<std::string, std::shared_ptr<Model>> models_ ABSL_GUARDED_BY(mutex_);
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
 };

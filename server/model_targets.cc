@@ -6,6 +6,7 @@
 #include "server/log.h"
 #include "server/model.h"
 #include "server/model_operation.h"
+#include "tensor/monotonic_clock.h"
 
 namespace weightstream {
 namespace {
@@ -112,8 +113,8 @@ bool Model::AwaitTargetsLeft(absl::Duration patience) const {
     absl::MutexLock lock(&mutex_);
     update = into_targets_;
   }
-  const absl::Time deadline = absl::Now() + patience;
-  while (!update.expired() && absl::Now() < deadline) absl::SleepFor(kLeavingPoll);
+  const absl::Duration deadline = MonotonicNow() + patience;
+  while (!update.expired() && MonotonicNow() < deadline) absl::SleepFor(kLeavingPoll);
   return update.expired();
 }
 

@@ -39,6 +39,7 @@
 #include "server/server_security.h"
 #include "server/service.h"
 #include "tensor/file_descriptor.h"
+#include "tensor/monotonic_clock.h"
 
 namespace weightstream {
 namespace {
@@ -64,14 +65,14 @@ class GrpcServer final : public Server {
   GrpcServer(ServerOptions options, std::unique_ptr<Device> device)
       : options_(std::move(options)), device_(std::move(device)) {}
 
-  ~GrpcServer() override { Shutdown(absl::Now()); }
+  ~GrpcServer() override { Shutdown(absl::ZeroDuration()); }
 
   absl::Status Start();
 
   const std::string& address() const override { return address_; }
   void ReloadSecurity() override { security_->Reload(); }
   std::string metrics_address() const override { return metrics_endpoint_ ? metrics_endpoint_->address() : ""; }
-  void Shutdown(absl::Time deadline) override;
+  void Shutdown(absl::Duration patience) override;
 
  private:
   // Recovers what there is.
@@ -322,7 +323,8 @@ void GrpcServer::WatchIdle() {
   }
 }
 
-void GrpcServer::Shutdown(absl::Time deadline) {
+void GrpcServer::Shutdown(absl::Duration patience) {
+  const absl::Duration deadline = MonotonicNow() + patience;
   {
     absl::MutexLock lock(&mutex_);
     if (std::exchange(stopped_, true)) return;
@@ -335,13 +337,14 @@ void GrpcServer::Shutdown(absl::Time deadline) {
   // What they commit does not make a model SERVING any more.
   server_->GetHealthCheckService()->Shutdown();
   service_->StopWatches();
-  const bool drained = registry_->Drain(deadline);
+  const bool drained = registry_->Drain(patience);
   if (!drained) registry_->AbortAll("the server is shutting down");
   if (gate_ != nullptr) gate_->Close();
-  server_->Shutdown(ToChrono(std::max(deadline, absl::Now() + (drained ? absl::ZeroDuration() : kCutPatience))));
+  const absl::Duration left = deadline - MonotonicNow();
+  server_->Shutdown(ToChrono(absl::Now() + std::max(left, drained ? absl::ZeroDuration() : kCutPatience)));
   server_->Wait();
   // The last commit may just have been made.
-  if (hooks_ != nullptr) hooks_->Stop(deadline);
+  if (hooks_ != nullptr) hooks_->Stop(deadline - MonotonicNow());
   medium_->Stop();
   if (metrics_endpoint_ != nullptr) metrics_endpoint_->Stop();
   LogInfo("stopped", {{"drained", drained}});

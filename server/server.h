@@ -37,7 +37,7 @@ class Server {
   // sound.
   static absl::StatusOr<std::unique_ptr<Server>> Start(ServerOptions options, std::unique_ptr<Device> device);
 
-  // As Shutdown(now).
+  // As Shutdown(absl::ZeroDuration()).
   virtual ~Server() = default;
 
   // Where it listens, with the real port.
@@ -48,9 +48,9 @@ class Server {
   // Where metrics are served, with the real port; empty if they are not.
   virtual std::string metrics_address() const = 0;
 
-  // Begins no more updates, lets those in flight finish until `deadline`, aborts the rest, ends all calls. Returns once
+  // Begins no more updates, lets those in flight finish for `patience`, aborts the rest, ends all calls. Returns once
   // all is stopped and freed. Idempotent.
-  virtual void Shutdown(absl::Time deadline) = 0;
+  virtual void Shutdown(absl::Duration patience) = 0;
 };
 
 }  // namespace weightstream

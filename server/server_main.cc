@@ -81,7 +81,7 @@ int Serve(const CommandLine& line) {
   pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
   // Nothing that is in flight to a device that has failed comes to its end.
   const bool failed = device_failed.load();
-  running->Shutdown(absl::Now() + (failed ? absl::ZeroDuration() : options->limits.drain));
+  running->Shutdown(failed ? absl::ZeroDuration() : options->limits.drain);
   return failed ? kFailed : 0;
 }
 

@@ -266,7 +266,7 @@ TEST_F(ServiceExportTest, AShutdownEndsLeasesAndSaysSo) {
   ASSERT_TRUE(Push(1).ok());
   Lease lease(*client_, "m");
   ASSERT_TRUE(lease.held());
-  server_->server().Shutdown(absl::Now() + absl::Seconds(20));
+  server_->server().Shutdown(absl::Seconds(20));
   ExpectError(lease.AwaitEnd(), StatusCode::kUnavailable, {"shutting down"});
 }
 

@@ -53,7 +53,7 @@ TEST_F(ServiceStandardTest, HealthIsPerModelOnceAVersionIsCurrent) {
 TEST_F(ServiceStandardTest, HealthSaysNotServingWhileTheServerDrains) {
   const auto begun = client_->Begin(BeginRequest("m", 1, {}));
   ASSERT_TRUE(begun.ok());
-  std::thread stopper([&] { server_.server().Shutdown(absl::Now() + absl::Seconds(20)); });
+  std::thread stopper([&] { server_.server().Shutdown(absl::Seconds(20)); });
   absl::StatusOr<bool> health = kServing;
   while (health.ok() && *health == kServing) health = Health("");
   ASSERT_TRUE(health.ok()) << health.status();

@@ -109,7 +109,7 @@ TEST_F(ServiceWatchTest, EndsAtShutdownAndNotBefore) {
   Watcher unknown(*client_, "n");
   ASSERT_TRUE(known.AwaitState(Any));
   ASSERT_TRUE(unknown.AwaitState(Any));
-  std::thread stopper([&] { server_.server().Shutdown(absl::Now() + absl::Seconds(20)); });
+  std::thread stopper([&] { server_.server().Shutdown(absl::Seconds(20)); });
   ExpectError(known.AwaitEnd(), StatusCode::kUnavailable, {"shutting down"});
   ExpectError(unknown.AwaitEnd(), StatusCode::kUnavailable, {"shutting down"});
   stopper.join();

@@ -122,6 +122,7 @@ uint64_t Update::AddStream(CutStream cut) {
 void Update::RemoveStream(uint64_t token) {
   absl::MutexLock lock(&mutex_);
   streams_.erase(token);
+  if (streams_.empty()) left_.SignalAll();
 }
 
 void Update::CutStreams(absl::Duration patience) {
@@ -132,7 +133,7 @@ void Update::CutStreams(absl::Duration patience) {
   // Under the lock: a stream that leaves meanwhile must wait, since its context dies with it. Cutting only flags the
   // call.
   for (const auto& stream : streams_) stream.second(reason);
-  mutex_.AwaitWithTimeout(absl::Condition(&left), patience);
+  left_.AwaitFor(mutex_, patience, left);
 }
 
 UpdateRecord Update::Record() const {

@@ -21,6 +21,7 @@
 #include "server/range_tracker.h"
 #include "server/update_state.h"
 #include "tensor/monotonic_clock.h"
+#include "tensor/monotonic_cond_var.h"
 #include "tensor/safetensors_layout.h"
 
 namespace weightstream {
@@ -163,6 +164,8 @@ class Update {
   std::atomic<int64_t> last_activity_nanos_;
 
   mutable absl::Mutex mutex_;
+  // Signalled when the last stream has left.
+  MonotonicCondVar left_;
   UpdateState state_ ABSL_GUARDED_BY(mutex_) = UpdateState::kReceiving;
   // Mirrors state_ for the check that every chunk makes.
   std::atomic<bool> receiving_{true};

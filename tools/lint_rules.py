@@ -28,6 +28,8 @@ TEXT = CODE | PROSE | {".sh", ".bazel", ".bzl", ".proto", ".yaml", ".yml", ".tom
 
 _ALLOW = re.compile(r"lint-allow\((?P<rule>[a-z-]+)\):\s*\S+")
 _SLEEP = re.compile(r"\b(sleep_for|sleep_until|usleep|nanosleep|SleepFor|time\.sleep)\b\s*\(")
+# Abseil's waits with a limit, on a mutex, a condition variable or a notification.
+_WALL_CLOCK_WAIT = re.compile(r"\b\w*(Await|Wait|LockWhen|WaitForNotification)With(Timeout|Deadline)\s*\(")
 _STANDARD_LOCK = re.compile(r"\bstd::(\w*mutex|condition_variable\w*|lock_guard|\w+_lock)\b")
 _HOME = re.compile(r"(?<![\w.])/(home|Users)/[a-z]")
 # In two halves, so that this file does not contain what it forbids.
@@ -172,6 +174,15 @@ def abseil_locks(file: File) -> Iterator[tuple[int, str]]:
         )
 
 
+def monotonic_waits(file: File) -> Iterator[tuple[int, str]]:
+    if file.suffix in CPP and not file.is_test and not file.path.startswith("third_party/"):
+        yield from _lines_matching(
+            file,
+            _WALL_CLOCK_WAIT,
+            "{} follows the wall clock, which may be set: use MonotonicCondVar (tensor/monotonic_cond_var.h)",
+        )
+
+
 def unfinished(file: File) -> Iterator[tuple[int, str]]:
     if file.suffix in TEXT:
         yield from _lines_matching(file, _UNFINISHED, "{}: finish it, or open an issue")
@@ -203,6 +214,7 @@ def rules(root: Path) -> dict[str, Rule]:
         "header-comment": header_comment,
         "proto-comments": proto_comments,
         "abseil-locks": abseil_locks,
+        "monotonic-waits": monotonic_waits,
         "unfinished": unfinished,
         "host-path": host_paths(root),
     }

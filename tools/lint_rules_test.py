@@ -108,6 +108,17 @@ class RulesTest(unittest.TestCase):
         self.assertEqual(rules_found("a.cc", LOCK + " lock;"), ["abseil-locks"])
         self.assertEqual(rules_found("a.cc", "absl::Mutex mutex_; std::shared_ptr<int> p;"), [])
 
+    def test_waits_with_a_limit_follow_the_clock_that_does_not_jump(self) -> None:
+        for wait in (
+            "m.AwaitWithTimeout(",
+            "m.LockWhenWithDeadline(",
+            "c.WaitWithTimeout(",
+            "n.WaitForNotificationWithTimeout(",
+        ):
+            self.assertEqual(rules_found("server/a.cc", wait + "x);"), ["monotonic-waits"], wait)
+            self.assertEqual(rules_found("server/a_test.cc", wait + "x);"), [], wait)
+        self.assertEqual(rules_found("server/a.cc", "m.Await(x); n.WaitForNotification(); c.AwaitFor(m, x, y);"), [])
+
     def test_unfinished_work_is_found(self) -> None:
         self.assertEqual(rules_found("a.cc", f"// {UNFINISHED}: later"), ["unfinished"])
         self.assertEqual(rules_found("docs/a.md", f"{UNFINISHED} later"), ["unfinished"])

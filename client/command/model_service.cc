@@ -4,11 +4,13 @@
 #include <thread>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/notification.h"
+#include "absl/synchronization/mutex.h"
 #include "client/channel.h"
 #include "client/handshake_probe.h"
 #include "proto/status.h"
+#include "tensor/monotonic_cond_var.h"
 
 namespace weightstream::command {
 namespace {
@@ -21,19 +23,31 @@ class CancelWatch {
  public:
   CancelWatch(grpc::ClientContext& context, const std::function<bool()>& cancelled)
       : thread_([this, &context, &cancelled] {
-          while (!done_.WaitForNotificationWithTimeout(kCancelInterval)) {
+          while (!Done()) {
             if (!cancelled()) continue;
             context.TryCancel();
             return;
           }
         }) {}
   ~CancelWatch() {
-    done_.Notify();
+    {
+      absl::MutexLock lock(&mutex_);
+      done_ = true;
+      changed_.SignalAll();
+    }
     thread_.join();
   }
 
  private:
-  absl::Notification done_;
+  // Waits for a while.
+  bool Done() {
+    absl::MutexLock lock(&mutex_);
+    return changed_.AwaitFor(mutex_, kCancelInterval, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return done_; });
+  }
+
+  absl::Mutex mutex_;
+  MonotonicCondVar changed_;
+  bool done_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };
 

@@ -29,6 +29,7 @@ void ProgressPrinter::Finish() {
   {
     absl::MutexLock lock(&mutex_);
     finished_ = true;
+    changed_.SignalAll();
   }
   if (thread_.joinable()) thread_.join();
   absl::MutexLock lock(&mutex_);
@@ -38,8 +39,9 @@ void ProgressPrinter::Finish() {
 
 void ProgressPrinter::Run() {
   const absl::Duration interval = options_.terminal ? options_.redraw_interval : options_.line_interval;
+  const auto finished = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return finished_; };
   absl::MutexLock lock(&mutex_);
-  while (!mutex_.AwaitWithTimeout(absl::Condition(&finished_), interval)) {
+  while (!changed_.AwaitFor(mutex_, interval, finished)) {
     if (options_.terminal) {
       block_.Draw(bar_.Bars(LiveBlock::SizeOf(stream_).columns, absl::Now()));
     } else {

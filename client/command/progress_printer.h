@@ -13,6 +13,7 @@
 #include "absl/time/time.h"
 #include "client/command/live_block.h"
 #include "client/command/progress_bar.h"
+#include "tensor/monotonic_cond_var.h"
 
 namespace weightstream::command {
 
@@ -47,6 +48,7 @@ class ProgressPrinter {
   const Options options_;
   // Held while writing to the stream: bars and notices must not mix, and nobody waits for it but news.
   absl::Mutex mutex_;
+  MonotonicCondVar changed_;
   LiveBlock block_ ABSL_GUARDED_BY(mutex_);
   ProgressBar bar_ ABSL_GUARDED_BY(mutex_);
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;

@@ -149,6 +149,7 @@ void WatchRun::PrintLocked(const WatchEvent& event) {
 void WatchRun::EndLocked(const absl::Status& outcome) {
   if (ended_) return;
   ended_ = true;
+  changed_.SignalAll();
   outcome_ = outcome;
 }
 
@@ -176,7 +177,7 @@ bool WatchRun::Ended() {
 
 void WatchRun::Pause(absl::Duration duration) {
   absl::MutexLock lock(&mutex_);
-  mutex_.AwaitWithTimeout(absl::Condition(&ended_), duration);
+  changed_.AwaitFor(mutex_, duration, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return ended_; });
 }
 
 }  // namespace weightstream::command

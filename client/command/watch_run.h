@@ -15,6 +15,7 @@
 #include "client/command/model_service.h"
 #include "client/command/watch_events.h"
 #include "client/connection.h"
+#include "tensor/monotonic_cond_var.h"
 
 namespace weightstream::command {
 
@@ -73,6 +74,7 @@ class WatchRun {
 
   // Held while an event is printed: events of several servers must not mix.
   absl::Mutex mutex_;
+  MonotonicCondVar changed_;
   bool ended_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status outcome_ ABSL_GUARDED_BY(mutex_);
   // Servers where until_version is current.

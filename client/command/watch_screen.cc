@@ -31,14 +31,16 @@ void WatchScreen::Draw() {
 }
 
 void WatchScreen::Run() {
+  const auto finished = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return finished_; };
   absl::MutexLock lock(&mutex_);
-  while (!mutex_.AwaitWithTimeout(absl::Condition(&finished_), kRedrawInterval)) Draw();
+  while (!changed_.AwaitFor(mutex_, kRedrawInterval, finished)) Draw();
 }
 
 void WatchScreen::Finish() {
   {
     absl::MutexLock lock(&mutex_);
     finished_ = true;
+    changed_.SignalAll();
   }
   if (thread_.joinable()) thread_.join();
   absl::MutexLock lock(&mutex_);

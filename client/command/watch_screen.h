@@ -12,6 +12,7 @@
 #include "client/command/live_block.h"
 #include "client/command/watch_events.h"
 #include "client/command/watch_view.h"
+#include "tensor/monotonic_cond_var.h"
 
 namespace weightstream::command {
 
@@ -39,6 +40,7 @@ class WatchScreen {
   const bool with_server_;
   // Held while writing to the terminal: nobody waits for it but news.
   absl::Mutex mutex_;
+  MonotonicCondVar changed_;
   LiveBlock block_ ABSL_GUARDED_BY(mutex_);
   WatchView view_ ABSL_GUARDED_BY(mutex_);
   bool works_ ABSL_GUARDED_BY(mutex_) = true;

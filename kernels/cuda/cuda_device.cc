@@ -11,6 +11,7 @@
 #include "kernels/cuda/cuda_memory.h"
 #include "kernels/cuda/cuda_target.h"
 #include "kernels/digest.h"
+#include "tensor/monotonic_clock.h"
 
 namespace weightstream {
 namespace {
@@ -109,7 +110,7 @@ CudaDevice::~CudaDevice() {
   {
     absl::MutexLock lock(&mutex_);
     ending_ = true;
-    give_up_ = absl::Now() + patience_;
+    give_up_ = MonotonicNow() + patience_;
   }
   thread_.join();
 }
@@ -179,7 +180,7 @@ void CudaDevice::Work() {
       absl::MutexLock lock(&mutex_);
       mutex_.Await(absl::Condition(this, &CudaDevice::HasWorkOrEnds));
       if (under_way_ == 0) return;
-      if (ending_ && absl::Now() > give_up_) {
+      if (ending_ && MonotonicNow() > give_up_) {
         context_->Fail(absl::DeadlineExceededError(absl::StrCat(name(), " did not complete ", under_way_,
                                                                 " copies within ", absl::FormatDuration(patience_))));
       }

@@ -110,7 +110,7 @@ class CudaDevice : public Device {
   absl::Mutex mutex_;
   uint64_t under_way_ ABSL_GUARDED_BY(mutex_) = 0;
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
-  absl::Time give_up_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();
+  absl::Duration give_up_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteDuration();
   // Last, so that it starts when the rest is there.
   std::thread thread_;
 };

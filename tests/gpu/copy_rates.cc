@@ -71,7 +71,7 @@ class CopyRates {
  private:
   absl::Status CopyStaged(StagingRing& ring, uint64_t chunk) {
     return EachChunk(sizes_, chunk, [&](uint64_t at, Device::CopyDone done) {
-      absl::StatusOr<StagingSlot> slot = ring.Acquire(absl::Now() + kPatience, nullptr);
+      absl::StatusOr<StagingSlot> slot = ring.Acquire(kPatience, nullptr);
       if (!slot.ok()) return done(slot.status());
       const auto held = std::make_shared<StagingSlot>(*std::move(slot));
       CopyAndExtendCrc32c(0, held->data(), absl::string_view(source_).substr(at % source_.size(), chunk));
