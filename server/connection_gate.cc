@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <iterator>
 #include <limits>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -31,11 +32,18 @@ constexpr int kNoDescriptorPauseMillis = 100;
 // Who is turned away comes back: the log says so once in a while, with how many they were.
 constexpr absl::Duration kTellEvery = absl::Seconds(10);
 
-void Watch(const FileDescriptor& poll, int fd, uint32_t events) {
+// False with errno set where the kernel has no room for one more.
+bool Watch(const FileDescriptor& poll, int fd, uint32_t events) {
   epoll_event event{};
   event.events = events;
   event.data.fd = fd;
-  ::epoll_ctl(poll.get(), EPOLL_CTL_ADD, fd, &event);
+  return ::epoll_ctl(poll.get(), EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+absl::Status CannotStart(absl::string_view call, int error) {
+  return absl::ResourceExhaustedError(
+      absl::StrCat("cannot take connections: ", call, ": ", std::error_code(error, std::generic_category()).message(),
+                   "; raise the limits on open files (ulimit -n) and processes (ulimit -u)"));
 }
 
 bool IsOutOfDescriptors(int error) { return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM; }
@@ -44,16 +52,36 @@ bool IsOutOfDescriptors(int error) { return error == EMFILE || error == ENFILE |
 
 ConnectionGate::ConnectionGate(std::unique_ptr<ListeningSockets> sockets,
                                std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor,
-                               const Options& options)
+                               const Options& options, Metrics& metrics)
     : options_(options),
+      metrics_(metrics),
       sockets_(std::move(sockets)),
       acceptor_(std::move(acceptor)),
-      open_(options.bounds),
-      poll_(::epoll_create1(EPOLL_CLOEXEC)),
-      stop_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
-  Watch(poll_, stop_.get(), EPOLLIN);
-  for (const FileDescriptor& socket : sockets_->sockets()) Watch(poll_, socket.get(), EPOLLIN);
-  thread_ = std::thread([this] { Run(); });
+      open_(options.bounds) {}
+
+absl::StatusOr<std::unique_ptr<ConnectionGate>> ConnectionGate::Open(
+    std::unique_ptr<ListeningSockets> sockets, std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor,
+    const Options& options, Metrics& metrics) {
+  std::unique_ptr<ConnectionGate> gate(new ConnectionGate(std::move(sockets), std::move(acceptor), options, metrics));
+  if (absl::Status started = gate->Start(); !started.ok()) return started;
+  return gate;
+}
+
+absl::Status ConnectionGate::Start() {
+  poll_ = FileDescriptor(::epoll_create1(EPOLL_CLOEXEC));
+  if (!poll_.valid()) return CannotStart("epoll_create1", errno);
+  stop_ = FileDescriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!stop_.valid()) return CannotStart("eventfd", errno);
+  if (!Watch(poll_, stop_.get(), EPOLLIN)) return CannotStart("epoll_ctl", errno);
+  for (const FileDescriptor& socket : sockets_->sockets()) {
+    if (!Watch(poll_, socket.get(), EPOLLIN)) return CannotStart("epoll_ctl", errno);
+  }
+  try {
+    thread_ = std::thread([this] { Run(); });
+  } catch (const std::system_error& error) {
+    return CannotStart("a thread", error.code().value());
+  }
+  return absl::OkStatus();
 }
 
 ConnectionGate::~ConnectionGate() { Close(); }
@@ -119,9 +147,10 @@ void ConnectionGate::Accept(int listening) {
 }
 
 void ConnectionGate::AwaitDescriptor() {
+  metrics_.ConnectionRefused(ConnectionRefusal::kNoDescriptor);
   Tell("", "no descriptor is left; raise the limit on open files (ulimit -n), or lower --max-connections");
   // Those that only wait hold some.
-  if (!waiting_.empty()) Forget(waiting_.begin());
+  if (!waiting_.empty()) DropSilent(waiting_.begin());
   pollfd stop{stop_.get(), POLLIN, 0};
   ::poll(&stop, 1, kNoDescriptorPauseMillis);
 }
@@ -133,15 +162,18 @@ void ConnectionGate::Welcome(FileDescriptor socket, std::string peer) {
   waiting_.push_back({std::move(socket), std::move(peer), MonotonicNow() + options_.patience});
   by_fd_[fd] = std::prev(waiting_.end());
   // Edge-triggered: once for what is there already, and then for each more.
-  Watch(poll_, fd, EPOLLIN | EPOLLRDHUP | EPOLLET);
+  if (Watch(poll_, fd, EPOLLIN | EPOLLRDHUP | EPOLLET)) return;
+  metrics_.ConnectionRefused(ConnectionRefusal::kNoDescriptor);
+  Tell(std::prev(waiting_.end())->peer, "the kernel watches no more descriptors; raise fs.epoll.max_user_watches");
+  Forget(std::prev(waiting_.end()));
 }
 
 void ConnectionGate::MakeRoom(const std::string& peer) {
   const auto of_peer = waiting_of_peer_.find(peer);
   if (of_peer != waiting_of_peer_.end() && of_peer->second >= std::max<size_t>(1, options_.most_waiting / 2)) {
-    Forget(std::find_if(waiting_.begin(), waiting_.end(), [&](const Waiting& one) { return one.peer == peer; }));
+    DropSilent(std::find_if(waiting_.begin(), waiting_.end(), [&](const Waiting& one) { return one.peer == peer; }));
   } else if (waiting_.size() >= std::max<size_t>(1, options_.most_waiting)) {
-    Forget(waiting_.begin());
+    DropSilent(waiting_.begin());
   }
 }
 
@@ -176,6 +208,7 @@ void ConnectionGate::PassOn(FileDescriptor socket, const std::string& peer) {
 
 void ConnectionGate::TurnAway(const std::string& peer, OpenConnections::Verdict verdict) {
   const bool of_peer = verdict == OpenConnections::Verdict::kTooManyOfPeer;
+  metrics_.ConnectionRefused(of_peer ? ConnectionRefusal::kTooManyOfPeer : ConnectionRefusal::kTooMany);
   Tell(peer, of_peer ? absl::StrCat("this server takes ", options_.bounds.most_per_peer,
                                     " connections of one peer, which has as many; close some, or raise "
                                     "--max-peer-connections")
@@ -194,7 +227,12 @@ void ConnectionGate::Tell(const std::string& peer, absl::string_view why) {
 
 void ConnectionGate::DropOverdue() {
   const absl::Duration now = MonotonicNow();
-  while (!waiting_.empty() && waiting_.front().deadline <= now) Forget(waiting_.begin());
+  while (!waiting_.empty() && waiting_.front().deadline <= now) DropSilent(waiting_.begin());
+}
+
+void ConnectionGate::DropSilent(WaitingList::iterator waiting) {
+  metrics_.ConnectionRefused(ConnectionRefusal::kSilent);
+  Forget(waiting);
 }
 
 void ConnectionGate::Forget(WaitingList::iterator waiting) {

@@ -1,6 +1,7 @@
 #include "server/connection_gate.h"
 
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -13,6 +14,8 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/match.h"
 #include "absl/synchronization/mutex.h"
 #include "gtest/gtest.h"
 #include "tensor/file_descriptor.h"
@@ -51,14 +54,33 @@ class ConnectionGateTest : public testing::Test {
     std::string folder = "/tmp/gate-XXXXXX";
     ASSERT_NE(::mkdtemp(folder.data()), nullptr);
     folder_ = folder;
+    OpenWith({.most = 100, .most_per_peer = 100});
+  }
+
+  absl::StatusOr<std::unique_ptr<ConnectionGate>> Open(const OpenConnections::Bounds& bounds) {
     auto sockets = ListeningSockets::Open("unix:" + folder_ + "/s", kPatience);
-    ASSERT_TRUE(sockets.ok()) << sockets.status();
-    ConnectionGate::Options options;
-    options.bounds = {.most = 100, .most_per_peer = 100};
+    if (!sockets.ok()) return sockets.status();
     // Two of one peer.
-    options.most_waiting = 4;
-    options.patience = kPatience;
-    gate_ = std::make_unique<ConnectionGate>(*std::move(sockets), std::make_unique<HeldAcceptor>(state_), options);
+    const ConnectionGate::Options options{.bounds = bounds, .most_waiting = 4, .patience = kPatience};
+    return ConnectionGate::Open(*std::move(sockets), std::make_unique<HeldAcceptor>(state_), options, metrics_);
+  }
+
+  void OpenWith(const OpenConnections::Bounds& bounds) {
+    gate_.reset();
+    auto gate = Open(bounds);
+    ASSERT_TRUE(gate.ok()) << gate.status();
+    gate_ = *std::move(gate);
+  }
+
+  // Of weightstream_connections_refused_total.
+  double Refused(const std::string& reason) const {
+    for (const prometheus::MetricFamily& family : metrics_.collectable().Collect()) {
+      if (family.name != "weightstream_connections_refused_total") continue;
+      for (const prometheus::ClientMetric& metric : family.metric) {
+        if (metric.label.front().value == reason) return metric.counter.value;
+      }
+    }
+    return -1;
   }
 
   void TearDown() override {
@@ -100,6 +122,7 @@ class ConnectionGateTest : public testing::Test {
   }
 
   HeldAcceptor::State state_;
+  Metrics metrics_;
   std::string folder_;
   std::unique_ptr<ConnectionGate> gate_;
 };
@@ -132,6 +155,46 @@ TEST_F(ConnectionGateTest, ANewcomerIsNotTakenForWhoeverHadItsNumber) {
   ASSERT_TRUE(AwaitTaken(2));
   Speak(newcomers[2]);
   EXPECT_TRUE(AwaitTaken(3));
+}
+
+TEST_F(ConnectionGateTest, WhoIsTurnedAwayIsCountedByReason) {
+  for (const char* reason : {"max_connections", "max_peer_connections", "no_descriptor", "silent"}) {
+    EXPECT_EQ(Refused(reason), 0) << reason;
+  }
+  // A third that says nothing closes the first.
+  const FileDescriptor silent[] = {Connect(), Connect(), Connect()};
+  ASSERT_TRUE(AwaitClosed(silent[0]));
+  EXPECT_EQ(Refused("silent"), 1);
+
+  for (const auto& [bounds, reason] :
+       {std::pair(OpenConnections::Bounds{.most = 1, .most_per_peer = 9}, "max_connections"),
+        std::pair(OpenConnections::Bounds{.most = 9, .most_per_peer = 1}, "max_peer_connections")}) {
+    OpenWith(bounds);
+    const FileDescriptor welcome = Connect();
+    Speak(welcome);
+    const FileDescriptor refused = Connect();
+    Speak(refused);
+    ASSERT_TRUE(AwaitClosed(refused));
+    EXPECT_EQ(Refused(reason), 1) << reason;
+  }
+}
+
+TEST_F(ConnectionGateTest, AProcessWithoutDescriptorsIsToldSoAtTheStart) {
+  gate_.reset();
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  // What the gate opens comes after its listening socket.
+  for (const char* call : {"epoll_create1", "eventfd"}) {
+    const absl::Cleanup restore = [&] { ::setrlimit(RLIMIT_NOFILE, &before); };
+    const FileDescriptor lowest(::dup(STDERR_FILENO));
+    rlimit few = before;
+    few.rlim_cur = static_cast<rlim_t>(lowest.get()) + 1 + (std::string(call) == "epoll_create1" ? 1 : 2);
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &few), 0);
+    const absl::Status status = Open({.most = 1, .most_per_peer = 1}).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+    EXPECT_TRUE(absl::StrContains(status.message(), call)) << status;
+    EXPECT_TRUE(absl::StrContains(status.message(), "ulimit -n")) << status;
+  }
 }
 
 }  // namespace

@@ -57,6 +57,20 @@ const char* OutcomeName(CommitHookOutcome outcome) {
   return "unknown";
 }
 
+const char* RefusalName(ConnectionRefusal why) {
+  switch (why) {
+    case ConnectionRefusal::kTooMany:
+      return "max_connections";
+    case ConnectionRefusal::kTooManyOfPeer:
+      return "max_peer_connections";
+    case ConnectionRefusal::kNoDescriptor:
+      return "no_descriptor";
+    case ConnectionRefusal::kSilent:
+      return "silent";
+  }
+  return "unknown";
+}
+
 Counter& OneCounter(Registry& registry, const char* name, const char* help) {
   return BuildCounter().Name(name).Help(help).Register(registry).Add({});
 }
@@ -86,7 +100,11 @@ Metrics::Metrics()
                  .Help("Versions for which the commit hook came to an end, by how.")
                  .Register(registry_)),
       failed_hook_attempts_(OneCounter(registry_, "weightstream_commit_hook_failed_attempts_total",
-                                       "Attempts of the commit hook that failed.")) {
+                                       "Attempts of the commit hook that failed.")),
+      refused_connections_(BuildCounter()
+                               .Name("weightstream_connections_refused_total")
+                               .Help("Connections that were closed before a call was made on them, by why.")
+                               .Register(registry_)) {
   // Each is there from the start, so that a rate over it sees its first step.
   for (const UpdateOutcome outcome :
        {UpdateOutcome::kCommitted, UpdateOutcome::kCommitFailed, UpdateOutcome::kSuperseded, UpdateOutcome::kAborted}) {
@@ -99,6 +117,10 @@ Metrics::Metrics()
   for (const CommitHookOutcome outcome :
        {CommitHookOutcome::kSucceeded, CommitHookOutcome::kFailed, CommitHookOutcome::kSuperseded}) {
     hooks_.Add({{"outcome", OutcomeName(outcome)}});
+  }
+  for (const ConnectionRefusal why : {ConnectionRefusal::kTooMany, ConnectionRefusal::kTooManyOfPeer,
+                                      ConnectionRefusal::kNoDescriptor, ConnectionRefusal::kSilent}) {
+    refused_connections_.Add({{"reason", RefusalName(why)}});
   }
 }
 
@@ -128,5 +150,9 @@ void Metrics::CommitHookEnded(CommitHookOutcome outcome) {
 }
 
 void Metrics::CommitHookAttemptFailed() { failed_hook_attempts_.Increment(); }
+
+void Metrics::ConnectionRefused(ConnectionRefusal why) {
+  refused_connections_.Add({{"reason", RefusalName(why)}}).Increment();
+}
 
 }  // namespace weightstream

@@ -30,6 +30,14 @@ enum class UpdatePhase {
 // What became of the commit hook for a version.
 enum class CommitHookOutcome { kSucceeded, kFailed, kSuperseded };
 
+// Why a connection was closed before gRPC saw it.
+enum class ConnectionRefusal {
+  kTooMany,        // --max-connections
+  kTooManyOfPeer,  // --max-peer-connections
+  kNoDescriptor,   // the process or the kernel has none left
+  kSilent,         // it said nothing in time, or while others waited
+};
+
 // Thread-safe. What is counted per chunk costs two atomic additions; the rest looks its labels up under a lock.
 class Metrics {
  public:
@@ -46,6 +54,7 @@ class Metrics {
   void UpdateEnded(UpdateOutcome outcome);
   void CommitHookEnded(CommitHookOutcome outcome);
   void CommitHookAttemptFailed();
+  void ConnectionRefused(ConnectionRefusal why);
 
   // Of all of the above.
   const prometheus::Collectable& collectable() const { return registry_; }
@@ -61,6 +70,7 @@ class Metrics {
   prometheus::Family<prometheus::Histogram>& phases_;
   prometheus::Family<prometheus::Counter>& hooks_;
   prometheus::Counter& failed_hook_attempts_;
+  prometheus::Family<prometheus::Counter>& refused_connections_;
 };
 
 }  // namespace weightstream

@@ -215,9 +215,12 @@ absl::Status GrpcServer::Listen() {
     return absl::InternalError("gRPC refused to start a server; its own messages, before this one, may say why");
   }
   address_ = (*sockets)->address();
-  gate_ = std::make_unique<ConnectionGate>(
-      *std::move(sockets), std::move(acceptor),
-      ConnectionGate::Options{{budget.connections, limits.peer_connections}, budget.waiting, limits.handshake});
+  const ConnectionGate::Options gate_options{
+      {budget.connections, limits.peer_connections}, budget.waiting, limits.handshake};
+  absl::StatusOr<std::unique_ptr<ConnectionGate>> gate =
+      ConnectionGate::Open(*std::move(sockets), std::move(acceptor), gate_options, metrics_);
+  if (!gate.ok()) return gate.status();
+  gate_ = *std::move(gate);
   return absl::OkStatus();
 }
 
