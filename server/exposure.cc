@@ -55,4 +55,15 @@ absl::Status CheckExposure(const std::string& address, const SecurityOptions& op
                    "say --allow-plaintext where the network is trusted"));
 }
 
+absl::Status CheckMetricsExposure(const std::string& address, const SecurityOptions& options) {
+  if (address.empty() || IsLoopback(address) || options.allow_plaintext_metrics) return absl::OkStatus();
+  // What is no address at all is for whoever listens to say.
+  if (!ParseHostPort(address).has_value() || address.front() == ':') return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--metrics-listen=", address,
+                   " can be reached from other hosts, and whoever reaches it can read the names, sizes and rates of "
+                   "all models; listen on 127.0.0.1, [::1] or localhost, or say --allow-plaintext-metrics where only "
+                   "Prometheus reaches it"));
+}
+
 }  // namespace weightstream

@@ -19,6 +19,10 @@ bool IsLoopback(absl::string_view address);
 // TCP, and for a certificate without its key.
 absl::Status CheckExposure(const std::string& address, const SecurityOptions& options);
 
+// The same of where metrics are served, which is plain HTTP without a token whatever the server itself speaks. Empty,
+// for not at all, is OK.
+absl::Status CheckMetricsExposure(const std::string& address, const SecurityOptions& options);
+
 }  // namespace weightstream
 
 #endif  // WEIGHTSTREAM_SERVER_EXPOSURE_H_

@@ -65,5 +65,22 @@ TEST(ExposureTest, FilesThatBelongTogetherAreAskedFor) {
   EXPECT_THAT(Refusal("127.0.0.1:0", options), AllOf(HasSubstr("--tls-client-ca"), HasSubstr("--tls-cert")));
 }
 
+TEST(ExposureTest, MetricsStayOnLoopbackUnlessTheyAreAllowedToLeaveIt) {
+  for (const char* address : kLocal) EXPECT_TRUE(CheckMetricsExposure(address, {}).ok()) << address;
+  EXPECT_TRUE(CheckMetricsExposure("", {}).ok());
+  SecurityOptions allowed;
+  allowed.allow_plaintext_metrics = true;
+  // Neither of these is that permission: the one encrypts calls, the other is about weights.
+  SecurityOptions others = Tls();
+  others.allow_plaintext = true;
+  for (const char* address : {"0.0.0.0:9464", "[::]:9464", "10.0.0.5:1", "host:9464"}) {
+    const absl::Status refused = CheckMetricsExposure(address, others);
+    EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument) << refused;
+    EXPECT_THAT(std::string(refused.message()),
+                AllOf(HasSubstr("--metrics-listen="), HasSubstr(address), HasSubstr("--allow-plaintext-metrics")));
+    EXPECT_TRUE(CheckMetricsExposure(address, allowed).ok()) << address;
+  }
+}
+
 }  // namespace
 }  // namespace weightstream

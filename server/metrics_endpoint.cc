@@ -4,10 +4,13 @@
 #include <prometheus/text_serializer.h>
 
 #include <atomic>
+#include <functional>
 #include <thread>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
 #include "server/host_port.h"
 
 namespace weightstream {
@@ -17,6 +20,52 @@ constexpr int kThreads = 2;
 constexpr time_t kPatienceSeconds = 5;
 // Prometheus' text format, version 0.0.4.
 constexpr const char* kContentType = "text/plain; version=0.0.4; charset=utf-8";
+
+// How many connections are taken in at a time: one more than this is accepted, and waits.
+class Admission {
+ public:
+  // Waits until there is room, or Open.
+  void Enter() {
+    absl::MutexLock lock(&mutex_);
+    mutex_.Await(absl::Condition(this, &Admission::HasRoom));
+    ++inside_;
+  }
+  void Leave() {
+    absl::MutexLock lock(&mutex_);
+    --inside_;
+  }
+  // From now on nobody waits.
+  void Open() {
+    absl::MutexLock lock(&mutex_);
+    open_ = true;
+  }
+
+ private:
+  bool HasRoom() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return open_ || inside_ < kMostMetricsConnections - 1; }
+
+  absl::Mutex mutex_;
+  int inside_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool open_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+// httplib's pool takes in whatever connects. Here the thread that accepts waits.
+class BoundedPool final : public httplib::TaskQueue {
+ public:
+  explicit BoundedPool(Admission& admission) : admission_(admission), pool_(kThreads) {}
+
+  void enqueue(std::function<void()> connection) override {
+    admission_.Enter();
+    pool_.enqueue([this, connection = std::move(connection)] {
+      connection();
+      admission_.Leave();
+    });
+  }
+  void shutdown() override { pool_.shutdown(); }
+
+ private:
+  Admission& admission_;
+  httplib::ThreadPool pool_;
+};
 
 class HttpEndpoint final : public MetricsEndpoint {
  public:
@@ -55,13 +104,16 @@ class HttpEndpoint final : public MetricsEndpoint {
     if (!thread_.joinable()) return;
     // One that has not come to listen yet would not hear it.
     while (!server_.is_running() && !ended_.load()) std::this_thread::yield();
+    admission_.Open();
     server_.stop();
     thread_.join();
   }
 
  private:
   void Configure() {
-    server_.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
+    server_.new_task_queue = [this] { return new BoundedPool(admission_); };
+    // Whoever keeps a connection keeps a thread.
+    server_.set_keep_alive_max_count(1);
     // Not httplib's own, which let a stale process share the port.
     server_.set_socket_options([](socket_t socket) {
       const int yes = 1;
@@ -77,6 +129,7 @@ class HttpEndpoint final : public MetricsEndpoint {
   }
 
   const Collect collect_;
+  Admission admission_;
   httplib::Server server_;
   std::string address_;
   std::atomic<bool> ended_{false};

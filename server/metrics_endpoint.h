@@ -13,8 +13,12 @@
 
 namespace weightstream {
 
-// GET /metrics answers with what `collect` returns, in Prometheus' text format; everything else is 404. Few threads and
-// short time limits: a scraper that hangs holds up other scrapers for some seconds at most, and no update.
+// GET /metrics answers with what `collect` returns, in Prometheus' text format; everything else is 404. Few threads,
+// few connections, one request on each, and short time limits: who connects and hangs holds up scrapers, and no update,
+// and costs no more descriptors than kMostMetricsConnections. The rest waits in the kernel's short queue, or is
+// refused.
+inline constexpr int kMostMetricsConnections = 16;
+
 class MetricsEndpoint {
  public:
   // Called for each scrape, from a thread of the endpoint.

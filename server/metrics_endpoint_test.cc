@@ -1,13 +1,21 @@
 #include "server/metrics_endpoint.h"
 
 #include <httplib.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 
 #include <atomic>
+#include <filesystem>
+#include <string>
+#include <thread>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "server/metrics.h"
+#include "tensor/file_descriptor.h"
+#include "tensor/monotonic_clock.h"
 
 namespace weightstream {
 namespace {
@@ -68,6 +76,60 @@ TEST(MetricsEndpoint, RefusesAnAddressThatItCannotHave) {
   ASSERT_NE(first, nullptr);
   const absl::Status taken = MetricsEndpoint::Start(first->address(), Nothing).status();
   EXPECT_EQ(taken.code(), absl::StatusCode::kUnavailable) << taken;
+}
+
+// The other ends of this process's TCP connections to the port: those that the endpoint has taken in.
+size_t TakenIn(const MetricsEndpoint& endpoint) {
+  const std::string port = endpoint.address().substr(endpoint.address().rfind(':'));
+  size_t count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    sockaddr_in address{};
+    socklen_t length = sizeof(address);
+    sockaddr_in peer{};
+    socklen_t peer_length = sizeof(peer);
+    const int fd = std::stoi(entry.path().filename());
+    if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) continue;
+    if (::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &peer_length) != 0) continue;
+    if (address.sin_family == AF_INET && absl::StrCat(":", ntohs(address.sin_port)) == port) ++count;
+  }
+  return count;
+}
+
+// Many that connect and say nothing; those that find no room are still under way.
+std::vector<FileDescriptor> ConnectSilently(const MetricsEndpoint& endpoint) {
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  const std::string& text = endpoint.address();
+  address.sin_port = htons(static_cast<uint16_t>(std::stoi(text.substr(text.rfind(':') + 1))));
+  std::vector<FileDescriptor> silent;
+  for (int i = 0; i < 100; ++i) {
+    silent.emplace_back(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    ::connect(silent.back().get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address));
+  }
+  return silent;
+}
+
+TEST(MetricsEndpoint, TakesFewConnectionsInAndServesOnceTheyHaveGone) {
+  const auto endpoint = StartOn("127.0.0.1:0", Nothing);
+  ASSERT_NE(endpoint, nullptr);
+  std::vector<FileDescriptor> silent = ConnectSilently(*endpoint);
+  const absl::Duration deadline = MonotonicNow() + absl::Minutes(1);
+  while (TakenIn(*endpoint) < kMostMetricsConnections && MonotonicNow() < deadline) std::this_thread::yield();
+  // Long enough for the others to come in, were they let in.
+  const absl::Duration later = MonotonicNow() + absl::Milliseconds(300);
+  while (MonotonicNow() < later) ASSERT_LE(TakenIn(*endpoint), static_cast<size_t>(kMostMetricsConnections));
+  silent.clear();
+  EXPECT_EQ(Body(*endpoint, "/metrics"), "");
+}
+
+TEST(MetricsEndpoint, StopsThoughItIsFull) {
+  const auto endpoint = StartOn("127.0.0.1:0", Nothing);
+  ASSERT_NE(endpoint, nullptr);
+  const std::vector<FileDescriptor> silent = ConnectSilently(*endpoint);
+  const absl::Duration deadline = MonotonicNow() + absl::Minutes(1);
+  while (TakenIn(*endpoint) < kMostMetricsConnections && MonotonicNow() < deadline) std::this_thread::yield();
+  endpoint->Stop();
 }
 
 TEST(MetricsEndpoint, IsSilentOnceStopped) {

@@ -19,6 +19,8 @@ struct SecurityOptions {
   bool allow_plaintext = false;
   // Tokens in plaintext over TCP.
   bool allow_plaintext_tokens = false;
+  // Metrics, which are plain HTTP, on an address that other hosts may reach.
+  bool allow_plaintext_metrics = false;
 
   bool tls() const { return !tls_cert.empty(); }
 };

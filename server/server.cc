@@ -25,6 +25,7 @@
 #include "server/connection_gate.h"
 #include "server/descriptor_limit.h"
 #include "server/device_versions.h"
+#include "server/exposure.h"
 #include "server/file_versions.h"
 #include "server/listen_error.h"
 #include "server/listening_sockets.h"
@@ -121,6 +122,9 @@ class GrpcServer final : public Server {
 
 absl::Status GrpcServer::Start() {
   if (absl::Status checked = CheckListenAddress(options_.listen); !checked.ok()) return checked;
+  if (absl::Status checked = CheckMetricsExposure(options_.metrics_listen, options_.security); !checked.ok()) {
+    return checked;
+  }
   absl::StatusOr<std::unique_ptr<ServerSecurity>> security = ServerSecurity::Load(options_.listen, options_.security);
   if (!security.ok()) return security.status();
   security_ = *std::move(security);

@@ -65,6 +65,31 @@ FlagSpec ExitOnDeviceFailure() {
           "one. Default: stay, NOT_SERVING, and say why in status."};
 }
 
+std::vector<FlagSpec> SecurityFlags() {
+  return {
+      Text("tls-cert", "FILE",
+           "Serve TLS (1.2 and 1.3) with this certificate chain: PEM, the server's own certificate first. The files of "
+           "this and the next three flags are read again when they change."),
+      Text("tls-key", "FILE", "Its private key: PEM, without a passphrase."),
+      Text("tls-client-ca", "FILE",
+           "Mutual TLS: every client must have a certificate that one of these CAs signed: PEM."),
+      Text("auth-token-file", "FILE",
+           "Who may do what: a line `ROLE MODELS token:TOKEN` (or sha256:HEX, or subject:NAME of a client certificate) "
+           "each; ROLE is read, push or admin, MODELS are * or names separated by commas. See docs/security.md."),
+      {.name = "allow-plaintext",
+       .kind = FlagKind::kSwitch,
+       .help = "Serve without TLS on an address that other hosts can reach. For networks that you trust."},
+      {.name = "allow-plaintext-tokens",
+       .kind = FlagKind::kSwitch,
+       .help = "Take tokens without TLS over TCP, where others may read them. Unix sockets need no such word."},
+      {.name = "allow-plaintext-metrics",
+       .kind = FlagKind::kSwitch,
+       .help =
+           "Serve metrics, which are plain HTTP, on an address that other hosts can reach. Let only Prometheus reach "
+           "it."},
+  };
+}
+
 std::vector<FlagSpec> Flags() {
   std::vector<FlagSpec> flags = {
       Text(
@@ -72,7 +97,8 @@ std::vector<FlagSpec> Flags() {
           "Address to serve on: HOST:PORT (port 0 takes a free one), [V6]:PORT or unix:/PATH. Beyond loopback it wants "
           "TLS, or --allow-plaintext. Default 127.0.0.1:7070."),
       Text("metrics-listen", "ADDR:PORT",
-           "Serve metrics for Prometheus at http://ADDR:PORT/metrics (port 0 takes a free one). Default: not at all."),
+           "Serve metrics for Prometheus at http://ADDR:PORT/metrics (port 0 takes a free one). Beyond loopback "
+           "it wants --allow-plaintext-metrics. Default: not at all."),
       Text("data-dir", "DIR",
            "Folder of the versions: DIR/MODEL/VERSION/model.safetensors, and DIR/MODEL/current. One server a folder. "
            "Default "
@@ -123,22 +149,8 @@ std::vector<FlagSpec> Flags() {
       Decimal("keepalive-seconds", kMostSeconds,
               "A silent peer is asked after this long, and has as long again to answer. Default 10."),
       Number("max-threads", 100'000, "Most calls served at once, each on a thread of its own. Default 256."),
-      Text("tls-cert", "FILE",
-           "Serve TLS (1.2 and 1.3) with this certificate chain: PEM, the server's own certificate first. The files of "
-           "this and the next three flags are read again when they change."),
-      Text("tls-key", "FILE", "Its private key: PEM, without a passphrase."),
-      Text("tls-client-ca", "FILE",
-           "Mutual TLS: every client must have a certificate that one of these CAs signed: PEM."),
-      Text("auth-token-file", "FILE",
-           "Who may do what: a line `ROLE MODELS token:TOKEN` (or sha256:HEX, or subject:NAME of a client certificate) "
-           "each; ROLE is read, push or admin, MODELS are * or names separated by commas. See docs/security.md."),
-      {.name = "allow-plaintext",
-       .kind = FlagKind::kSwitch,
-       .help = "Serve without TLS on an address that other hosts can reach. For networks that you trust."},
-      {.name = "allow-plaintext-tokens",
-       .kind = FlagKind::kSwitch,
-       .help = "Take tokens without TLS over TCP, where others may read them. Unix sockets need no such word."},
   };
+  for (FlagSpec& flag : SecurityFlags()) flags.push_back(std::move(flag));
   for (FlagSpec& flag : CommitHookFlags()) flags.push_back(std::move(flag));
   flags.push_back(LogLevel());
   flags.push_back(LogFormatFlag());
@@ -210,6 +222,7 @@ SecurityOptions SecurityFrom(const CommandLine& line) {
   security.auth_token_file = line.Text("auth-token-file");
   security.allow_plaintext = line.Switch("allow-plaintext");
   security.allow_plaintext_tokens = line.Switch("allow-plaintext-tokens");
+  security.allow_plaintext_metrics = line.Switch("allow-plaintext-metrics");
   return security;
 }
 
