@@ -10,6 +10,7 @@
 #include "client/block_digests.h"
 #include "client/failure_rules.h"
 #include "client/grpc_deadline.h"
+#include "client/held_form.h"
 #include "proto/convert.h"
 #include "proto/status.h"
 
@@ -136,6 +137,7 @@ absl::Status Comparison::DigestPending() {
   v1::DigestModelRequest request;
   request.set_model(version_.model);
   request.set_version(result_.version);
+  request.set_takes_held_form(true);
   for (uint32_t tensor : pending_) request.add_names(index_.tensors()[tensor].name);
 
   StopSignal call_stop;
@@ -160,13 +162,25 @@ absl::Status Comparison::CompareDigest(const v1::TensorDigest& digest) {
   const absl::optional<uint32_t> tensor = index_.Find(digest.spec().name());
   // A repeated one changes nothing.
   if (!tensor.has_value() || pending_.erase(*tensor) == 0) return absl::OkStatus();
-  const absl::StatusOr<ByteRanges> ranges = DifferingRanges(source_.data(*tensor), digest, [this](uint64_t bytes) {
+  const auto progressed = [this](uint64_t bytes) {
     watch_.Tick();
     compared_bytes_.fetch_add(bytes, std::memory_order_relaxed);
-  });
+  };
+  if (digest.not_held()) {
+    ++result_.not_held_tensors;
+    progressed(index_.bytes(*tensor));
+    return absl::OkStatus();
+  }
+  const absl::StatusOr<HeldForm> form = HeldForm::Of(index_.tensors()[*tensor], digest);
+  if (!form.ok()) return form.status();
+  const absl::StatusOr<ByteRanges> ranges = DifferingHeldRanges(*form, source_.data(*tensor), digest, progressed);
   if (!ranges.ok()) return ranges.status();
-  result_.total_bytes += index_.bytes(*tensor);
-  if (!ranges->empty()) Note(digest.spec().name(), DescribeRanges(*ranges));
+  result_.total_bytes += form->bytes();
+  if (!form->as_pushed()) ++result_.converted_tensors;
+  if (!ranges->empty()) {
+    Note(digest.spec().name(),
+         absl::StrCat(DescribeRanges(*ranges), form->as_pushed() ? "" : " of what is held: ", form->text()));
+  }
   return absl::OkStatus();
 }
 

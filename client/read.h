@@ -50,17 +50,23 @@ struct Difference {
 
 struct VerifyResult {
   uint64_t version = 0;
-  // Compared byte by byte: what both sides have, in the same dtype and shape.
+  // Compared byte by byte: what both sides have, in the same dtype and shape; where registered targets hold a slice of
+  // a tensor, or another dtype, what they hold.
   uint64_t total_bytes = 0;
   // Of either side, each name once; `differing_tensors` are among them.
   uint64_t tensors = 0;
+  // Of those on both sides: how many are held as a slice or cast, and were compared as such; and how many no registered
+  // target holds, of which nothing could be compared.
+  uint64_t converted_tensors = 0;
+  uint64_t not_held_tensors = 0;
   // At most 100 are listed; `differing_tensors` counts all.
   std::vector<Difference> differences;
   uint64_t differing_tensors = 0;
 };
 
 // Compares every byte of `source` with the version on the server by digests (CRC32C of each block), which the server
-// computes from where the version lies now. A difference is a result, not an error. Metadata are not compared.
+// computes from where the version lies now. What targets hold cut or cast is cut and cast here likewise, by the
+// processor. A difference is a result, not an error. Metadata are not compared.
 absl::StatusOr<VerifyResult> Verify(const WeightSource& source, const std::string& server, const ReadOptions& options,
                                     ReadProgressCallback progress = nullptr, std::function<bool()> cancelled = nullptr);
 

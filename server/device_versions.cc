@@ -53,10 +53,19 @@ class DeviceVersions::Held final : public ReadableVersion {
     return read.ok() ? Whole() : read;
   }
 
-  absl::StatusOr<std::vector<uint32_t>> Digest(ByteRange range, uint64_t block_bytes) const override {
-    absl::StatusOr<std::vector<uint32_t>> digests = placement_ == nullptr
-                                                        ? device_.DigestTarget(*target_, range, block_bytes)
-                                                        : placement_->Digest(layout_, InTensor(range), block_bytes);
+  HeldTensor HowHeld(uint32_t tensor) const override {
+    return placement_ == nullptr ? ReadableVersion::HowHeld(tensor) : placement_->HowHeld(layout_, tensor);
+  }
+
+  absl::Status CheckReadable(uint32_t tensor) const override {
+    return placement_ == nullptr ? absl::OkStatus() : placement_->CheckReadable(layout_, tensor);
+  }
+
+  absl::StatusOr<std::vector<uint32_t>> Digest(uint32_t tensor, ByteRange held, uint64_t block_bytes) const override {
+    const uint64_t begin = layout_.tensors[tensor].range.begin;
+    absl::StatusOr<std::vector<uint32_t>> digests =
+        placement_ == nullptr ? device_.DigestTarget(*target_, {begin + held.begin, begin + held.end}, block_bytes)
+                              : placement_->Digest(tensor, held, block_bytes);
     if (!digests.ok()) return digests.status();
     if (absl::Status whole = Whole(); !whole.ok()) return whole;
     return digests;

@@ -25,9 +25,10 @@ class MappedVersion final : public ReadableVersion {
     return absl::OkStatus();
   }
 
-  absl::StatusOr<std::vector<uint32_t>> Digest(ByteRange range, uint64_t block_bytes) const override {
+  absl::StatusOr<std::vector<uint32_t>> Digest(uint32_t tensor, ByteRange held, uint64_t block_bytes) const override {
     std::vector<uint32_t> digests;
-    for (absl::string_view rest = Bytes(range); !rest.empty();) {
+    const uint64_t begin = open_.layout.tensors[tensor].range.begin;
+    for (absl::string_view rest = Bytes({begin + held.begin, begin + held.end}); !rest.empty();) {
       const absl::string_view block = rest.substr(0, block_bytes);
       digests.push_back(ExtendCrc32c(0, block));
       rest.remove_prefix(block.size());

@@ -159,10 +159,19 @@ absl::StatusOr<BoundTargets::Write> BoundTargets::Place(const SafetensorsLayout&
                in_part.size(), part->cast};
 }
 
-absl::StatusOr<const BoundTargets::Part*> BoundTargets::WholeTensor(const SafetensorsLayout& layout,
-                                                                    uint32_t tensor) const {
+HeldTensor BoundTargets::HowHeld(const SafetensorsLayout& layout, uint32_t tensor) const {
   const absl::optional<Part>& part = parts_[tensor];
-  if (part.has_value() && part->map.whole() && !part->cast.has_value()) return &*part;
+  if (!part.has_value()) return {.held = false, .dtype = layout.tensors[tensor].spec.dtype};
+  uint64_t bytes = part->map.bytes();
+  if (part->cast.has_value()) bytes = bytes / CastSourceBytes(*part->cast) * CastDestinationBytes(*part->cast);
+  return {.dtype = part->target->spec.dtype,
+          .slice = part->map.whole() ? absl::nullopt : part->target->slice,
+          .bytes = bytes};
+}
+
+absl::Status BoundTargets::CheckReadable(const SafetensorsLayout& layout, uint32_t tensor) const {
+  const absl::optional<Part>& part = parts_[tensor];
+  if (part.has_value() && part->map.whole() && !part->cast.has_value()) return absl::OkStatus();
   return absl::FailedPreconditionError(absl::StrCat(
       Named(layout.tensors[tensor].spec.name), " cannot be read back: ",
       !part.has_value() ? "it is not held here"
@@ -172,22 +181,18 @@ absl::StatusOr<const BoundTargets::Part*> BoundTargets::WholeTensor(const Safete
 }
 
 absl::Status BoundTargets::Read(const SafetensorsLayout& layout, const TensorRange& range, char* destination) const {
-  absl::StatusOr<const Part*> part = WholeTensor(layout, range.tensor);
-  if (!part.ok()) return part.status();
-  const TargetTensor& target = *(*part)->target;
+  if (absl::Status readable = CheckReadable(layout, range.tensor); !readable.ok()) return readable;
+  const TargetTensor& target = *parts_[range.tensor]->target;
   return targets_->device().ReadTarget(targets_->memory(target.memory),
                                        {target.offset + range.range.begin, target.offset + range.range.end},
                                        destination);
 }
 
-absl::StatusOr<std::vector<uint32_t>> BoundTargets::Digest(const SafetensorsLayout& layout, const TensorRange& range,
+absl::StatusOr<std::vector<uint32_t>> BoundTargets::Digest(uint32_t tensor, ByteRange held,
                                                            uint64_t block_bytes) const {
-  absl::StatusOr<const Part*> part = WholeTensor(layout, range.tensor);
-  if (!part.ok()) return part.status();
-  const TargetTensor& target = *(*part)->target;
+  const TargetTensor& target = *parts_[tensor]->target;
   return targets_->device().DigestTarget(targets_->memory(target.memory),
-                                         {target.offset + range.range.begin, target.offset + range.range.end},
-                                         block_bytes);
+                                         {target.offset + held.begin, target.offset + held.end}, block_bytes);
 }
 
 }  // namespace weightstream

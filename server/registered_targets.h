@@ -16,9 +16,9 @@
 #include "absl/types/optional.h"
 #include "kernels/device.h"
 #include "server/range_tracker.h"
-#include "server/tensor_slice.h"
 #include "tensor/safetensors_layout.h"
 #include "tensor/spec.h"
+#include "tensor/tensor_slice.h"
 
 namespace weightstream {
 
@@ -80,6 +80,17 @@ class RegisteredTargets {
   std::vector<PlacedTarget> places_;
 };
 
+// The bytes that are held of a tensor: of it as it was pushed, or what a registered target made of it.
+struct HeldTensor {
+  // False if no target has any of it.
+  bool held = true;
+  // What each element is held as.
+  DType dtype = DType::kU8;
+  // The part that is held; all of it if absent.
+  absl::optional<TensorSlice> slice = absl::nullopt;
+  uint64_t bytes = 0;
+};
+
 // The targets of one version. A Target in that an update can hold it as its own; it has no memory of one piece.
 class BoundTargets final : public Target {
  public:
@@ -102,11 +113,16 @@ class BoundTargets final : public Target {
   // are to be cast and are not whole elements.
   absl::StatusOr<Write> Place(const SafetensorsLayout& layout, const TensorRange& range, char* staged) const;
 
-  // What is now in the target of a range of a tensor. FAILED_PRECONDITION, naming the tensor, if its target holds
-  // only a part of it, or another dtype, or there is none.
+  // How the tensor of this index is held.
+  HeldTensor HowHeld(const SafetensorsLayout& layout, uint32_t tensor) const;
+
+  // FAILED_PRECONDITION, naming the tensor, if its target holds only a part of it, or another dtype, or there is none.
+  absl::Status CheckReadable(const SafetensorsLayout& layout, uint32_t tensor) const;
+
+  // What is now in the target of a range of a tensor. Errors as CheckReadable.
   absl::Status Read(const SafetensorsLayout& layout, const TensorRange& range, char* destination) const;
-  absl::StatusOr<std::vector<uint32_t>> Digest(const SafetensorsLayout& layout, const TensorRange& range,
-                                               uint64_t block_bytes) const;
+  // Of a range of the bytes that the target has. Requires that there is one.
+  absl::StatusOr<std::vector<uint32_t>> Digest(uint32_t tensor, ByteRange held, uint64_t block_bytes) const;
 
   const RegisteredTargets& registered() const { return *targets_; }
 
@@ -129,8 +145,6 @@ class BoundTargets final : public Target {
       : targets_(std::move(targets)), data_bytes_(layout.data_bytes), parts_(layout.tensors.size()) {}
 
   absl::Status BindTensor(const TargetTensor& target, const SafetensorsLayout& layout);
-  // The part, if it is the tensor itself.
-  absl::StatusOr<const Part*> WholeTensor(const SafetensorsLayout& layout, uint32_t tensor) const;
 
   const std::shared_ptr<const RegisteredTargets> targets_;
   const uint64_t data_bytes_;

@@ -28,6 +28,8 @@ class ForeignMemory {
   v1::DeviceMemory message() const;
   // Its owner writes to all of it.
   void Fill(char byte) { std::memset(memory_, byte, bytes_); }
+  // Its owner changes one bit.
+  void Flip(uint64_t offset) { memory_[offset] ^= 1; }
   std::string Bytes(uint64_t offset, uint64_t bytes) const { return std::string(memory_ + offset, bytes); }
 
  private:

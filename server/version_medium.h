@@ -14,6 +14,7 @@
 #include "absl/types/optional.h"
 #include "kernels/device.h"
 #include "server/model_store.h"
+#include "server/registered_targets.h"
 #include "server/update.h"
 #include "tensor/safetensors_layout.h"
 
@@ -30,13 +31,23 @@ class ReadableVersion {
   // place, and Read brings them. Requires a range within the data section, as below.
   virtual absl::optional<absl::string_view> InPlace(ByteRange range) const = 0;
 
+  // How the tensor of this index in the layout is held.
+  virtual HeldTensor HowHeld(uint32_t tensor) const {
+    const PlacedTensor& placed = layout().tensors[tensor];
+    return {.dtype = placed.spec.dtype, .bytes = placed.range.size()};
+  }
+
+  // OK if Read can bring the tensor as it was pushed; else FAILED_PRECONDITION, naming it and saying why not.
+  virtual absl::Status CheckReadable(uint32_t tensor) const { return absl::OkStatus(); }
+
   // Copies bytes of one tensor, by their place in the data section. FAILED_PRECONDITION if the version is being, or
-  // was, overwritten in place: what was copied is then not to be used.
+  // was, overwritten in place: what was copied is then not to be used; or as CheckReadable.
   virtual absl::Status Read(ByteRange range, char* destination) const = 0;
 
-  // The CRC32C of each block of `block_bytes` bytes of the range, which is of one tensor (the last may be shorter),
-  // computed where they lie. Errors as Read. Requires block_bytes a multiple of kDigestBlockMultiple.
-  virtual absl::StatusOr<std::vector<uint32_t>> Digest(ByteRange range, uint64_t block_bytes) const = 0;
+  // The CRC32C of each block of `block_bytes` bytes of a range of what is held of a tensor (the last may be shorter),
+  // computed where they lie. FAILED_PRECONDITION if the version is being, or was, overwritten in place. Requires
+  // block_bytes a multiple of kDigestBlockMultiple.
+  virtual absl::StatusOr<std::vector<uint32_t>> Digest(uint32_t tensor, ByteRange held, uint64_t block_bytes) const = 0;
 };
 
 // What an incoming version needs memory for.

@@ -93,6 +93,21 @@ absl::StatusOr<std::vector<Part>> SelectParts(const v1::PullRequest& request, co
   return parts;
 }
 
+// All of a digest but the sums.
+v1::TensorDigest DescribeHeld(const TensorSpec& spec, const HeldTensor& held) {
+  v1::TensorDigest digest;
+  *digest.mutable_spec() = ToProto(spec);
+  digest.set_block_bytes(kDigestBlockBytes);
+  digest.set_not_held(!held.held);
+  if (held.dtype != spec.dtype) digest.set_held_dtype(std::string(DTypeName(held.dtype)));
+  if (held.slice.has_value()) {
+    digest.mutable_slice()->set_dimension(held.slice->dimension);
+    digest.mutable_slice()->set_begin(held.slice->begin);
+    digest.mutable_slice()->set_end(held.slice->end);
+  }
+  return digest;
+}
+
 // A chunk that borrows its bytes from the version's mapping.
 grpc::ByteBuffer BorrowedChunk(ChunkHeader& header, absl::string_view bytes,
                                const std::shared_ptr<const ReadableVersion>& open) {
@@ -121,6 +136,12 @@ absl::Status ServePull(const CallEnvironment& environment, grpc::ServerContext* 
   if (!parts.ok()) return parts.status();
   const uint64_t wanted = request.bucket_limit_bytes() == 0 ? kDefaultPullBytes : request.bucket_limit_bytes();
   const uint64_t bucket = std::min(wanted, environment.limits->bucket_bytes);
+  for (const Part& part : *parts) {
+    // Before the first chunk: nobody wants the others without it.
+    if (absl::Status readable = found->open->CheckReadable(static_cast<uint32_t>(part.tensor)); !readable.ok()) {
+      return readable;
+    }
+  }
   Permit permit(environment.authorizer, *context, "Pull");
   for (const Part& part : *parts) {
     const PlacedTensor& placed = found->layout().tensors[part.tensor];
@@ -174,14 +195,19 @@ absl::Status ServeDigest(const CallEnvironment& environment, grpc::ServerContext
   Permit permit(environment.authorizer, *context, "DigestModel");
   for (const size_t tensor : wanted) {
     if (absl::Status allowed = permit.Check(request.model()); !allowed.ok()) return allowed;
-    v1::TensorDigest digest;
-    *digest.mutable_spec() = ToProto(layout.tensors[tensor].spec);
-    digest.set_block_bytes(kDigestBlockBytes);
+    const HeldTensor held = found->open->HowHeld(static_cast<uint32_t>(tensor));
+    if (!request.takes_held_form()) {
+      // The caller would take the digest for that of the tensor as it was pushed.
+      absl::Status readable = found->open->CheckReadable(static_cast<uint32_t>(tensor));
+      if (!readable.ok()) return readable;
+    }
+    v1::TensorDigest digest = DescribeHeld(layout.tensors[tensor].spec, held);
     digest.set_version(found->version);
-    for (ByteRange rest = layout.tensors[tensor].range; !rest.empty();) {
+    for (ByteRange rest{0, held.bytes}; !rest.empty();) {
       if (context->IsCancelled()) return (*call)->EndStatus();
       const ByteRange part{rest.begin, rest.begin + std::min(rest.size(), kDigestedAtOnceBytes)};
-      absl::StatusOr<std::vector<uint32_t>> blocks = found->open->Digest(part, kDigestBlockBytes);
+      absl::StatusOr<std::vector<uint32_t>> blocks =
+          found->open->Digest(static_cast<uint32_t>(tensor), part, kDigestBlockBytes);
       if (!blocks.ok()) return blocks.status();
       for (const uint32_t block : *blocks) digest.add_crc32c(block);
       rest.begin = part.end;

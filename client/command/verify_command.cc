@@ -25,7 +25,8 @@ const CommandSpec& Spec() {
       .summary = "Compares a checkpoint with what servers hold",
       .description =
           "Compares every byte of the weights in PATH with a committed version, by digests that each server computes "
-          "from where the version lies now. The weights do not travel.\n"
+          "from where the version lies now. The weights do not travel. Where an inference server's registered targets "
+          "hold slices, or another float type, PATH's weights are cut and cast in the same way first.\n"
           "PATH is a .safetensors file or a Hugging Face checkpoint folder.",
       .examples = {"weightstream verify /models/llama --to=10.0.0.5:7070 --model=llama"},
       .flags =

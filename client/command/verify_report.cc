@@ -6,6 +6,22 @@
 #include "client/command/formatting.h"
 
 namespace weightstream::command {
+namespace {
+
+// Nothing where all is held as it was pushed.
+std::string HeldText(const VerifyResult& result) {
+  std::string out;
+  if (result.converted_tensors > 0) {
+    absl::StrAppend(&out, "  ", result.converted_tensors,
+                    " of them as the registered targets hold them: cut or cast\n");
+  }
+  if (result.not_held_tensors > 0) {
+    absl::StrAppend(&out, "  ", result.not_held_tensors, " of them in no registered target: not compared\n");
+  }
+  return out;
+}
+
+}  // namespace
 
 ServerReport ReportVerify(const std::string& server, const std::string& model, const VerifyResult& result) {
   ServerReport report;
@@ -18,18 +34,22 @@ ServerReport ReportVerify(const std::string& server, const std::string& model, c
   if (result.differing_tensors > result.differences.size()) {
     absl::StrAppend(&report.text, "and ", result.differing_tensors - result.differences.size(), " more\n");
   }
+  const std::string held = HeldText(result);
   if (result.differing_tensors > 0) {
+    report.text += held;
     report.status = absl::DataLossError(absl::StrCat(server, ": version ", result.version, " of ", model,
                                                      " differs in ", result.differing_tensors,
                                                      result.differing_tensors == 1 ? " tensor" : " tensors"));
   } else {
     report.text = absl::StrCat(server, ": version ", result.version, ", ", result.tensors, " tensors, ",
-                               FormatBytes(result.total_bytes), ": every checksum is equal\n");
+                               FormatBytes(result.total_bytes), ": every checksum is equal\n", held);
   }
   report.json = {{"model", model},
                  {"version", result.version},
                  {"total_bytes", result.total_bytes},
                  {"tensors", result.tensors},
+                 {"converted_tensors", result.converted_tensors},
+                 {"not_held_tensors", result.not_held_tensors},
                  {"equal", result.differing_tensors == 0},
                  {"differing_tensors", result.differing_tensors},
                  {"differences", std::move(differences)}};

@@ -1,4 +1,4 @@
-#include "server/tensor_slice.h"
+#include "tensor/tensor_slice.h"
 
 #include <algorithm>
 #include <cstring>

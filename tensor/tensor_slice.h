@@ -3,8 +3,8 @@
 //
 // Bytes of the part keep the tensor's order. So a range of the tensor becomes one range of the part, however many
 // pieces of it are left out in between: the bytes that are left have only to be moved together.
-#ifndef WEIGHTSTREAM_SERVER_TENSOR_SLICE_H_
-#define WEIGHTSTREAM_SERVER_TENSOR_SLICE_H_
+#ifndef WEIGHTSTREAM_TENSOR_TENSOR_SLICE_H_
+#define WEIGHTSTREAM_TENSOR_TENSOR_SLICE_H_
 
 #include <cstdint>
 
@@ -59,4 +59,4 @@ class SliceMap {
 
 }  // namespace weightstream
 
-#endif  // WEIGHTSTREAM_SERVER_TENSOR_SLICE_H_
+#endif  // WEIGHTSTREAM_TENSOR_TENSOR_SLICE_H_
