@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "server/registered_targets.h"
+#include "tensor/monotonic_clock.h"
 
 namespace weightstream {
 namespace {
@@ -167,19 +168,27 @@ void DeviceVersions::FreeWhatLeaves() {
   }
 }
 
-bool DeviceVersions::AwaitLeaving() {
+bool DeviceVersions::AnyLeaving() const {
+  absl::MutexLock lock(&mutex_);
+  return leaving_count_ > 0;
+}
+
+void DeviceVersions::AwaitLeaving() {
   const auto gone = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return leaving_count_ == 0; };
   absl::MutexLock lock(&mutex_);
-  if (gone()) return false;
   freed_.AwaitFor(mutex_, kLeavingPatience, gone);
-  return true;
 }
 
 absl::StatusOr<std::shared_ptr<Target>> DeviceVersions::Provide(const ArenaRequest& request) {
   if (absl::Status healthy = device_.Health(); !healthy.ok()) return healthy;
   const TargetSpec spec{.bytes = request.layout->data_bytes};
+  // Asked before: what is leaving may have gone when the device has just said that it is full.
+  const bool leaving = AnyLeaving();
   absl::StatusOr<std::unique_ptr<Target>> target = device_.CreateTarget(spec);
-  if (absl::IsResourceExhausted(target.status()) && AwaitLeaving()) target = device_.CreateTarget(spec);
+  if (absl::IsResourceExhausted(target.status()) && leaving) {
+    AwaitLeaving();
+    target = device_.CreateTarget(spec);
+  }
   if (target.ok()) return std::shared_ptr<Target>(*std::move(target));
   return absl::Status(target.status().code(), absl::StrCat(request.subject, ": ", target.status().message()));
 }
@@ -213,10 +222,10 @@ absl::StatusOr<DeviceVersions::Room> DeviceVersions::TakeForRoom(const ArenaRequ
 
 absl::StatusOr<std::vector<uint64_t>> DeviceVersions::MakeRoom(const ArenaRequest& request,
                                                                const std::vector<uint64_t>& removable) {
-  const absl::Time deadline = absl::Now() + kLeavingPatience;
+  const absl::Duration deadline = MonotonicNow() + kLeavingPatience;
   absl::StatusOr<Room> room = TakeForRoom(request, removable);
   // Enough but for its readers: a few chunks more, mostly.
-  while (room.ok() && !room->enough && room->free + room->removable >= room->needed && absl::Now() < deadline) {
+  while (room.ok() && !room->enough && room->free + room->removable >= room->needed && MonotonicNow() < deadline) {
     absl::SleepFor(kLeavingPoll);
     room = TakeForRoom(request, removable);
   }

@@ -68,8 +68,10 @@ class DeviceVersions final : public VersionMedium {
 
   // Null if there is none.
   std::shared_ptr<Held> Find(const std::string& model, uint64_t version) const ABSL_LOCKS_EXCLUDED(mutex_);
-  // Waits, a short time, until memory that is to go is free. False if there was none.
-  bool AwaitLeaving() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Whether there is memory that is to go, and is not free yet.
+  bool AnyLeaving() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Waits, a short time, until there is none.
+  void AwaitLeaving() ABSL_LOCKS_EXCLUDED(mutex_);
   // Frees the memory in the background, once nobody else uses it: so the last who does, perhaps the thread on which a
   // device's copies complete, never waits for that.
   void Leaves(std::shared_ptr<Target> target) ABSL_LOCKS_EXCLUDED(mutex_);

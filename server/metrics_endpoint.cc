@@ -16,8 +16,12 @@
 namespace weightstream {
 namespace {
 
-constexpr int kThreads = 2;
-constexpr time_t kPatienceSeconds = 5;
+// A scraper asks as soon as it has connected. So as many silent connections as are taken in at all delay one by
+// kMostMetricsConnections / kThreads * kRequestSeconds: less than the 10 seconds that Prometheus waits.
+constexpr int kThreads = 4;
+constexpr time_t kRequestSeconds = 1;
+// For a scraper that reads slowly.
+constexpr time_t kAnswerSeconds = 5;
 // Prometheus' text format, version 0.0.4.
 constexpr const char* kContentType = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -119,9 +123,9 @@ class HttpEndpoint final : public MetricsEndpoint {
       const int yes = 1;
       setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
     });
-    server_.set_read_timeout(kPatienceSeconds);
-    server_.set_write_timeout(kPatienceSeconds);
-    server_.set_keep_alive_timeout(kPatienceSeconds);
+    server_.set_read_timeout(kRequestSeconds);
+    server_.set_write_timeout(kAnswerSeconds);
+    server_.set_keep_alive_timeout(kRequestSeconds);
     server_.set_payload_max_length(0);
     server_.Get("/metrics", [this](const httplib::Request&, httplib::Response& response) {
       response.set_content(prometheus::TextSerializer().prometheus::Serializer::Serialize(collect_()), kContentType);
