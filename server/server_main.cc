@@ -14,6 +14,7 @@
 
 #include "flags/command_line.h"
 #include "kernels/allocator.h"
+#include "security/openssl_at_exit.h"
 #include "server/log.h"
 #include "server/server.h"
 #include "server/server_flags.h"
@@ -96,6 +97,7 @@ int Main(const std::vector<std::string>& arguments) {
 }  // namespace
 
 int ServerMain(int argc, char** argv) {
+  KeepOpensslAtExit();
   TuneAllocatorForStreaming();
   return Main({argv + 1, argv + argc});
 }

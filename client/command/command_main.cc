@@ -14,6 +14,7 @@
 #include "client/command/signals.h"
 #include "flags/command_line.h"
 #include "kernels/allocator.h"
+#include "security/openssl_at_exit.h"
 #include "tensor/spec.h"
 
 namespace weightstream::command {
@@ -70,6 +71,7 @@ int Dispatch(const std::vector<std::string>& arguments) {
 }  // namespace
 
 int CommandMain(int argc, char** argv) {
+  KeepOpensslAtExit();
   const std::vector<std::string> arguments(argv + 1, argv + argc);
   InstallSignalHandlers(AsksForJson(arguments));
   TuneAllocatorForStreaming();

@@ -187,6 +187,20 @@ class Handshakes(SecurityTest):
                 self.assertIn(word, self.error(server, *flags))
         self.weightstream("status", f"--to={server.address}", f"--tls-cert={self.folder}/x", code=2)
 
+    def test_the_exit_code_is_the_command_s_own_whatever_tls_was_doing(self) -> None:
+        # gRPC's threads may be in OpenSSL when the command ends: one of sixty crashed as that was taken down.
+        with socket.socket() as nobody:
+            nobody.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{nobody.getsockname()[1]}"
+            flags = [f"--tls-ca={self.ca.certificate}", *self.tls_flags(self.ca.sign("client"))]
+            command = [binary("WEIGHTSTREAM"), "watch", f"--to={address}", "--model=model", *flags]
+            command += ["--until-version=1", "--timeout-seconds=1", "--connect-seconds=1"]
+            for _ in range(8):
+                batch = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(8)]
+                for process in batch:
+                    error = process.communicate(timeout=START_SECONDS)[1]
+                    self.assertEqual(process.returncode, 1, error)
+
     def test_a_log_in_json_stays_one(self) -> None:
         server = self.start_tls_server("--log-format=json", f"--tls-client-ca={self.ca.certificate}")
         for flags in ([], [f"--tls-ca={self.ca.certificate}"]):
