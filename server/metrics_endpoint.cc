@@ -2,6 +2,7 @@
 
 #include <httplib.h>
 #include <prometheus/text_serializer.h>
+#include <sys/socket.h>
 
 #include <atomic>
 #include <functional>
@@ -11,17 +12,21 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "server/host_port.h"
+#include "server/scrape_stream.h"
+#include "tensor/file_descriptor.h"
 
 namespace weightstream {
 namespace {
 
-// A scraper asks as soon as it has connected. So as many silent connections as are taken in at all delay one by
-// kMostMetricsConnections / kThreads * kRequestSeconds: less than the 10 seconds that Prometheus waits.
-constexpr int kThreads = 4;
-constexpr time_t kRequestSeconds = 1;
+// A thread each: none that is taken in waits for another, and one in the kernel's queue behind as many that do nothing
+// waits for their limits, less than the 10 seconds that Prometheus waits.
+constexpr int kThreads = kMostMetricsConnections;
+// A scraper asks as soon as it has connected.
+constexpr absl::Duration kRequestTime = absl::Seconds(2);
 // For a scraper that reads slowly.
-constexpr time_t kAnswerSeconds = 5;
+constexpr absl::Duration kAnswerTime = absl::Seconds(3);
 // Prometheus' text format, version 0.0.4.
 constexpr const char* kContentType = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -71,6 +76,19 @@ class BoundedPool final : public httplib::TaskQueue {
   httplib::ThreadPool pool_;
 };
 
+// Each connection is for one request: whoever keeps it keeps a thread.
+class ScrapeServer final : public httplib::Server {
+ private:
+  bool process_and_close_socket(socket_t socket) override {
+    const FileDescriptor owned(socket);
+    ScrapeStream stream(socket, kRequestTime, kAnswerTime);
+    bool closed = false;
+    const bool answered = process_request(stream, /*close_connection=*/true, closed, nullptr);
+    ::shutdown(socket, SHUT_RDWR);
+    return answered;
+  }
+};
+
 class HttpEndpoint final : public MetricsEndpoint {
  public:
   explicit HttpEndpoint(Collect collect) : collect_(std::move(collect)) {}
@@ -116,16 +134,11 @@ class HttpEndpoint final : public MetricsEndpoint {
  private:
   void Configure() {
     server_.new_task_queue = [this] { return new BoundedPool(admission_); };
-    // Whoever keeps a connection keeps a thread.
-    server_.set_keep_alive_max_count(1);
     // Not httplib's own, which let a stale process share the port.
     server_.set_socket_options([](socket_t socket) {
       const int yes = 1;
       setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
     });
-    server_.set_read_timeout(kRequestSeconds);
-    server_.set_write_timeout(kAnswerSeconds);
-    server_.set_keep_alive_timeout(kRequestSeconds);
     server_.set_payload_max_length(0);
     server_.Get("/metrics", [this](const httplib::Request&, httplib::Response& response) {
       response.set_content(prometheus::TextSerializer().prometheus::Serializer::Serialize(collect_()), kContentType);
@@ -134,7 +147,7 @@ class HttpEndpoint final : public MetricsEndpoint {
 
   const Collect collect_;
   Admission admission_;
-  httplib::Server server_;
+  ScrapeServer server_;
   std::string address_;
   std::atomic<bool> ended_{false};
   std::thread thread_;

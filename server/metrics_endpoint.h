@@ -13,10 +13,10 @@
 
 namespace weightstream {
 
-// GET /metrics answers with what `collect` returns, in Prometheus' text format; everything else is 404. Few threads,
-// few connections, one request on each, and short time limits: who connects and hangs holds up scrapers, and no update,
-// and costs no more descriptors than kMostMetricsConnections. The rest waits in the kernel's short queue, or is
-// refused.
+// GET /metrics answers with what `collect` returns, in Prometheus' text format; everything else is 404. Few
+// connections, a thread for each, one request on each, and short limits on the time of that whole request and on its
+// size: who connects and hangs, or sends or reads a byte at a time, holds up scrapers for seconds, and no update, and
+// costs no more descriptors than kMostMetricsConnections. The rest waits in the kernel's short queue, or is refused.
 inline constexpr int kMostMetricsConnections = 16;
 
 class MetricsEndpoint {

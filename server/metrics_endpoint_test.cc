@@ -4,14 +4,19 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <array>
 #include <atomic>
 #include <filesystem>
+#include <functional>
+#include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
 #include "gtest/gtest.h"
 #include "server/metrics.h"
 #include "tensor/file_descriptor.h"
@@ -22,6 +27,8 @@ namespace {
 
 // More than are taken in and wait with the kernel together.
 constexpr size_t kMostSilent = 40;
+// Prometheus waits 10 seconds; so many that a busy machine is not mistaken for a held endpoint.
+constexpr time_t kScraperSeconds = 60;
 
 std::unique_ptr<MetricsEndpoint> StartOn(const std::string& listen, MetricsEndpoint::Collect collect) {
   absl::StatusOr<std::unique_ptr<MetricsEndpoint>> endpoint = MetricsEndpoint::Start(listen, std::move(collect));
@@ -33,8 +40,7 @@ std::vector<prometheus::MetricFamily> Nothing() { return {}; }
 
 std::string Body(const MetricsEndpoint& endpoint, const char* path) {
   httplib::Client client("http://" + endpoint.address());
-  // As long as Prometheus waits.
-  client.set_read_timeout(10);
+  client.set_read_timeout(kScraperSeconds);
   const httplib::Result result = client.Get(path);
   if (!result) return absl::StrCat("no answer: ", httplib::to_string(result.error()));
   return result->status == 200 ? result->body : absl::StrCat("status ", result->status);
@@ -101,14 +107,20 @@ size_t TakenIn(const MetricsEndpoint& endpoint) {
   return count;
 }
 
-// Connects again and again and says nothing, until as many are taken in as ever are. What finds no room is under way;
-// each that is let go for its silence is made up for.
-std::vector<FileDescriptor> ConnectSilently(const MetricsEndpoint& endpoint) {
+FileDescriptor ConnectTo(const MetricsEndpoint& endpoint, int flags) {
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   const std::string& text = endpoint.address();
   address.sin_port = htons(static_cast<uint16_t>(std::stoi(text.substr(text.rfind(':') + 1))));
+  FileDescriptor socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | flags, 0));
+  ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address));
+  return socket;
+}
+
+// Connects again and again and says nothing, until as many are taken in as ever are. What finds no room is under way;
+// each that is let go for its silence is made up for.
+std::vector<FileDescriptor> ConnectSilently(const MetricsEndpoint& endpoint) {
   std::vector<FileDescriptor> silent;
   const absl::Duration deadline = MonotonicNow() + absl::Seconds(30);
   while (TakenIn(endpoint) < kMostMetricsConnections) {
@@ -117,8 +129,7 @@ std::vector<FileDescriptor> ConnectSilently(const MetricsEndpoint& endpoint) {
       break;
     }
     if (silent.size() == kMostSilent) silent.erase(silent.begin());
-    silent.emplace_back(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    ::connect(silent.back().get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address));
+    silent.push_back(ConnectTo(endpoint, SOCK_NONBLOCK));
   }
   return silent;
 }
@@ -139,6 +150,86 @@ TEST(MetricsEndpoint, AnswersAScraperBesideConnectionsThatStaySilent) {
   const auto endpoint = StartOn("127.0.0.1:0", Nothing);
   ASSERT_NE(endpoint, nullptr);
   const std::vector<FileDescriptor> silent = ConnectSilently(*endpoint);
+  EXPECT_EQ(Body(*endpoint, "/metrics"), "");
+}
+
+// What keeps a connection from being idle without getting on: `act` does a little at each of them, again and again,
+// until this is gone.
+class Trickle {
+ public:
+  Trickle(std::vector<FileDescriptor> sockets, std::function<void(int)> act)
+      : sockets_(std::move(sockets)), thread_([this, act = std::move(act)] {
+          do {
+            for (const FileDescriptor& socket : sockets_) act(socket.get());
+          } while (!stop_.WaitForNotificationWithTimeout(absl::Milliseconds(50)));
+        }) {}
+  ~Trickle() {
+    stop_.Notify();
+    thread_.join();
+  }
+
+ private:
+  const std::vector<FileDescriptor> sockets_;
+  absl::Notification stop_;
+  std::thread thread_;
+};
+
+TEST(MetricsEndpoint, AnswersAScraperBesideRequestsThatNeverEnd) {
+  const auto endpoint = StartOn("127.0.0.1:0", Nothing);
+  ASSERT_NE(endpoint, nullptr);
+  const Trickle trickle(ConnectSilently(*endpoint), [](int socket) { ::send(socket, "G", 1, MSG_NOSIGNAL); });
+  EXPECT_EQ(Body(*endpoint, "/metrics"), "");
+}
+
+// Nor does it hold a thread to send endless bytes of a header at once.
+TEST(MetricsEndpoint, LetsGoOfARequestThatIsTooLarge) {
+  const auto endpoint = StartOn("127.0.0.1:0", Nothing);
+  ASSERT_NE(endpoint, nullptr);
+  const FileDescriptor socket = ConnectTo(*endpoint, 0);
+  const std::string part(size_t{64} << 10, 'G');
+  // Ended by the endpoint; the kernel's buffers take some of it.
+  for (uint64_t sent = 0; ::send(socket.get(), part.data(), part.size(), MSG_NOSIGNAL) > 0; sent += part.size()) {
+    ASSERT_LT(sent, uint64_t{1} << 30);
+  }
+}
+
+// Metrics that no socket buffer holds.
+std::vector<prometheus::MetricFamily> Much() {
+  prometheus::MetricFamily family;
+  family.name = "much";
+  family.type = prometheus::MetricType::Untyped;
+  family.help = std::string(size_t{8} << 20, 'x');
+  return {family};
+}
+
+// A connection on which the answer has begun, of which the kernel holds little.
+FileDescriptor ReadTheFirstByte(const MetricsEndpoint& endpoint) {
+  const std::string request = "GET /metrics HTTP/1.1\r\n\r\n";
+  const absl::Duration deadline = MonotonicNow() + absl::Seconds(30);
+  // Again, if this machine was too busy to ask in time.
+  while (MonotonicNow() < deadline) {
+    FileDescriptor socket = ConnectTo(endpoint, 0);
+    const int few_bytes = 4096;
+    ::setsockopt(socket.get(), SOL_SOCKET, SO_RCVBUF, &few_bytes, sizeof(few_bytes));
+    ::send(socket.get(), request.data(), request.size(), MSG_NOSIGNAL);
+    char first = 0;
+    if (::recv(socket.get(), &first, 1, 0) == 1) return socket;
+  }
+  ADD_FAILURE() << "no answer";
+  return FileDescriptor();
+}
+
+TEST(MetricsEndpoint, AnswersAScraperBesideOnesThatReadALittleAtATime) {
+  std::atomic<bool> much{true};
+  const auto endpoint = StartOn("127.0.0.1:0", [&] { return much.load() ? Much() : Nothing(); });
+  ASSERT_NE(endpoint, nullptr);
+  std::vector<FileDescriptor> slow;
+  while (slow.size() + 1 < kMostMetricsConnections) slow.push_back(ReadTheFirstByte(*endpoint));
+  much = false;
+  const Trickle trickle(std::move(slow), [](int socket) {
+    std::array<char, 4096> read{};
+    ::recv(socket, read.data(), read.size(), MSG_DONTWAIT);
+  });
   EXPECT_EQ(Body(*endpoint, "/metrics"), "");
 }
 
