@@ -75,7 +75,10 @@ class CasesTest(unittest.TestCase):
         self.assertEqual(summary.passed, ["//a:b Many.test_passes"])
         parts = ["Many.test_of_parts (part=1)", "Many.test_of_parts (part=2)"]
         failed = ["Many.test_fails", *parts, "Many.test_raises", "setUpClass (NotSetUp)"]
-        self.assertEqual(sorted(summary.failed), [f"//a:b {name}" for name in failed])
+        # Below each name is why.
+        names = sorted(words.splitlines()[0] for words in summary.failed)
+        self.assertEqual(names, [f"//a:b {name}" for name in failed])
+        self.assertIn("1 != 2", next(words for words in summary.failed if "test_fails" in words))
         skipped = ["Dies.test_dies: not asked to", "Many.test_skips: no GPU", "setUpClass (NotHere): not here"]
         self.assertEqual(sorted(summary.skipped), [f"//a:b {name}" for name in skipped])
 

@@ -26,6 +26,9 @@ from typing import Any
 # What bazel exits with when it built everything and ran every test.
 BAZEL_ALL_PASSED = 0
 
+# Of a failed case's words, those lines: a trace begins with the test's own line and ends with what was wrong.
+FIRST_LINES, LAST_LINES, LINE_CHARACTERS = 3, 6, 300
+
 
 @dataclass
 class Summary:
@@ -57,6 +60,19 @@ def case_name(label: str, case: ElementTree.Element) -> str:
     return f"{label} {suite}.{name}" if suite else f"{label} {name}"
 
 
+def why_failed(case: ElementTree.Element) -> str:
+    """What the case's first failure said, indented below its name; a long log above may be cut where this is not."""
+    found = case.find("failure")
+    if found is None:
+        found = case.find("error")
+    if found is None:
+        return ""
+    lines = (found.text or "").strip().splitlines() or found.get("message", "").splitlines()
+    if len(lines) > FIRST_LINES + LAST_LINES:
+        lines = [*lines[:FIRST_LINES], "...", *lines[-LAST_LINES:]]
+    return "".join(f"\n      {line[:LINE_CHARACTERS]}" for line in lines)
+
+
 def cases_of(label: str, xml: str) -> Summary:
     """The cases in the text of one test.xml: GoogleTest's, tools/python_cases.py's or Bazel's own.
 
@@ -67,7 +83,7 @@ def cases_of(label: str, xml: str) -> Summary:
         name = case_name(label, case)
         skipped = case.find("skipped")
         if case.find("failure") is not None or case.find("error") is not None:
-            summary.failed.append(name)
+            summary.failed.append(name + why_failed(case))
         elif skipped is not None or case.get("status") == "notrun":
             why = skipped.get("message", "") if skipped is not None else ""
             summary.skipped.append(f"{name}: {why.splitlines()[0]}" if why else name)

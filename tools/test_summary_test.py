@@ -68,18 +68,32 @@ class SummaryTest(unittest.TestCase):
     def test_counts_the_cases_of_google_test_by_outcome(self) -> None:
         summary = test_summary.cases_of("//a:b", GOOGLE_TEST_XML)
         self.assertEqual(summary.passed, ["//a:b Ranges.Merge"])
-        self.assertEqual(summary.failed, ["//a:b Ranges.Split"])
+        self.assertEqual(summary.failed, ["//a:b Ranges.Split\n      1 != 2"])
         self.assertEqual(summary.skipped, ["//a:b Ranges.NeedsAGpu: no GPU", "//a:b Ranges.DISABLED_Slow"])
 
     def test_counts_the_cases_of_a_python_test_by_outcome(self) -> None:
         summary = test_summary.cases_of("//a:b", PYTHON_XML)
         self.assertEqual(summary.passed, ["//a:b Killed.test_resumes"])
-        self.assertEqual(summary.failed, ["//a:b Killed.test_parts (part=1)", "//a:b setUpClass (Many)"])
+        self.assertEqual(
+            summary.failed,
+            ["//a:b Killed.test_parts (part=1)\n      1 != 2", "//a:b setUpClass (Many)\n      nothing here"],
+        )
         self.assertEqual(summary.skipped, ["//a:b Killed.test_mounts: no root"])
 
     def test_a_shell_test_is_one_case_named_by_its_target(self) -> None:
         self.assertEqual(test_summary.cases_of("//a:s", SHELL_PASSED_XML).passed, ["//a:s"])
-        self.assertEqual(test_summary.cases_of("//a:s", SHELL_FAILED_XML).failed, ["//a:s"])
+        self.assertEqual(test_summary.cases_of("//a:s", SHELL_FAILED_XML).failed, ["//a:s\n      exit 1"])
+
+    def test_a_failed_case_says_why_in_few_lines(self) -> None:
+        lines = "\n".join(f"line {number}" for number in range(20))
+        xml = f'<testcase classname="A" name="b"><error message="not this">\n{lines}{"x" * 999}\n</error></testcase>'
+        (failed,) = test_summary.cases_of("//a:b", xml).failed
+        name, *why = failed.splitlines()
+        self.assertEqual(name, "//a:b A.b")
+        self.assertEqual(why[:4], ["      line 0", "      line 1", "      line 2", "      ..."])
+        self.assertEqual(why[4], "      line 14")
+        self.assertEqual(len(why), 10)
+        self.assertEqual(len(why[-1].strip()), test_summary.LINE_CHARACTERS)
 
     def test_a_target_that_did_not_build_is_a_failure(self) -> None:
         events = [configured("//a:good"), configured("//a:broken"), self.result("//a:good", "PASSED", SHELL_PASSED_XML)]
@@ -102,7 +116,7 @@ class SummaryTest(unittest.TestCase):
 
     def test_a_timeout_is_one_failure(self) -> None:
         summary = test_summary.summarise_events([self.result("//a:slow", "TIMEOUT", SHELL_FAILED_XML)], 3)
-        self.assertEqual(summary.failed, ["//a:slow"])
+        self.assertEqual(summary.failed, ["//a:slow\n      exit 1"])
         self.assertEqual(summary.passed, [])
 
     def test_missing_or_broken_xml_is_a_failure(self) -> None:

@@ -158,9 +158,12 @@ class EndToEndTest(unittest.TestCase):
 
     def assert_no_partial_files(self, server: Server) -> None:
         """No file of an update lies in the folder, or is open or mapped in the server without a name."""
-        left = [path for path in server.data_dir.rglob("*") if ".incoming" in str(path) or ".next" in str(path)]
-        self.assertEqual(left, [])
-        # A stream that has just been cut may still be on its way out.
+
+        def left() -> list[Path]:
+            return [path for path in server.data_dir.rglob("*") if ".incoming" in str(path) or ".next" in str(path)]
+
+        # An update is ended before its files are removed, and a stream that has just been cut may be on its way out.
+        wait_until(lambda: not left(), "the files of an ended update are removed")
         wait_until(
             lambda: not [name for name in server.open_files() if ".incoming" in name],
             "the file of an ended update is closed",

@@ -36,7 +36,9 @@ SHORT_SECONDS = 2
 CLIENT_FLAGS = (f"--stall-seconds={SHORT_SECONDS}", f"--connect-seconds={SHORT_SECONDS}")
 # Updates that were left in their middle need not be waited for at the test's end.
 NO_DRAIN = "--drain-seconds=1"
-SERVER_FLAGS = (f"--idle-update-seconds={SHORT_SECONDS}", f"--keepalive-seconds={SHORT_SECONDS}")
+# So slow that a push of LARGE_BYTES takes half a minute, and is in its middle whenever a busy machine lets us look.
+SLOW = "--max-peer-mib-per-second=64"
+SERVER_FLAGS = (SLOW, f"--idle-update-seconds={SHORT_SECONDS}", f"--keepalive-seconds={SHORT_SECONDS}")
 
 
 class NeitherHangs(EndToEndTest):
@@ -51,7 +53,7 @@ class NeitherHangs(EndToEndTest):
         return command
 
     def direct_push(self, server: Server, *flags: str) -> Command:
-        """A push without a proxy of a model so large that it is still under way when its first bytes have landed."""
+        """A push without a proxy of a model so large that a server which is SLOW has it under way for half a minute."""
         source = write_sparse(self.folder / "source.safetensors", "large", "U8", (LARGE_BYTES,), {0: b"not sparse"})
         return self.start_command("push", source, f"--to={server.address}", "--model=model", *flags)
 
@@ -111,7 +113,7 @@ class NeitherHangs(EndToEndTest):
 
     def test_the_sender_is_stopped_with_default_limits(self) -> None:
         # Its update would be kept ten minutes for it; its streams end as soon as its silence is noticed.
-        server = self.start_server(NO_DRAIN)
+        server = self.start_server(NO_DRAIN, SLOW)
         command = self.direct_push(server)
         self.await_landed(server, "model")
         with Wire(server.address) as wire:
@@ -170,7 +172,7 @@ class NeitherHangs(EndToEndTest):
         return outcome
 
     def test_the_receiver_is_killed(self) -> None:
-        server = self.start_server(NO_DRAIN)
+        server = self.start_server(NO_DRAIN, SLOW)
         command = self.direct_push(server, *CLIENT_FLAGS)
         self.await_landed(server, "model")
         server.kill()
@@ -178,7 +180,7 @@ class NeitherHangs(EndToEndTest):
         self.start_server(NO_DRAIN)  # Clears what the killed one left.
 
     def test_the_receiver_is_killed_with_default_limits(self) -> None:
-        server = self.start_server(NO_DRAIN)
+        server = self.start_server(NO_DRAIN, SLOW)
         command = self.direct_push(server)
         self.await_landed(server, "model")
         server.kill()
@@ -186,7 +188,7 @@ class NeitherHangs(EndToEndTest):
         self.start_server(NO_DRAIN)
 
     def test_the_receiver_is_stopped_and_answers_nothing(self) -> None:
-        server = self.start_server(NO_DRAIN)
+        server = self.start_server(NO_DRAIN, SLOW)
         command = self.direct_push(server, *CLIENT_FLAGS)
         self.await_landed(server, "model")
         server.signal(signal.SIGSTOP)
