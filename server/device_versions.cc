@@ -30,49 +30,82 @@ class DeviceVersions::Held final : public ReadableVersion {
       : device_(device),
         version_(update.identity().version),
         subject_(absl::StrCat("version ", update.identity().version, " of model '", update.identity().model, "'")),
-        target_(update.shared_target()),
-        placement_(update.placement()),
-        layout_(update.layout()) {}
+        registered_(update.placement() != nullptr),
+        owner_(!registered_ ? "" : update.placement()->registered().owner()),
+        layout_(update.layout()),
+        memory_{update.shared_target(), update.placement()} {}
 
   uint64_t version() const { return version_; }
-  const std::shared_ptr<Target>& target() const { return target_; }
+  // Null once it was given back.
+  std::shared_ptr<Target> target() const ABSL_LOCKS_EXCLUDED(mutex_) { return InUse().target; }
   // True if its memory is another process's.
-  bool registered() const { return placement_ != nullptr; }
+  bool registered() const { return registered_; }
 
   // Before the first byte is written over it.
   void SetOverwritten() { overwritten_.store(true, std::memory_order_seq_cst); }
-  // Before another process may write to its memory as it likes.
-  void SetGivenBack() { given_back_.store(true, std::memory_order_seq_cst); }
+  // Before another process may write to its memory as it likes: from now on only reads that are under way hold it,
+  // however long their callers hold this.
+  void GiveBack() ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    memory_ = {};
+  }
 
   const SafetensorsLayout& layout() const override { return layout_; }
 
   absl::optional<absl::string_view> InPlace(ByteRange range) const override { return absl::nullopt; }
 
   absl::Status Read(ByteRange range, char* destination) const override {
-    absl::Status read = placement_ == nullptr ? device_.ReadTarget(*target_, range, destination)
-                                              : placement_->Read(layout_, InTensor(range), destination);
+    const Memory memory = InUse();
+    if (memory.target == nullptr) return GivenBack();
+    absl::Status read = memory.placement == nullptr ? device_.ReadTarget(*memory.target, range, destination)
+                                                    : memory.placement->Read(layout_, InTensor(range), destination);
     return read.ok() ? Whole() : read;
   }
 
+  // Of one that was given back it says nothing that matters: its digest says that.
   HeldTensor HowHeld(uint32_t tensor) const override {
-    return placement_ == nullptr ? ReadableVersion::HowHeld(tensor) : placement_->HowHeld(layout_, tensor);
+    const Memory memory = InUse();
+    return memory.placement == nullptr ? ReadableVersion::HowHeld(tensor) : memory.placement->HowHeld(layout_, tensor);
   }
 
   absl::Status CheckReadable(uint32_t tensor) const override {
-    return placement_ == nullptr ? absl::OkStatus() : placement_->CheckReadable(layout_, tensor);
+    const Memory memory = InUse();
+    if (memory.target == nullptr) return GivenBack();
+    return memory.placement == nullptr ? absl::OkStatus() : memory.placement->CheckReadable(layout_, tensor);
   }
 
   absl::StatusOr<std::vector<uint32_t>> Digest(uint32_t tensor, ByteRange held, uint64_t block_bytes) const override {
     const uint64_t begin = layout_.tensors[tensor].range.begin;
+    const Memory memory = InUse();
+    if (memory.target == nullptr) return GivenBack();
     absl::StatusOr<std::vector<uint32_t>> digests =
-        placement_ == nullptr ? device_.DigestTarget(*target_, {begin + held.begin, begin + held.end}, block_bytes)
-                              : placement_->Digest(tensor, held, block_bytes);
+        memory.placement == nullptr
+            ? device_.DigestTarget(*memory.target, {begin + held.begin, begin + held.end}, block_bytes)
+            : memory.placement->Digest(tensor, held, block_bytes);
     if (!digests.ok()) return digests.status();
     if (absl::Status whole = Whole(); !whole.ok()) return whole;
     return digests;
   }
 
  private:
+  struct Memory {
+    std::shared_ptr<Target> target;
+    // Null where the target is one piece in the layout's order.
+    std::shared_ptr<const BoundTargets> placement;
+  };
+
+  // The memory, which stays as long as the result; null if it was given back.
+  Memory InUse() const ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    return memory_;
+  }
+
+  absl::Status GivenBack() const {
+    return absl::FailedPreconditionError(absl::StrCat(subject_, " lay in memory that the inference server ", owner_,
+                                                      " registered, and is held no more; GetModel tells what can be "
+                                                      "read"));
+  }
+
   // The tensor in which the range lies, and where. Readers ask for parts of one tensor at a time.
   TensorRange InTensor(ByteRange range) const {
     const auto behind =
@@ -85,11 +118,7 @@ class DeviceVersions::Held final : public ReadableVersion {
 
   // Asked after the reading: what was read before a mark was set, was read before anything was overwritten.
   absl::Status Whole() const {
-    if (given_back_.load(std::memory_order_seq_cst)) {
-      return absl::FailedPreconditionError(
-          absl::StrCat(subject_, " lay in memory that the inference server ", placement_->registered().owner(),
-                       " registered, and is held no more; GetModel tells what can be read"));
-    }
+    if (InUse().target == nullptr) return GivenBack();
     if (!overwritten_.load(std::memory_order_seq_cst)) return absl::OkStatus();
     return absl::FailedPreconditionError(absl::StrCat(subject_, " is being overwritten in place by the next one on ",
                                                       device_.name(), "; GetModel tells what can be read"));
@@ -98,12 +127,13 @@ class DeviceVersions::Held final : public ReadableVersion {
   Device& device_;
   const uint64_t version_;
   const std::string subject_;
-  const std::shared_ptr<Target> target_;
-  // Null where the target is one piece in the layout's order.
-  const std::shared_ptr<const BoundTargets> placement_;
+  const bool registered_;
+  // Who registered its memory, if anybody did.
+  const std::string owner_;
   const SafetensorsLayout layout_;
   std::atomic<bool> overwritten_{false};
-  std::atomic<bool> given_back_{false};
+  mutable absl::Mutex mutex_;
+  Memory memory_ ABSL_GUARDED_BY(mutex_);
 };
 
 std::shared_ptr<DeviceVersions::Held> DeviceVersions::Find(const std::string& model, uint64_t version) const {
@@ -247,12 +277,13 @@ absl::StatusOr<std::vector<uint64_t>> DeviceVersions::MakeRoom(const ArenaReques
 
 absl::StatusOr<std::shared_ptr<Target>> DeviceVersions::ProvideInPlace(const ArenaRequest& request, uint64_t over) {
   const std::shared_ptr<Held> held = Find(request.model, over);
-  if (held == nullptr) return NotHeld(request.model, over);
-  if (held->target()->bytes() < request.layout->data_bytes) {
-    return absl::FailedPreconditionError(absl::StrCat("nor can it be written over version ", over,
-                                                      ", whose memory has ", held->target()->bytes(), " bytes"));
+  std::shared_ptr<Target> target = held == nullptr ? nullptr : held->target();
+  if (target == nullptr) return NotHeld(request.model, over);
+  if (target->bytes() < request.layout->data_bytes) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("nor can it be written over version ", over, ", whose memory has ", target->bytes(), " bytes"));
   }
-  return held->target();
+  return target;
 }
 
 void DeviceVersions::Overwritten(const std::string& model, uint64_t version) {
@@ -294,9 +325,9 @@ absl::Status DeviceVersions::SetCurrent(const std::string& model, uint64_t versi
 absl::Status DeviceVersions::Remove(const std::string& model, uint64_t version) {
   const std::shared_ptr<Held> held = Take(model, version);
   if (held == nullptr) return NotHeld(model, version);
-  // Its owner keeps it no longer than it is held: who reads it must not go on.
-  if (held->registered()) held->SetGivenBack();
   Leaves(held->target());
+  // Its owner keeps it no longer than it is held: who reads it must not go on, nor keep it open.
+  if (held->registered()) held->GiveBack();
   return absl::OkStatus();
 }
 
@@ -315,6 +346,7 @@ absl::StatusOr<SharedMemory> DeviceVersions::Share(const std::string& model, uin
                                                       "' lies in memory that the inference server owns, which alone "
                                                       "can export it"));
   }
+  // Only registered memory is ever given back.
   return device_.Export(*held->target());
 }
 

@@ -440,8 +440,8 @@ void Model::AwaitChange(uint64_t seen, absl::Duration patience) const {
 bool Model::IsForgettable() const {
   absl::MutexLock lock(&mutex_);
   // Nor may one be forgotten whose update in place still has a stream: versions_ is empty then, overwritten_ is not 0.
-  return versions_.empty() && overwritten_ == 0 && targets_ == nullptr && into_targets_.expired() &&
-         update_ == nullptr && operation_.empty();
+  return versions_.empty() && overwritten_ == 0 && targets_ == nullptr && closing_.expired() &&
+         into_targets_.expired() && update_ == nullptr && operation_.empty();
 }
 
 void Model::Changed() {

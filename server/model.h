@@ -71,6 +71,11 @@ struct TargetsRecord {
   uint64_t version = 0;
   // Bytes were written since any was: what the targets hold is a mixture.
   bool dirty = false;
+  // Then of which: see ModelSnapshot.
+  uint64_t overwritten = 0;
+  uint64_t unfinished = 0;
+  // The registration has ended, and something may yet be written there.
+  bool closing = false;
 };
 
 // A consistent picture at one moment.
@@ -92,7 +97,7 @@ struct ModelSnapshot {
   uint64_t change = 0;
 
   // True if what an inference server has of this model is one version: none that is half-written into its targets.
-  bool whole() const { return current != 0 && !targets.dirty; }
+  bool whole() const { return current != 0 && (!targets.dirty || targets.closing); }
 };
 
 // Thread-safe. Operations that change the model (Begin, Commit, Abort, Rollback) come one after the other, each with
@@ -127,9 +132,9 @@ class Model {
   // elsewhere, is superseded. FAILED_PRECONDITION if there are others already; INVALID_ARGUMENT if they contradict the
   // current version's manifest.
   absl::Status RegisterTargets(std::shared_ptr<const RegisteredTargets> targets) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Ends what is written into them, with this reason, and forgets the version that they held. Until Snapshot() shows
-  // them no more something may be written there: streams leave and copies complete first, for which it waits up to
-  // limits.copy_wait. False if something may yet be written after that.
+  // Ends what is written into them, with this reason, and forgets the version that they held. Snapshot() shows them for
+  // as long as their memory is open, because something may be written there: streams leave and copies complete first,
+  // for which this waits up to limits.copy_wait. False if something may yet be written after that.
   bool UnregisterTargets(absl::string_view reason) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // The update, if it is in flight; else why it is not, if that is still known, or NOT_FOUND.
@@ -183,8 +188,10 @@ class Model {
   bool AwaitTargetsLeft(absl::Duration patience) const ABSL_LOCKS_EXCLUDED(mutex_);
   // Forgets the version in them; which that was, 0 if none.
   uint64_t ForgetTargetsVersion() ABSL_LOCKS_EXCLUDED(mutex_);
-  // Closes them, and then shows them no more.
+  // Has them closed by the last who uses them, for whom it waits a short time; until then they are shown.
   void ForgetTargets() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Waits until targets of a registration that has ended are closed. False if that takes longer.
+  bool AwaitTargetsClosed(absl::Duration patience) const ABSL_LOCKS_EXCLUDED(mutex_);
   TargetsRecord Targets() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // The first bytes of `update` are about to be written over version `over` (0: none), which ends here. ABORTED if the
@@ -242,7 +249,8 @@ class Model {
   std::map<uint64_t, uint32_t> pins_ ABSL_GUARDED_BY(mutex_);
   // Null where there are none; and see TargetsRecord.
   std::shared_ptr<const RegisteredTargets> targets_ ABSL_GUARDED_BY(mutex_);
-  // What is shown of them while they are being closed.
+  // Those of the last registration that has ended, until they are closed, and what is shown of them in the meantime.
+  std::weak_ptr<const void> closing_ ABSL_GUARDED_BY(mutex_);
   TargetsRecord closing_targets_ ABSL_GUARDED_BY(mutex_);
   uint64_t targets_version_ ABSL_GUARDED_BY(mutex_) = 0;
   bool targets_dirty_ ABSL_GUARDED_BY(mutex_) = false;

@@ -98,9 +98,9 @@ v1::TargetsState TargetsStateOf(const ModelSnapshot& snapshot) {
   const UpdateRecord* update = UpdateInFlight(snapshot);
   if (update != nullptr && update->mode == UpdateMode::kRegistered) state.set_next_version(update->identity.version);
   if (snapshot.targets.dirty) {
-    state.set_state(MixtureState(snapshot));
-    state.set_overwritten_version(snapshot.overwritten);
-    state.set_unfinished_version(snapshot.unfinished);
+    state.set_state(snapshot.targets.closing ? v1::WEIGHTS_STATE_UNTRUSTED : MixtureState(snapshot));
+    state.set_overwritten_version(snapshot.targets.overwritten);
+    state.set_unfinished_version(snapshot.targets.unfinished);
   } else {
     state.set_state(snapshot.targets.version != 0 ? v1::WEIGHTS_STATE_WHOLE : v1::WEIGHTS_STATE_NONE);
   }

@@ -1,4 +1,5 @@
 // Updates that are written into memory which an inference server owns and has registered.
+#include <memory>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -15,6 +16,14 @@ namespace {
 constexpr absl::Duration kLeavingPatience = absl::Seconds(2);
 constexpr absl::Duration kLeavingPoll = absl::Milliseconds(5);
 
+// Asks again and again: nothing tells when the last owner of something lets go. False if that takes longer.
+template <typename T>
+bool AwaitExpired(const std::weak_ptr<T>& object, absl::Duration patience) {
+  const absl::Duration deadline = MonotonicNow() + patience;
+  while (!object.expired() && MonotonicNow() < deadline) absl::SleepFor(kLeavingPoll);
+  return object.expired();
+}
+
 }  // namespace
 
 absl::Status Model::RegisterTargets(std::shared_ptr<const RegisteredTargets> targets) {
@@ -26,6 +35,12 @@ absl::Status Model::RegisterTargets(std::shared_ptr<const RegisteredTargets> tar
       return absl::FailedPreconditionError(absl::StrCat("model '", name_, "' has targets already, which ",
                                                         targets_->owner(), " registered; end that call first"));
     }
+  }
+  // Their owner may still be waiting to see them gone, and one registration is all that is shown.
+  if (!AwaitTargetsClosed(kLeavingPatience)) {
+    return absl::UnavailableError(absl::StrCat("the targets of model '", name_,
+                                               "' whose registration ended before are still in use, by a copy that "
+                                               "does not complete; try again later"));
   }
   if (absl::Status checked = CheckAgainstCurrent(targets); !checked.ok()) return checked;
   if (const std::shared_ptr<Update> update = update_in_flight(); update != nullptr) {
@@ -93,7 +108,7 @@ bool Model::UnregisterTargets(absl::string_view reason) {
     }
     const uint64_t held = ForgetTargetsVersion();
     if (held != 0) RemoveFromMedium(held, "");
-    // Last: whoever sees them no more knows that they are let go.
+    // Last: whoever sees them no more knows that they are closed.
     ForgetTargets();
     break;
   }
@@ -113,9 +128,7 @@ bool Model::AwaitTargetsLeft(absl::Duration patience) const {
     absl::MutexLock lock(&mutex_);
     update = into_targets_;
   }
-  const absl::Duration deadline = MonotonicNow() + patience;
-  while (!update.expired() && MonotonicNow() < deadline) absl::SleepFor(kLeavingPoll);
-  return update.expired();
+  return AwaitExpired(update, patience);
 }
 
 uint64_t Model::ForgetTargetsVersion() {
@@ -128,29 +141,42 @@ uint64_t Model::ForgetTargetsVersion() {
 }
 
 void Model::ForgetTargets() {
-  std::weak_ptr<const RegisteredTargets> closing;
   {
     // Closed without the lock.
     std::shared_ptr<const RegisteredTargets> targets;
     absl::MutexLock lock(&mutex_);
     closing_targets_ = Targets();
+    closing_targets_.closing = true;
     targets = std::exchange(targets_, nullptr);
-    closing = targets;
+    closing_ = targets->open();
+    targets_dirty_ = false;
+    // What was overwritten in them goes with them, and stays named until a version is whole: it may be in use yet.
+    if (current_ != 0) overwritten_ = unfinished_ = 0;
+    Changed();
   }
-  // A reader of the version there may hold them for one chunk more.
-  const absl::Time deadline = absl::Now() + kLeavingPatience;
-  while (!closing.expired() && absl::Now() < deadline) absl::SleepFor(kLeavingPoll);
+  if (!AwaitTargetsClosed(kLeavingPatience)) return;
   absl::MutexLock lock(&mutex_);
-  closing_targets_ = {};
-  targets_dirty_ = false;
-  // What was overwritten in them is gone with them, and stays named until a version is whole: it may be in use yet.
-  if (current_ != 0) overwritten_ = unfinished_ = 0;
   Changed();
 }
 
+bool Model::AwaitTargetsClosed(absl::Duration patience) const {
+  std::weak_ptr<const void> closing;
+  {
+    absl::MutexLock lock(&mutex_);
+    closing = closing_;
+  }
+  return AwaitExpired(closing, patience);
+}
+
 TargetsRecord Model::Targets() const {
-  if (targets_ == nullptr) return closing_targets_;
-  return {targets_->owner(), targets_->tensors().size(), targets_->bytes(), targets_version_, targets_dirty_};
+  if (targets_ == nullptr) return closing_.expired() ? TargetsRecord() : closing_targets_;
+  return {.owner = targets_->owner(),
+          .tensors = targets_->tensors().size(),
+          .bytes = targets_->bytes(),
+          .version = targets_version_,
+          .dirty = targets_dirty_,
+          .overwritten = overwritten_,
+          .unfinished = unfinished_};
 }
 
 }  // namespace weightstream

@@ -64,6 +64,8 @@ class RegisteredTargets {
   // Where each of them lies that has any bytes, by their begin.
   const std::vector<PlacedTarget>& places() const { return places_; }
   Device& device() const { return device_; }
+  // Expires once all of the memory is closed: later than this object, whose end closes it.
+  std::weak_ptr<const void> open() const { return open_; }
   Target& memory(uint32_t index) const { return *memory_[index]; }
 
  private:
@@ -75,6 +77,8 @@ class RegisteredTargets {
 
   Device& device_;
   const TargetRegistration registration_;
+  // Before the memory, so that it goes after that.
+  const std::shared_ptr<const void> open_ = std::make_shared<char>();
   std::vector<std::unique_ptr<Target>> memory_;
   uint64_t bytes_ = 0;
   std::vector<PlacedTarget> places_;

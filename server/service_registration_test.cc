@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/escaping.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -99,6 +100,74 @@ TEST_F(ServiceRegistrationTest, TargetsAreShownAsLongAsSomethingMayBeWrittenTher
   EXPECT_EQ(FromGrpcStatus(stream->Finish()).code(), StatusCode::kAborted);
   EXPECT_TRUE(WaitFor([&] { return !State().has_targets(); }));
   EXPECT_TRUE(WaitFor([&] { return cuda_->open_handles() == 0; }));
+}
+
+TEST_F(ServiceRegistrationTest, TargetsAreShownUntilACopyThatOutlastsAllPatienceIsDone) {
+  TestServerOptions options = Options();
+  options.limits.copy_wait = absl::Seconds(1);
+  TestServer server(options);
+  const auto client = server.NewClient();
+  const absl::Cleanup go_on = [&] { cuda_->HoldStreams(false); };
+  const auto state = [&] { return client->GetModel("m").value(); };
+  ASSERT_TRUE(client->PushVersion("m", 1, Tensors(1)).ok());
+  Registration registration(*client, RegistrationOf("m", memory_, WholeTargets()));
+  ASSERT_TRUE(registration.taken());
+  const auto begun = client->Begin(BeginRequest("m", 2, Tensors(2)));
+  ASSERT_TRUE(begun.ok()) << begun.status();
+  v1::PushResponse response;
+  const auto context = NewContext();
+  const auto stream = StartACopyThatIsHeld(*client, begun->update_id(), *context, response);
+  ASSERT_TRUE(WaitFor([&] { return !client->Serving("m").value(); }));
+  static_cast<void>(registration.End());
+  // The version of the server's own is the model's again as soon as the server waits for the copy no more.
+  ASSERT_TRUE(WaitFor([&] { return client->Serving("m").value(); }));
+  EXPECT_EQ(state().weights_state(), v1::WEIGHTS_STATE_WHOLE);
+  ASSERT_TRUE(state().has_targets());
+  EXPECT_EQ(state().targets().state().state(), v1::WEIGHTS_STATE_UNTRUSTED);
+  EXPECT_EQ(state().targets().state().unfinished_version(), 2u);
+  EXPECT_EQ(cuda_->open_handles(), 1u);
+  EXPECT_EQ(memory_.Bytes(64, 1000), std::string(1000, '#'));
+  cuda_->HoldStreams(false);
+  EXPECT_TRUE(WaitFor([&] { return !state().has_targets(); }));
+  EXPECT_EQ(cuda_->open_handles(), 0u) << "it was closed before it was shown no more";
+  EXPECT_NE(memory_.Bytes(64, 1000), std::string(1000, '#')) << "it was written until then";
+  EXPECT_FALSE(FromGrpcStatus(stream->Finish()).ok());
+  // Nobody waits for it any more, and the next may come.
+  Registration next(*client, RegistrationOf("m", memory_, WholeTargets()));
+  EXPECT_TRUE(next.taken());
+}
+
+TEST_F(ServiceRegistrationTest, TheNextRegistrationWaitsUntilTheTargetsBeforeAreClosed) {
+  TestServerOptions options = Options();
+  options.limits.copy_wait = absl::Seconds(1);
+  TestServer server(options);
+  const auto client = server.NewClient();
+  const absl::Cleanup go_on = [&] { cuda_->HoldStreams(false); };
+  ASSERT_TRUE(client->PushVersion("m", 1, Tensors(1)).ok());
+  Registration first(*client, RegistrationOf("m", memory_, WholeTargets()));
+  ASSERT_TRUE(first.taken());
+  const auto begun = client->Begin(BeginRequest("m", 2, Tensors(2)));
+  ASSERT_TRUE(begun.ok()) << begun.status();
+  v1::PushResponse response;
+  const auto context = NewContext();
+  const auto stream = StartACopyThatIsHeld(*client, begun->update_id(), *context, response);
+  ASSERT_TRUE(WaitFor([&] { return !client->Serving("m").value(); }));
+  static_cast<void>(first.End());
+  ASSERT_TRUE(WaitFor([&] { return client->Serving("m").value(); }));
+  // It is refused before its memory is closed, which waits for the streams as CUDA does.
+  ForeignMemory restarted(*cuda_, 10'000);
+  absl::Status refused;
+  std::thread second(
+      [&] { refused = Registration(*client, RegistrationOf("m", restarted, WholeTargets())).AwaitEnd(); });
+  ASSERT_TRUE(WaitFor([&] { return cuda_->calls()["IpcCloseMemHandle"] > 0; }));
+  EXPECT_TRUE(client->GetModel("m")->has_targets());
+  cuda_->HoldStreams(false);
+  second.join();
+  ExpectError(refused, StatusCode::kUnavailable, {"targets of model 'm'", "still in use", "try again later"});
+  EXPECT_FALSE(FromGrpcStatus(stream->Finish()).ok());
+  ASSERT_TRUE(WaitFor([&] { return !client->GetModel("m")->has_targets(); }));
+  Registration third(*client, RegistrationOf("m", restarted, WholeTargets()));
+  EXPECT_TRUE(third.taken());
 }
 
 TEST_F(ServiceRegistrationTest, APullInProgressEndsWithTheRegistration) {

@@ -42,9 +42,16 @@ class TargetsTest : public testing::Test {
   std::unique_ptr<grpc::ClientWriter<v1::WeightChunk>> StartACopyThatIsHeld(const std::string& update_id,
                                                                             grpc::ClientContext& context,
                                                                             v1::PushResponse& response) {
+    return StartACopyThatIsHeld(*client_, update_id, context, response);
+  }
+  // The same, of another server.
+  std::unique_ptr<grpc::ClientWriter<v1::WeightChunk>> StartACopyThatIsHeld(TestClient& client,
+                                                                            const std::string& update_id,
+                                                                            grpc::ClientContext& context,
+                                                                            v1::PushResponse& response) {
     cuda_->HoldStreams(true);
     const uint64_t copies = cuda_->calls()["CopyToDevice"];
-    auto stream = client_->stub().Push(&context, &response);
+    auto stream = client.stub().Push(&context, &response);
     EXPECT_TRUE(stream->Write(ChunkOf(Tensors(1)[0], 0, 1000, update_id)));
     EXPECT_TRUE(WaitFor([&] { return cuda_->calls()["CopyToDevice"] > copies; }));
     return stream;
