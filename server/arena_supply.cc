@@ -41,7 +41,7 @@ absl::StatusOr<std::shared_ptr<Target>> ArenaSupply::Provide(const std::string& 
                                                              absl::string_view subject) {
   std::shared_ptr<Target> target;
   if (absl::Status taken = TakeSpare(model, update_id, layout, header, target); !taken.ok()) {
-    LogWarning("spare_arena_lost", {{"model", model}, {"error", std::string(taken.message())}});
+    LogWarning("spare_arena_lost", {{"model", model}, {"update", update_id}, {"error", std::string(taken.message())}});
   }
   if (target == nullptr) {
     if (absl::Status room = CheckRoom(layout.file_bytes(), subject); !room.ok()) return room;

@@ -291,7 +291,7 @@ void Model::EndUpdate(const std::shared_ptr<Update>& update, UpdateOutcome outco
   }
   update->CutStreams(absl::ZeroDuration());
   // One that it was to be written over may have stayed for that alone.
-  if (update->over() != 0) RemoveOldVersions("");
+  if (update->over() != 0) RemoveOldVersions(update->identity().id);
 }
 
 void Model::Retire(const Update& update) {

@@ -293,6 +293,14 @@ absl::StatusOr<std::unique_ptr<Device>> DeviceFrom(const CommandLine& line) {
       "--device=", device, " is none of host, cuda:N (N a device's number), host-staged and host-memory:N"));
 }
 
+bool AsksForJsonLogs(absl::Span<const std::string> arguments) {
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    if (arguments[i] == "--log-format=json") return true;
+    if (arguments[i] == "--log-format" && i + 1 < arguments.size() && arguments[i + 1] == "json") return true;
+  }
+  return false;
+}
+
 absl::Status StartLoggingFrom(const CommandLine& line) {
   return StartLogging(TextOr(line, "log-level", "info"),
                       line.Text("log-format") == "json" ? LogFormat::kJson : LogFormat::kText);

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "flags/command_line.h"
 #include "kernels/allocator.h"
 #include "security/openssl_at_exit.h"
@@ -28,18 +29,16 @@ constexpr int kBadUsage = 2;
 // Why the server is to end, if not by somebody's signal.
 std::atomic<bool> device_failed{false};
 
-int Fail(const absl::Status& status) {
+// For people; as a line of the log where that is read by programs.
+int FailToStart(bool json, const absl::Status& status) {
   const bool usage = absl::IsInvalidArgument(status);
-  std::fprintf(stderr, "weightstream-server: %s%s\n", std::string(status.message()).c_str(),
-               usage ? "; see weightstream-server --help" : "");
+  const std::string error = absl::StrCat(status.message(), usage ? "; see weightstream-server --help" : "");
+  if (json) {
+    LogError("cannot_start", {{"error", error}});
+  } else {
+    std::fprintf(stderr, "weightstream-server: %s\n", error.c_str());
+  }
   return usage ? kBadUsage : kFailed;
-}
-
-// Before the server runs: a line as the log's others are, where it is read by programs.
-int FailToStart(const CommandLine& line, const absl::Status& status) {
-  if (line.Text("log-format") != "json") return Fail(status);
-  LogError("cannot_start", {{"error", status.message()}});
-  return absl::IsInvalidArgument(status) ? kBadUsage : kFailed;
 }
 
 // Blocks SIGINT and SIGTERM in every thread, so that sigwait gets them. Call before any thread starts.
@@ -55,13 +54,13 @@ sigset_t BlockSignals() {
   return signals;
 }
 
-int Serve(const CommandLine& line) {
+int Serve(const CommandLine& line, bool json) {
   const sigset_t signals = BlockSignals();
-  if (const absl::Status logging = StartLoggingFrom(line); !logging.ok()) return Fail(logging);
+  if (const absl::Status logging = StartLoggingFrom(line); !logging.ok()) return FailToStart(json, logging);
   absl::StatusOr<ServerOptions> options = OptionsFrom(line);
-  if (!options.ok()) return FailToStart(line, options.status());
+  if (!options.ok()) return FailToStart(json, options.status());
   absl::StatusOr<std::unique_ptr<Device>> device = DeviceFrom(line);
-  if (!device.ok()) return FailToStart(line, device.status());
+  if (!device.ok()) return FailToStart(json, device.status());
   if (line.Switch("exit-on-device-failure")) {
     options->on_device_failed = [] {
       device_failed.store(true);
@@ -69,7 +68,7 @@ int Serve(const CommandLine& line) {
     };
   }
   absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(*options, *std::move(device));
-  if (!server.ok()) return FailToStart(line, server.status());
+  if (!server.ok()) return FailToStart(json, server.status());
   std::printf("listening on %s\n", (*server)->address().c_str());
   std::fflush(stdout);
   // Never destroyed: gRPC's own clean-up may wait some ten seconds for a poller that a large reply started, and the
@@ -88,8 +87,13 @@ int Serve(const CommandLine& line) {
 
 int Main(const std::vector<std::string>& arguments) {
   const absl::StatusOr<CommandLine> line = ParseCommandLine(ServerCommand(), arguments);
-  if (!line.ok()) return Fail(line.status());
-  if (!line->help()) return Serve(*line);
+  const bool json = AsksForJsonLogs(arguments);
+  if (!line.ok()) {
+    // What --log-level says is not known then.
+    if (json && !StartLogging("info", LogFormat::kJson).ok()) return kFailed;
+    return FailToStart(json, line.status());
+  }
+  if (!line->help()) return Serve(*line, json);
   std::fputs(HelpText(ServerCommand()).c_str(), stdout);
   return 0;
 }

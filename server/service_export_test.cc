@@ -15,6 +15,7 @@
 #include "gtest/gtest.h"
 #include "kernels/cuda/error_codes.h"
 #include "proto/status.h"
+#include "server/log.h"
 #include "server/test_child.h"
 #include "server/test_registration.h"
 #include "server/test_server.h"
@@ -25,6 +26,7 @@ namespace weightstream {
 namespace {
 
 using absl::StatusCode;
+using testing::HasSubstr;
 
 constexpr uint64_t kMiB = 1 << 20;
 constexpr uint64_t kVersionBytes = 4 * kMiB;
@@ -232,8 +234,13 @@ TEST_F(ServiceExportTest, AVersionThatStayedForAnUpdateGoesWithIt) {
   static_cast<void>(lease.End());
   ASSERT_TRUE(WaitFor([&] { return Exports(1) == 0; }));
   EXPECT_EQ(client_->GetModel("m")->versions_size(), 2);
-  ASSERT_TRUE(client_->Abort("m", begun->update_id(), "").ok());
+  testing::internal::CaptureStderr();
+  EXPECT_TRUE(StartLogging("info", LogFormat::kText).ok());
+  EXPECT_TRUE(client_->Abort("m", begun->update_id(), "").ok());
   EXPECT_TRUE(WaitFor([&] { return client_->GetModel("m")->versions_size() == 1; }));
+  EXPECT_TRUE(client_->PullTensors("m").ok());
+  EXPECT_THAT(testing::internal::GetCapturedStderr(),
+              HasSubstr(absl::StrCat("version_removed model=m version=2 update=", begun->update_id())));
   EXPECT_EQ(client_->PullTensors("m").value(), DataOf(Tensors(1)));
 }
 

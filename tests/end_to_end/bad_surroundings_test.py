@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import socket
 import subprocess
@@ -92,6 +93,25 @@ class CannotStart(EndToEndTest):
                 data_dir = f"--data-dir={self.data_dir()}"
                 message = self.start_refused(data_dir, "--listen=127.0.0.1:0", *flags, code=2)
                 self.assertIn(flags[0].partition("=")[0].strip("-"), message)
+
+    def test_with_json_asked_for_each_line_is_json_whatever_is_wrong(self) -> None:
+        for log_format in (["--log-format=json"], ["--log-format", "json"]):
+            for flags, code in (
+                (["--nonsense"], 2),
+                (["--log-level=loud"], 2),
+                (["--bucket-mib=many"], 2),
+                (["--keep-versions"], 2),
+                (["--log-format=text"], 2),
+                (["--tls-cert=/no/such/file", "--tls-key=/no/such/file"], 1),
+            ):
+                for arguments in ([*log_format, *flags], [*flags, *log_format]):
+                    with self.subTest(arguments=arguments):
+                        message = self.start_refused(
+                            f"--data-dir={self.data_dir()}", "--listen=127.0.0.1:0", *arguments, code=code
+                        )
+                        (line,) = [json.loads(line) for line in message.splitlines()]
+                        self.assertEqual((line["level"], line["event"]), ("error", "cannot_start"))
+                        self.assertIn(flags[0].partition("=")[0].removeprefix("--"), line["error"])
 
 
 class FullMedium(EndToEndTest):

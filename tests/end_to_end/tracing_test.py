@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,25 @@ class TheCommand(TracingTest):
         span = result["traceparent"].split("-")[2]
         pattern = rf"^\S+Z info update_committed .*\bupdate={result['update_id']}\b.* trace_id={TRACE} span_id={span}$"
         wait_until(lambda: re.search(pattern, server.log(), re.MULTILINE), "the commit's line")
+
+
+    def test_a_version_that_goes_names_the_update_that_took_its_place(self) -> None:
+        server = self.start_logging_server("--keep-versions=1")
+        self.pushed(server)
+        update = self.pushed(server, f"--traceparent={PARENT}")["update_id"]
+        line = self.await_event(server, "version_removed", update)
+        self.assertEqual((line["model"], line["version"]), ("model", 1))
+        self.assertEqual(line["trace_id"], TRACE)
+
+    def test_a_spare_arena_that_is_lost_names_the_update_that_was_to_have_it(self) -> None:
+        server = self.start_logging_server()
+        self.pushed(server)
+        model = server.data_dir / "model"
+        spares = wait_until(lambda: list(model.glob(".spare-*")), "a spare is made")
+        assert spares
+        shutil.rmtree(spares[0])
+        update = self.pushed(server)["update_id"]
+        self.assertEqual(self.await_event(server, "spare_arena_lost", update)["model"], "model")
 
 
 class TheWire(TracingTest):
