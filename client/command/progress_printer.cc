@@ -15,7 +15,11 @@ ProgressPrinter::Options ProgressPrinter::OptionsFor(FILE* stream) {
 }
 
 ProgressPrinter::ProgressPrinter(FILE* stream, std::vector<std::string> servers, Options options)
-    : stream_(stream), options_(options), block_(stream), bar_(std::move(servers)), thread_([this] { Run(); }) {}
+    : stream_(stream),
+      options_(options),
+      block_(stream),
+      bar_(std::move(servers)),
+      ticker_(options.terminal ? options.redraw_interval : options.line_interval, [this] { Show(); }) {}
 
 void ProgressPrinter::Update(absl::string_view server, const TransferState& state) {
   absl::MutexLock lock(&mutex_);
@@ -26,27 +30,19 @@ void ProgressPrinter::Update(absl::string_view server, const TransferState& stat
 }
 
 void ProgressPrinter::Finish() {
-  {
-    absl::MutexLock lock(&mutex_);
-    finished_ = true;
-    changed_.SignalAll();
-  }
-  if (thread_.joinable()) thread_.join();
+  ticker_.Stop();
   absl::MutexLock lock(&mutex_);
+  finished_ = true;
   block_.Wipe();
   std::fflush(stream_);
 }
 
-void ProgressPrinter::Run() {
-  const absl::Duration interval = options_.terminal ? options_.redraw_interval : options_.line_interval;
-  const auto finished = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return finished_; };
+void ProgressPrinter::Show() {
   absl::MutexLock lock(&mutex_);
-  while (!changed_.AwaitFor(mutex_, interval, finished)) {
-    if (options_.terminal) {
-      block_.Draw(bar_.Bars(LiveBlock::SizeOf(stream_).columns, absl::Now()));
-    } else {
-      Say(bar_.Lines(absl::Now()));
-    }
+  if (options_.terminal) {
+    block_.Draw(bar_.Bars(LiveBlock::SizeOf(stream_).columns, absl::Now()));
+  } else {
+    Say(bar_.Lines(absl::Now()));
   }
 }
 

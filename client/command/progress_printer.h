@@ -4,7 +4,6 @@
 
 #include <cstdio>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -13,11 +12,12 @@
 #include "absl/time/time.h"
 #include "client/command/live_block.h"
 #include "client/command/progress_bar.h"
-#include "tensor/monotonic_cond_var.h"
+#include "client/command/ticker.h"
 
 namespace weightstream::command {
 
-// Owns a thread, so that waiting shows too, when no news come. Thread-safe. Finish (or destruction) wipes the bars.
+// Redraws by a ticker, so that waiting shows too, when no news come. Thread-safe. Finish (or destruction) wipes the
+// bars.
 class ProgressPrinter {
  public:
   struct Options {
@@ -41,18 +41,17 @@ class ProgressPrinter {
   void Finish() ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
-  void Run() ABSL_LOCKS_EXCLUDED(mutex_);
+  void Show() ABSL_LOCKS_EXCLUDED(mutex_);
   void Say(const std::vector<std::string>& lines) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   FILE* const stream_;
   const Options options_;
   // Held while writing to the stream: bars and notices must not mix, and nobody waits for it but news.
   absl::Mutex mutex_;
-  MonotonicCondVar changed_;
   LiveBlock block_ ABSL_GUARDED_BY(mutex_);
   ProgressBar bar_ ABSL_GUARDED_BY(mutex_);
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
-  std::thread thread_;
+  Ticker ticker_;
 };
 
 }  // namespace weightstream::command

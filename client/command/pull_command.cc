@@ -8,6 +8,7 @@
 #include "client/command/find_servers.h"
 #include "client/command/first_holder.h"
 #include "client/command/formatting.h"
+#include "client/command/rate_meter.h"
 #include "client/command/read_run.h"
 #include "client/command/report.h"
 #include "client/command/signals.h"
@@ -58,7 +59,7 @@ Report PullFrom(const std::string& server, const ReadOptions& options, const std
   Report report;
   report.json = {{"server", server}, {"model", options.model}};
   if (result.ok()) {
-    const double rate = seconds > 0 ? static_cast<double>(result->total_bytes) / seconds : 0;
+    const double rate = BytesPerSecond(result->total_bytes, elapsed);
     report.json.update({{"version", result->version},
                         {"total_bytes", result->total_bytes},
                         {"tensors", result->tensors},

@@ -7,6 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/time.h"
 #include "client/command/formatting.h"
+#include "client/command/rate_meter.h"
 
 namespace weightstream::command {
 namespace {
@@ -16,10 +17,7 @@ absl::Duration TotalTime(const ServerOutcome& outcome) {
 }
 
 // Of what went over the wire, while it did.
-double SendRate(const ServerOutcome& outcome) {
-  const double seconds = absl::ToDoubleSeconds(outcome.send_time);
-  return seconds > 0 ? static_cast<double>(outcome.sent_bytes) / seconds : 0;
-}
+double SendRate(const ServerOutcome& outcome) { return BytesPerSecond(outcome.sent_bytes, outcome.send_time); }
 
 std::string ServerText(const PushResult& result, const ServerOutcome& outcome) {
   if (!outcome.status.ok()) {

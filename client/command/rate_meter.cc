@@ -10,6 +10,10 @@ constexpr absl::Duration kSpacing = absl::Milliseconds(50);
 
 }  // namespace
 
+double BytesPerSecond(uint64_t bytes, absl::Duration time) {
+  return time > absl::ZeroDuration() ? static_cast<double>(bytes) / absl::ToDoubleSeconds(time) : 0;
+}
+
 void RateMeter::Add(absl::Time now, uint64_t bytes) {
   if (!samples_.empty() && bytes < samples_.back().bytes) samples_.clear();
   // The newest sample may move; the first one is the anchor and may not.
@@ -28,7 +32,7 @@ double RateMeter::BytesPerSecond(absl::Time now) const {
   while (first + 1 < samples_.size() && samples_[first + 1].time <= now - kWindow) ++first;
   const absl::Duration span = now - samples_[first].time;
   if (span < kSpacing) return 0;
-  return static_cast<double>(samples_.back().bytes - samples_[first].bytes) / absl::ToDoubleSeconds(span);
+  return command::BytesPerSecond(samples_.back().bytes - samples_[first].bytes, span);
 }
 
 }  // namespace weightstream::command

@@ -1,4 +1,4 @@
-// The rate of a growing number of bytes over the last seconds.
+// Bytes a second: of something that ended, and of a growing number over the last seconds.
 #ifndef WEIGHTSTREAM_CLIENT_COMMAND_RATE_METER_H_
 #define WEIGHTSTREAM_CLIENT_COMMAND_RATE_METER_H_
 
@@ -8,6 +8,9 @@
 #include "absl/time/time.h"
 
 namespace weightstream::command {
+
+// 0 where it took no time.
+double BytesPerSecond(uint64_t bytes, absl::Duration time);
 
 // Not thread-safe. Times must not go back.
 class RateMeter {

@@ -7,6 +7,13 @@ namespace {
 
 const absl::Time kStart = absl::FromUnixSeconds(1000);
 
+TEST(BytesPerSecondTest, IsNothingWhereTheTimeIsNone) {
+  EXPECT_EQ(BytesPerSecond(500, absl::Seconds(2)), 250);
+  EXPECT_EQ(BytesPerSecond(500, absl::ZeroDuration()), 0);
+  EXPECT_EQ(BytesPerSecond(500, -absl::Seconds(1)), 0);
+  EXPECT_EQ(BytesPerSecond(500, absl::InfiniteDuration()), 0);
+}
+
 TEST(RateMeterTest, MeasuresASteadyRate) {
   RateMeter meter;
   for (int i = 0; i <= 200; ++i) meter.Add(kStart + i * absl::Milliseconds(100), i * 1000);

@@ -1,7 +1,6 @@
 #include "client/command/status_text.h"
 
 #include <algorithm>
-#include <cmath>
 #include <iterator>
 #include <utility>
 
@@ -12,6 +11,7 @@
 #include "client/command/formatting.h"
 #include "client/command/model_json.h"
 #include "client/command/progress_line.h"
+#include "client/command/rate_meter.h"
 
 namespace weightstream::command {
 namespace {
@@ -39,8 +39,7 @@ std::string VersionsHeld(const v1::Model& model, size_t most) {
 
 // Over the whole of its time; 0 where the clocks do not agree on one.
 double MeanRate(const v1::UpdateInfo& update, absl::Time now) {
-  const double seconds = absl::ToDoubleSeconds(now - TimeOf(update.begin_time()));
-  return seconds > 0 && std::isfinite(seconds) ? static_cast<double>(update.landed_bytes()) / seconds : 0;
+  return BytesPerSecond(update.landed_bytes(), now - TimeOf(update.begin_time()));
 }
 
 // "receiving 42.1 %, 5.8/14.0 GiB, 1.23 GB/s, 6.6s left".

@@ -11,8 +11,13 @@ constexpr absl::Duration kRedrawInterval = absl::Milliseconds(200);
 }  // namespace
 
 WatchScreen::WatchScreen(FILE* stream, const std::vector<std::string>& servers, const std::string& model)
-    : stream_(stream), with_server_(servers.size() > 1), block_(stream), view_(servers, model), thread_([this] {
-        Run();
+    : stream_(stream),
+      with_server_(servers.size() > 1),
+      block_(stream),
+      view_(servers, model),
+      ticker_(kRedrawInterval, [this] {
+        absl::MutexLock lock(&mutex_);
+        Draw();
       }) {}
 
 bool WatchScreen::Show(const WatchEvent& event) {
@@ -30,20 +35,10 @@ void WatchScreen::Draw() {
   works_ = block_.Draw(view_.Lines(size.columns, size.rows, absl::Now())) && works_;
 }
 
-void WatchScreen::Run() {
-  const auto finished = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return finished_; };
-  absl::MutexLock lock(&mutex_);
-  while (!changed_.AwaitFor(mutex_, kRedrawInterval, finished)) Draw();
-}
-
 void WatchScreen::Finish() {
-  {
-    absl::MutexLock lock(&mutex_);
-    finished_ = true;
-    changed_.SignalAll();
-  }
-  if (thread_.joinable()) thread_.join();
+  ticker_.Stop();
   absl::MutexLock lock(&mutex_);
+  finished_ = true;
   block_.Wipe();
   std::fflush(stream_);
 }

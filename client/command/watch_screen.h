@@ -4,19 +4,18 @@
 
 #include <cstdio>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "client/command/live_block.h"
+#include "client/command/ticker.h"
 #include "client/command/watch_events.h"
 #include "client/command/watch_view.h"
-#include "tensor/monotonic_cond_var.h"
 
 namespace weightstream::command {
 
-// Owns a thread, so that rates fall and times pass when no news come. Thread-safe.
+// Redraws by a ticker, so that rates fall and times pass when no news come. Thread-safe.
 class WatchScreen {
  public:
   // `stream`, a terminal that can redraw, must outlive the screen.
@@ -33,19 +32,17 @@ class WatchScreen {
   void Finish() ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
-  void Run() ABSL_LOCKS_EXCLUDED(mutex_);
   void Draw() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   FILE* const stream_;
   const bool with_server_;
   // Held while writing to the terminal: nobody waits for it but news.
   absl::Mutex mutex_;
-  MonotonicCondVar changed_;
   LiveBlock block_ ABSL_GUARDED_BY(mutex_);
   WatchView view_ ABSL_GUARDED_BY(mutex_);
   bool works_ ABSL_GUARDED_BY(mutex_) = true;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
-  std::thread thread_;
+  Ticker ticker_;
 };
 
 }  // namespace weightstream::command
