@@ -110,7 +110,6 @@ class TheCommand(TracingTest):
         pattern = rf"^\S+Z info update_committed .*\bupdate={result['update_id']}\b.* trace_id={TRACE} span_id={span}$"
         wait_until(lambda: re.search(pattern, server.log(), re.MULTILINE), "the commit's line")
 
-
     def test_a_version_that_goes_names_the_update_that_took_its_place(self) -> None:
         server = self.start_logging_server("--keep-versions=1")
         self.pushed(server)

@@ -91,8 +91,6 @@ class Rules(EndToEndTest):
             self.assertIs(remedy_for(kind, weightstream.InternalError("RST_STREAM with error 11")), Remedy.RETRY)
             self.assertIs(remedy_for(kind, weightstream.InvalidArgumentError("no")), Remedy.GIVE_UP)
             self.assertIs(remedy_for(kind, weightstream.AbortedError("superseded")), Remedy.GIVE_UP)
-            wrong_ca = weightstream.UnavailableError("Ssl handshake failed: SSL_ERROR_SSL: CERTIFICATE_VERIFY_FAILED")
-            self.assertIs(remedy_for(kind, wrong_ca), Remedy.GIVE_UP)
         self.assertIs(remedy_for(CallKind.COMMIT, weightstream.NotFoundError("?")), Remedy.ASK_WHETHER_COMMITTED)
         self.assertIs(remedy_for(CallKind.PUSH, weightstream.NotFoundError("?")), Remedy.BEGIN_AGAIN)
 

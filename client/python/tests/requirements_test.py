@@ -13,10 +13,15 @@ from tools import python_cases
 PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 
 # The minor versions of Python 3 for which PyPI has a wheel of each grpcio-tools (`pip download --only-binary=:all:
-# --python-version 3.N --no-deps grpcio-tools==VERSION` tells). None has one for 3.15.
-WHEELS = {"1.62.3": range(7, 13), "1.67.1": range(8, 14), "1.75.1": range(9, 15)}
+# --python-version 3.N --no-deps grpcio-tools==VERSION` tells). 1.83.0 has none for 3.15.
+WHEELS = {"1.62.3": range(7, 13), "1.67.1": range(8, 14), "1.75.1": range(9, 15), "1.84.2": range(10, 16)}
 # What the stubs that it makes refuse to run without, as they say themselves: grpcio, protobuf.
-STUBS_NEED = {"1.62.3": ("1.51", "4.25"), "1.67.1": ("1.67.1", "5.27.2"), "1.75.1": ("1.75.1", "6.31.1")}
+STUBS_NEED = {
+    "1.62.3": ("1.51", "4.25"),
+    "1.67.1": ("1.67.1", "5.27.2"),
+    "1.75.1": ("1.75.1", "6.31.1"),
+    "1.84.2": ("1.84.2", "7.35.1"),
+}
 
 
 class Requirement(NamedTuple):
@@ -53,7 +58,7 @@ class Requirements(unittest.TestCase):
         return found[0]
 
     def test_every_python_gets_the_oldest_tools_with_a_wheel_for_it(self) -> None:
-        self.assertTrue(set(range(10, 15)) <= set(self.minors), "the Pythons that were supported before")
+        self.assertTrue(set(range(10, 16)) <= set(self.minors), "the Pythons that were supported before")
         for minor in self.minors:
             with self.subTest(f"3.{minor}"):
                 fitting = [version for version, minors in WHEELS.items() if minor in minors]

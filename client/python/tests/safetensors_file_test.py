@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import struct
@@ -9,6 +10,7 @@ import unittest
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest import mock
 
 import weightstream
 from weightstream.safetensors_file import SafetensorsFile, open_checkpoint
@@ -61,6 +63,7 @@ class Refused(FileTest):
             ({name: shard for name, shard in good.items() if name != "t0"}, '"t0"'),
             ({name: f"../{shard}" for name, shard in good.items()}, "not a file of this folder"),
             (["t0"], "no index"),
+            ({"t0": 5}, "not a file of this folder"),
         ):
             index.write_text(json.dumps({"weight_map": weight_map}))
             with self.subTest(words), self.assertRaisesRegex(weightstream.InvalidArgumentError, words):
@@ -70,6 +73,51 @@ class Refused(FileTest):
         write_safetensors(self.folder / "model-00001-of-00002.safetensors", [filled_tensor("t", 4, 1)])
         with self.assertRaisesRegex(weightstream.InvalidArgumentError, "whole"):
             open_checkpoint(self.folder)
+
+
+class Unreadable(FileTest):
+    """What the file system refuses is an error of the package's, with the path and what to do."""
+
+    def assert_denied(self, path: Path) -> None:
+        with self.assertRaisesRegex(weightstream.PermissionDeniedError, "cannot read .*; let this user") as caught:
+            open_checkpoint(path)
+        self.assertIn(str(path), str(caught.exception))
+
+    def test_a_step_that_is_denied(self) -> None:
+        # Root is denied nothing, so the calls are, one after the other.
+        write_safetensors(self.folder / "one.safetensors", [filled_tensor("t", 4, 1)])
+        for call in ("os.stat", "os.open", "pathlib.Path.iterdir"):
+            with self.subTest(call), mock.patch(call, side_effect=PermissionError(errno.EACCES, "Permission denied")):
+                self.assert_denied(self.folder)
+
+    def test_an_index_that_is_denied(self) -> None:
+        folder = write_sharded(self.folder / "c", [filled_tensor(f"t{i}", 4, i) for i in range(4)], 2)
+        with mock.patch.object(Path, "read_text", side_effect=PermissionError(errno.EACCES, "Permission denied")):
+            self.assert_denied(folder)
+
+    @unittest.skipIf(os.geteuid() == 0, "root reads everything")
+    def test_a_folder_that_this_user_may_not_search(self) -> None:
+        folder = self.folder / "closed"
+        write_sharded(folder / "c", [filled_tensor("t", 4, 1)], 1)
+        folder.chmod(0)
+        self.addCleanup(folder.chmod, 0o700)
+        self.assert_denied(folder / "c")
+
+    def test_a_path_that_no_file_can_have(self) -> None:
+        for path in (Path("x" * 5000), self.folder / ("x" * 300)):
+            refused = self.assertRaisesRegex(weightstream.InvalidArgumentError, "File name too long; give")
+            with self.subTest(length=len(str(path))), refused:
+                open_checkpoint(path)
+
+    def test_what_cannot_be_mapped(self) -> None:
+        folder = self.folder / "folder.safetensors"
+        folder.mkdir()
+        with self.assertRaisesRegex(weightstream.InvalidArgumentError, "folder.safetensors"):
+            SafetensorsFile(folder)
+
+    def test_an_index_that_is_not_there_is_named(self) -> None:
+        with self.assertRaisesRegex(weightstream.NotFoundError, "gone"):
+            open_checkpoint(self.folder / "gone")
 
 
 class Mapped(FileTest):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from weightstream.calls import Control
-from weightstream.errors import FailedPreconditionError, NotFoundError
+from weightstream.errors import FailedPreconditionError, NotFoundError, PermissionDeniedError, WeightStreamError
 from weightstream.retries import CallKind
 from weightstream.safetensors_file import SafetensorsFile
 from weightstream.v1 import weightstream_pb2 as ws
@@ -30,7 +30,7 @@ def _held(control: Control, model: str, version: int | None) -> Any:
 
 def load_version(control: Control, model: str, version: int | None) -> Version:
     """The version's tensors, mapped. NotFoundError if the server's file is not on this host."""
-    failure: NotFoundError | None = None
+    failure: WeightStreamError | None = None
     for _ in range(_ATTEMPTS):
         held = _held(control, model, version)
         if not held.path:
@@ -39,7 +39,7 @@ def load_version(control: Control, model: str, version: int | None) -> Version:
             )
         try:
             file = SafetensorsFile(Path(held.path))
-        except NotFoundError as error:
+        except (NotFoundError, PermissionDeniedError) as error:
             failure = error
             continue
         # Another server on this host may use the path that one elsewhere does.

@@ -51,22 +51,12 @@ _RULES = {
     (grpc.StatusCode.FAILED_PRECONDITION, CallKind.COMMIT): Remedy.BEGIN_AGAIN,
 }
 
-# OpenSSL's and gRPC's words for a handshake that failed, which the next one will too: the cause is a setting.
-_HANDSHAKE_WORDS = (
-    "SSL_ERROR_SSL",
-    "CERTIFICATE_VERIFY_FAILED",
-    "is not in peer certificate",
-    "verification check failed",
-)
-
 
 def remedy_for(kind: CallKind, error: WeightStreamError) -> Remedy:
     """What to do after an error of a call that was not cancelled by us."""
     # A stream that the other side, or something in between, cut off: the code is that of the reset's number.
     if "RST_STREAM" in error.message or error.message.startswith("Stream removed"):
         return Remedy.RETRY
-    if error.code is grpc.StatusCode.UNAVAILABLE and any(word in error.message for word in _HANDSHAKE_WORDS):
-        return Remedy.GIVE_UP
     if error.code in _LOST_ON_THE_WAY:
         return Remedy.RETRY
     return _RULES.get((error.code, kind), Remedy.GIVE_UP)

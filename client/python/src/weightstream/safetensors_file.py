@@ -5,6 +5,7 @@ The format: 8 bytes of little-endian header length, that many bytes of JSON, the
 
 from __future__ import annotations
 
+import errno
 import json
 import mmap
 import os
@@ -14,7 +15,13 @@ from typing import Any
 
 import crc32c
 
-from weightstream.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
+from weightstream.errors import (
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    PermissionDeniedError,
+    WeightStreamError,
+)
 from weightstream.spec import TensorSpec
 
 INDEX_NAME = "model.safetensors.index.json"
@@ -29,6 +36,21 @@ Identity = tuple[int, int, int, int, int]
 
 def _identity(status: os.stat_result) -> Identity:
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _refusal(path: Path, error: OSError) -> WeightStreamError:
+    """What the file system said of a path, as an error of ours."""
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return PermissionDeniedError(
+            f"cannot read {path}: {error.strerror}; let this user read it, and search the folders above it"
+        )
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return NotFoundError(f"cannot open {path}: {error.strerror}")
+    if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENODEV, errno.ENXIO):
+        return InvalidArgumentError(
+            f"cannot read {path}: {error.strerror}; give a .safetensors file, or the folder of a checkpoint"
+        )
+    return FailedPreconditionError(f"cannot read {path}: {error.strerror}; see to the medium that it lies on")
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -49,7 +71,7 @@ class SafetensorsFile:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise NotFoundError(f"cannot open {path}: {error.strerror}") from None
+            raise _refusal(path, error) from None
         except ValueError as error:
             raise InvalidArgumentError(f"{str(path)!r} is no path: {error}") from None
         try:
@@ -58,6 +80,8 @@ class SafetensorsFile:
             if status.st_size < _PREFIX_BYTES:
                 raise InvalidArgumentError(f"{path}: {status.st_size} bytes are no safetensors file")
             self._view = memoryview(mmap.mmap(descriptor, status.st_size, access=mmap.ACCESS_COPY))
+        except OSError as error:
+            raise _refusal(path, error) from None
         finally:
             os.close(descriptor)
         self.specs: dict[str, TensorSpec] = {}
@@ -116,8 +140,10 @@ class SafetensorsFile:
         """FailedPreconditionError if the file was written, replaced or removed since it was opened."""
         try:
             now = _identity(self.path.stat())
-        except OSError as error:
+        except FileNotFoundError as error:
             raise FailedPreconditionError(f"{self.path} was removed while it was read: {error.strerror}") from None
+        except OSError as error:
+            raise _refusal(self.path, error) from None
         # A new link or a change of mode is none of its content: all but the change time.
         if now[:4] != self.identity[:4]:
             raise FailedPreconditionError(f"{self.path} was written or replaced while it was read")
@@ -131,10 +157,12 @@ def _read_index(folder: Path) -> dict[str, set[str]]:
         weight_map = json.loads(path.read_text())["weight_map"]
         for tensor, shard in weight_map.items():
             shards.setdefault(shard, set()).add(tensor)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
+        raise _refusal(path, error) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidArgumentError(f"{path} is no index of a checkpoint: {error!r}") from None
     for shard in shards:
-        if Path(shard).name != shard:
+        if not isinstance(shard, str) or Path(shard).name != shard:
             raise InvalidArgumentError(f"{path} names the shard {shard!r}, which is not a file of this folder")
     return shards
 
@@ -159,13 +187,17 @@ def _open_shards(folder: Path) -> list[SafetensorsFile]:
 
 def open_checkpoint(path: Path) -> list[SafetensorsFile]:
     """The files of a checkpoint: one .safetensors file, or those of a Hugging Face folder."""
-    if not path.is_dir():
-        return [SafetensorsFile(path)]
-    if (path / INDEX_NAME).exists():
-        return _open_shards(path)
-    if (path / SINGLE_NAME).exists():
-        return [SafetensorsFile(path / SINGLE_NAME)]
-    files = sorted(path.glob("*.safetensors"))
+    try:
+        if not path.is_dir():
+            return [SafetensorsFile(path)]
+        if (path / INDEX_NAME).exists():
+            return _open_shards(path)
+        if (path / SINGLE_NAME).exists():
+            return [SafetensorsFile(path / SINGLE_NAME)]
+        # Not glob, which takes a folder that it may not read for an empty one.
+        files = sorted(file for file in path.iterdir() if file.name.endswith(".safetensors"))
+    except OSError as error:
+        raise _refusal(path, error) from None
     if len(files) != 1 or "-of-" in files[0].name:
         raise InvalidArgumentError(
             f"{path} holds neither {INDEX_NAME} nor {SINGLE_NAME}, and not exactly one whole .safetensors file"
