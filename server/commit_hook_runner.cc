@@ -20,8 +20,8 @@ void LogSuperseded(const CurrentVersionEvent& event, uint64_t by_version) {
 
 }  // namespace
 
-CommitHookRunner::CommitHookRunner(const CommitHookOptions& options, std::unique_ptr<CommitHook> hook, Metrics& metrics)
-    : options_(options), hook_(std::move(hook)), metrics_(metrics), random_(std::random_device()()) {
+CommitHookRunner::CommitHookRunner(const CommitHookOptions& options, std::unique_ptr<CommitHook> hook)
+    : options_(options), hook_(std::move(hook)), random_(std::random_device()()) {
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -36,7 +36,7 @@ void CommitHookRunner::BecameCurrent(CurrentVersionEvent event) {
     // An attempt that is under way may yet tell it: then Ended settles it.
     const bool under_way = running_ == &entry && entry.record.attempts > 0;
     if (entry.record.version != 0 && entry.record.state == CommitHookState::kPending && !under_way) {
-      metrics_.CommitHookEnded(CommitHookOutcome::kSuperseded);
+      ++entry.counts.superseded;
       superseded = std::move(entry.event);
     }
     entry.record = CommitHookRecord{version, CommitHookState::kPending, 0, "", absl::Now()};
@@ -53,6 +53,12 @@ absl::optional<CommitHookRecord> CommitHookRunner::Find(const std::string& model
   const auto found = entries_.find(model);
   if (found == entries_.end()) return absl::nullopt;
   return found->second.record;
+}
+
+CommitHookCounts CommitHookRunner::Counts(const std::string& model) const {
+  absl::MutexLock lock(&mutex_);
+  const auto found = entries_.find(model);
+  return found == entries_.end() ? CommitHookCounts() : found->second.counts;
 }
 
 void CommitHookRunner::Stop(absl::Duration patience) {
@@ -103,6 +109,7 @@ void CommitHookRunner::Attempt(Entry& entry) {
   const absl::StatusOr<std::string> answer = CallAndLog(event, attempt);
   mutex_.Lock();
   running_ = nullptr;
+  if (!answer.ok()) ++entry.counts.failed_attempts;
   Ended(entry, event, attempt, answer);
 }
 
@@ -119,7 +126,6 @@ absl::StatusOr<std::string> CommitHookRunner::CallAndLog(const CurrentVersionEve
                                       {"seconds", seconds},
                                       {"answer", *answer}});
   } else {
-    metrics_.CommitHookAttemptFailed();
     LogWarning("commit_hook_failed", {{"model", event.model},
                                       {"version", event.version},
                                       {"update", LogValue::IfAny(event.update)},
@@ -136,7 +142,7 @@ void CommitHookRunner::Ended(Entry& entry, const CurrentVersionEvent& event, int
   // Superseded while it was under way: the newer version's record is not touched. A version that became current again
   // meanwhile has no attempt yet.
   if (entry.record.version != event.version || entry.record.attempts != attempt) {
-    metrics_.CommitHookEnded(answer.ok() ? CommitHookOutcome::kSucceeded : CommitHookOutcome::kSuperseded);
+    ++(answer.ok() ? entry.counts.succeeded : entry.counts.superseded);
     const uint64_t by_version = entry.record.version;
     mutex_.Unlock();
     if (!answer.ok()) LogSuperseded(event, by_version);
@@ -147,7 +153,7 @@ void CommitHookRunner::Ended(Entry& entry, const CurrentVersionEvent& event, int
   if (answer.ok()) {
     entry.record.state = CommitHookState::kSucceeded;
     entry.record.message = *answer;
-    metrics_.CommitHookEnded(CommitHookOutcome::kSucceeded);
+    ++entry.counts.succeeded;
     return;
   }
   entry.record.message = answer.status().ToString();
@@ -160,7 +166,7 @@ void CommitHookRunner::Ended(Entry& entry, const CurrentVersionEvent& event, int
 
 void CommitHookRunner::GiveUp(Entry& entry, absl::string_view why) {
   entry.record.state = CommitHookState::kFailed;
-  metrics_.CommitHookEnded(CommitHookOutcome::kFailed);
+  ++entry.counts.failed;
   const CurrentVersionEvent event = entry.event;
   const CommitHookRecord record = entry.record;
   mutex_.Unlock();

@@ -9,6 +9,7 @@
 #ifndef WEIGHTSTREAM_SERVER_COMMIT_HOOK_RUNNER_H_
 #define WEIGHTSTREAM_SERVER_COMMIT_HOOK_RUNNER_H_
 
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <random>
@@ -21,7 +22,6 @@
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "server/commit_hook.h"
-#include "server/metrics.h"
 #include "tensor/monotonic_cond_var.h"
 
 namespace weightstream {
@@ -40,11 +40,19 @@ struct CommitHookRecord {
   absl::Time time;
 };
 
+// Since the start, of one model: versions for which the hook came to an end, by how, and attempts that failed.
+struct CommitHookCounts {
+  uint64_t succeeded = 0;
+  // Given up.
+  uint64_t failed = 0;
+  uint64_t superseded = 0;
+  uint64_t failed_attempts = 0;
+};
+
 // Thread-safe.
 class CommitHookRunner {
  public:
-  // `metrics` outlives this.
-  CommitHookRunner(const CommitHookOptions& options, std::unique_ptr<CommitHook> hook, Metrics& metrics);
+  CommitHookRunner(const CommitHookOptions& options, std::unique_ptr<CommitHook> hook);
   // As Stop(absl::ZeroDuration()).
   ~CommitHookRunner();
   CommitHookRunner(const CommitHookRunner&) = delete;
@@ -55,6 +63,7 @@ class CommitHookRunner {
 
   // Nothing for a model of which no version became current since the start.
   absl::optional<CommitHookRecord> Find(const std::string& model) const ABSL_LOCKS_EXCLUDED(mutex_);
+  CommitHookCounts Counts(const std::string& model) const ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Lets first attempts, the one under way among them, end for `patience`, and cuts what is left then. Nothing is
   // repeated any more. Idempotent.
@@ -64,6 +73,7 @@ class CommitHookRunner {
   struct Entry {
     CurrentVersionEvent event;
     CommitHookRecord record;
+    CommitHookCounts counts;
     // The next attempt, while pending, as MonotonicNow() tells.
     absl::Duration due;
   };
@@ -82,7 +92,6 @@ class CommitHookRunner {
 
   const CommitHookOptions options_;
   const std::unique_ptr<CommitHook> hook_;
-  Metrics& metrics_;
 
   mutable absl::Mutex mutex_;
   // Signalled with each change, and at the end of the thread.

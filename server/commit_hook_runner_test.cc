@@ -1,12 +1,9 @@
 #include "server/commit_hook_runner.h"
 
-#include <prometheus/text_serializer.h>
-
 #include <deque>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "server/test_update.h"
@@ -69,7 +66,7 @@ class CommitHookRunnerTest : public ::testing::Test {
     if (runner_ == nullptr) {
       auto hook = std::make_unique<FakeHook>();
       hook_ = hook.get();
-      runner_ = std::make_unique<CommitHookRunner>(options_, std::move(hook), metrics_);
+      runner_ = std::make_unique<CommitHookRunner>(options_, std::move(hook));
     }
     return *runner_;
   }
@@ -87,15 +84,7 @@ class CommitHookRunnerTest : public ::testing::Test {
     });
   }
 
-  // A counter's value as it is scraped.
-  bool Counted(const std::string& line) {
-    const std::string text =
-        prometheus::TextSerializer().prometheus::Serializer::Serialize(metrics_.collectable().Collect());
-    return absl::StrContains(text, line + "\n");
-  }
-
   CommitHookOptions options_;
-  Metrics metrics_;
 
  private:
   FakeHook* hook_ = nullptr;
@@ -112,7 +101,7 @@ TEST_F(CommitHookRunnerTest, EachVersionIsToldOnceInOrder) {
   EXPECT_EQ(hook().calls(), (Calls{"m 1", "m 2", "m 1"}));
   EXPECT_EQ(runner().Find("m")->message, "loaded");
   EXPECT_EQ(runner().Find("m")->attempts, 1);
-  EXPECT_TRUE(Counted("weightstream_commit_hooks_total{outcome=\"succeeded\"} 3"));
+  EXPECT_EQ(runner().Counts("m").succeeded, 3u);
 }
 
 TEST_F(CommitHookRunnerTest, AFailedAttemptIsRepeatedUntilItSucceeds) {
@@ -121,7 +110,7 @@ TEST_F(CommitHookRunnerTest, AFailedAttemptIsRepeatedUntilItSucceeds) {
   ASSERT_TRUE(Reaches("m", 1, CommitHookState::kSucceeded));
   EXPECT_EQ(hook().calls().size(), 3u);
   EXPECT_EQ(runner().Find("m")->attempts, 3);
-  EXPECT_TRUE(Counted("weightstream_commit_hook_failed_attempts_total 2"));
+  EXPECT_EQ(runner().Counts("m").failed_attempts, 2u);
 }
 
 TEST_F(CommitHookRunnerTest, AfterTheLastAttemptItIsGivenUpUntilTheNextVersion) {
@@ -129,7 +118,7 @@ TEST_F(CommitHookRunnerTest, AfterTheLastAttemptItIsGivenUpUntilTheNextVersion) 
   Current("m", 1);
   ASSERT_TRUE(Reaches("m", 1, CommitHookState::kFailed));
   EXPECT_EQ(runner().Find("m")->message, "UNAVAILABLE: not yet");
-  EXPECT_TRUE(Counted("weightstream_commit_hooks_total{outcome=\"failed\"} 1"));
+  EXPECT_EQ(runner().Counts("m").failed, 1u);
   Current("m", 2);
   ASSERT_TRUE(Reaches("m", 2, CommitHookState::kSucceeded));
   EXPECT_EQ(hook().calls(), (Calls{"m 1", "m 1", "m 1", "m 2"}));
@@ -143,7 +132,7 @@ TEST_F(CommitHookRunnerTest, ANewerVersionTakesThePlaceOfOneThatWaits) {
   Current("m", 2);
   ASSERT_TRUE(Reaches("m", 2, CommitHookState::kSucceeded));
   EXPECT_EQ(hook().calls(), (Calls{"m 1", "m 2"}));
-  EXPECT_TRUE(Counted("weightstream_commit_hooks_total{outcome=\"superseded\"} 1"));
+  EXPECT_EQ(runner().Counts("m").superseded, 1u);
 }
 
 TEST_F(CommitHookRunnerTest, AVersionThatComesDuringAnAttemptIsToldAfterItAndThoseBetweenAreLeftOut) {
@@ -159,8 +148,8 @@ TEST_F(CommitHookRunnerTest, AVersionThatComesDuringAnAttemptIsToldAfterItAndTho
   ASSERT_TRUE(Reaches("m", 3, CommitHookState::kSucceeded));
   EXPECT_EQ(hook().calls(), (Calls{"m 1", "m 3"}));
   // The first was told after all; nobody was told of the second.
-  EXPECT_TRUE(Counted("weightstream_commit_hooks_total{outcome=\"succeeded\"} 2"));
-  EXPECT_TRUE(Counted("weightstream_commit_hooks_total{outcome=\"superseded\"} 1"));
+  EXPECT_EQ(runner().Counts("m").succeeded, 2u);
+  EXPECT_EQ(runner().Counts("m").superseded, 1u);
 }
 
 TEST_F(CommitHookRunnerTest, AnAttemptThatFailsAfterANewerVersionCameIsSupersededOnce) {
@@ -169,13 +158,13 @@ TEST_F(CommitHookRunnerTest, AnAttemptThatFailsAfterANewerVersionCameIsSupersede
   Current("m", 1);
   ASSERT_TRUE(WaitFor([&] { return hook().calls().size() == 1; }));
   Current("m", 2);
-  EXPECT_TRUE(Counted("weightstream_commit_hooks_total{outcome=\"superseded\"} 0"));
+  EXPECT_EQ(runner().Counts("m").superseded, 0u);
   hook().Hold(false);
   ASSERT_TRUE(Reaches("m", 2, CommitHookState::kSucceeded));
   EXPECT_EQ(hook().calls(), (Calls{"m 1", "m 2"}));
-  EXPECT_TRUE(Counted("weightstream_commit_hooks_total{outcome=\"succeeded\"} 1"));
-  EXPECT_TRUE(Counted("weightstream_commit_hooks_total{outcome=\"superseded\"} 1"));
-  EXPECT_TRUE(Counted("weightstream_commit_hook_failed_attempts_total 1"));
+  EXPECT_EQ(runner().Counts("m").succeeded, 1u);
+  EXPECT_EQ(runner().Counts("m").superseded, 1u);
+  EXPECT_EQ(runner().Counts("m").failed_attempts, 1u);
 }
 
 TEST_F(CommitHookRunnerTest, AModelThatWaitsDoesNotHoldUpAnother) {
@@ -186,6 +175,9 @@ TEST_F(CommitHookRunnerTest, AModelThatWaitsDoesNotHoldUpAnother) {
   Current("m", 1);
   EXPECT_TRUE(Reaches("m", 1, CommitHookState::kSucceeded));
   EXPECT_EQ(runner().Find("broken")->state, CommitHookState::kPending);
+  EXPECT_EQ(runner().Counts("broken").failed_attempts, 1u);
+  EXPECT_EQ(runner().Counts("m").failed_attempts, 0u);
+  EXPECT_EQ(runner().Counts("nobody").succeeded, 0u);
 }
 
 TEST_F(CommitHookRunnerTest, StopLetsAFirstAttemptEnd) {

@@ -45,18 +45,6 @@ const char* PhaseName(UpdatePhase phase) {
   return "unknown";
 }
 
-const char* OutcomeName(CommitHookOutcome outcome) {
-  switch (outcome) {
-    case CommitHookOutcome::kSucceeded:
-      return "succeeded";
-    case CommitHookOutcome::kFailed:
-      return "failed";
-    case CommitHookOutcome::kSuperseded:
-      return "superseded";
-  }
-  return "unknown";
-}
-
 const char* RefusalName(ConnectionRefusal why) {
   switch (why) {
     case ConnectionRefusal::kTooMany:
@@ -95,12 +83,6 @@ Metrics::Metrics()
                   .Name("weightstream_update_phase_seconds")
                   .Help("How long each phase of an update took.")
                   .Register(registry_)),
-      hooks_(BuildCounter()
-                 .Name("weightstream_commit_hooks_total")
-                 .Help("Versions for which the commit hook came to an end, by how.")
-                 .Register(registry_)),
-      failed_hook_attempts_(OneCounter(registry_, "weightstream_commit_hook_failed_attempts_total",
-                                       "Attempts of the commit hook that failed.")),
       refused_connections_(BuildCounter()
                                .Name("weightstream_connections_refused_total")
                                .Help("Connections that were closed before a call was made on them, by why.")
@@ -113,10 +95,6 @@ Metrics::Metrics()
   for (const UpdatePhase phase :
        {UpdatePhase::kBegin, UpdatePhase::kReceive, UpdatePhase::kVerify, UpdatePhase::kCommit}) {
     phases_.Add({{"phase", PhaseName(phase)}}, PhaseSeconds());
-  }
-  for (const CommitHookOutcome outcome :
-       {CommitHookOutcome::kSucceeded, CommitHookOutcome::kFailed, CommitHookOutcome::kSuperseded}) {
-    hooks_.Add({{"outcome", OutcomeName(outcome)}});
   }
   for (const ConnectionRefusal why : {ConnectionRefusal::kTooMany, ConnectionRefusal::kTooManyOfPeer,
                                       ConnectionRefusal::kNoDescriptor, ConnectionRefusal::kSilent}) {
@@ -144,12 +122,6 @@ void Metrics::PhaseTook(UpdatePhase phase, absl::Duration duration) {
 }
 
 void Metrics::UpdateEnded(UpdateOutcome outcome) { updates_.Add({{"outcome", OutcomeName(outcome)}}).Increment(); }
-
-void Metrics::CommitHookEnded(CommitHookOutcome outcome) {
-  hooks_.Add({{"outcome", OutcomeName(outcome)}}).Increment();
-}
-
-void Metrics::CommitHookAttemptFailed() { failed_hook_attempts_.Increment(); }
 
 void Metrics::ConnectionRefused(ConnectionRefusal why) {
   refused_connections_.Add({{"reason", RefusalName(why)}}).Increment();

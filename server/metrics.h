@@ -27,9 +27,6 @@ enum class UpdatePhase {
   kCommit,   // to make it the current version
 };
 
-// What became of the commit hook for a version.
-enum class CommitHookOutcome { kSucceeded, kFailed, kSuperseded };
-
 // Why a connection was closed before gRPC saw it.
 enum class ConnectionRefusal {
   kTooMany,        // --max-connections
@@ -52,8 +49,6 @@ class Metrics {
   void CallEnded(absl::string_view method, absl::StatusCode code);
   void PhaseTook(UpdatePhase phase, absl::Duration duration);
   void UpdateEnded(UpdateOutcome outcome);
-  void CommitHookEnded(CommitHookOutcome outcome);
-  void CommitHookAttemptFailed();
   void ConnectionRefused(ConnectionRefusal why);
 
   // Of all of the above.
@@ -68,8 +63,6 @@ class Metrics {
   prometheus::Family<prometheus::Counter>& calls_;
   prometheus::Family<prometheus::Counter>& updates_;
   prometheus::Family<prometheus::Histogram>& phases_;
-  prometheus::Family<prometheus::Counter>& hooks_;
-  prometheus::Counter& failed_hook_attempts_;
   prometheus::Family<prometheus::Counter>& refused_connections_;
 };
 

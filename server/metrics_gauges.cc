@@ -124,6 +124,24 @@ std::vector<MetricFamily> ModelMetrics(const ModelRegistry& registry, absl::Time
           std::move(families.in_place)};
 }
 
+std::vector<MetricFamily> CommitHookMetrics(const ModelRegistry& registry, const CommitHookRunner* hooks) {
+  if (hooks == nullptr) return {};
+  MetricFamily ended = Family(MetricType::Counter, "weightstream_commit_hooks_total",
+                              "Versions of a model for which the commit hook came to an end, by how.");
+  MetricFamily failed_attempts = Family(MetricType::Counter, "weightstream_commit_hook_failed_attempts_total",
+                                        "Attempts of the commit hook that failed.");
+  for (const std::shared_ptr<Model>& model : registry.All()) {
+    const CommitHookCounts counts = hooks->Counts(model->name());
+    const std::pair<const char*, uint64_t> outcomes[] = {
+        {"succeeded", counts.succeeded}, {"failed", counts.failed}, {"superseded", counts.superseded}};
+    for (const auto& [outcome, count] : outcomes) {
+      AddValue(ended, static_cast<double>(count), {{"model", model->name()}, {"outcome", outcome}});
+    }
+    AddValue(failed_attempts, static_cast<double>(counts.failed_attempts), {{"model", model->name()}});
+  }
+  return {std::move(ended), std::move(failed_attempts)};
+}
+
 std::vector<MetricFamily> DeviceMetrics(const Device& device) {
   return {Value(MetricType::Gauge, "weightstream_device_failed",
                 "1 once the device can no longer be used by this process, which is then to be started again.",

@@ -8,12 +8,16 @@
 
 #include "kernels/device.h"
 #include "kernels/staging.h"
+#include "server/commit_hook_runner.h"
 #include "server/model_registry.h"
 
 namespace weightstream {
 
 // Per model: versions, the current one and its age, bytes held and made ready, and how far the update in flight is.
 std::vector<prometheus::MetricFamily> ModelMetrics(const ModelRegistry& registry, absl::Time now);
+
+// Per model: what became of the commit hook. Nothing where there is none (null).
+std::vector<prometheus::MetricFamily> CommitHookMetrics(const ModelRegistry& registry, const CommitHookRunner* hooks);
 
 // Whether the device still works.
 std::vector<prometheus::MetricFamily> DeviceMetrics(const Device& device);

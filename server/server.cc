@@ -142,7 +142,7 @@ absl::Status GrpcServer::Start() {
                                },
                                [this](const std::string& model) { TellHealth(model); }});
   if (options_.on_commit.enabled()) {
-    hooks_ = std::make_unique<CommitHookRunner>(options_.on_commit, NewCommitHook(options_.on_commit), metrics_);
+    hooks_ = std::make_unique<CommitHookRunner>(options_.on_commit, NewCommitHook(options_.on_commit));
   }
   const Limits& limits = options_.limits;
   calls_ = std::make_unique<OpenCalls>(OpenCalls::Bounds{std::max(1, limits.threads * 3 / 4), limits.peer_streams,
@@ -233,8 +233,8 @@ absl::Status GrpcServer::ServeMetrics() {
   absl::StatusOr<std::unique_ptr<MetricsEndpoint>> endpoint = MetricsEndpoint::Start(options_.metrics_listen, [this] {
     std::vector<prometheus::MetricFamily> families = metrics_.collectable().Collect();
     for (std::vector<prometheus::MetricFamily>& part :
-         std::array{ModelMetrics(*registry_, absl::Now()), DeviceMetrics(*device_), StagingMetrics(staging_.get()),
-                    ProcessMetrics()}) {
+         std::array{ModelMetrics(*registry_, absl::Now()), CommitHookMetrics(*registry_, hooks_.get()),
+                    DeviceMetrics(*device_), StagingMetrics(staging_.get()), ProcessMetrics()}) {
       std::move(part.begin(), part.end(), std::back_inserter(families));
     }
     return families;

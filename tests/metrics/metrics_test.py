@@ -37,13 +37,13 @@ def alert_rules() -> list[dict[str, Any]]:
 
 
 class Metrics(EndToEndTest):
-    """Each test has a server with the staging ring, so that every metric is there."""
+    """Each test has a server with the staging ring and a commit hook, so that every metric is there."""
 
     def setUp(self) -> None:
         super().setUp()
         # Tests that leave an update in flight need not wait for it at their end.
         flags = ("--metrics-listen=127.0.0.1:0", "--device=host-staged", "--drain-seconds=0.1")
-        self.server = self.start_server(*flags)
+        self.server = self.start_server(*flags, "--on-commit-exec=/bin/true")
         self.target = self.metrics_address(self.server)
 
     def metrics_address(self, server: Server) -> str:
