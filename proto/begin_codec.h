@@ -40,8 +40,8 @@ grpc::Slice EncodeManifest(absl::Span<const TensorSpec> tensors, absl::Span<cons
 grpc::ByteBuffer EncodeBeginRequest(const v1::BeginUpdateRequest& fields, const grpc::Slice& manifest);
 
 // Replaces what `request` held. False if the bytes are no BeginUpdateRequest, to the generated code either: cut,
-// damaged, or with a text that is not UTF-8. Needs no trust in the input; allocates no more than a small multiple of
-// it.
+// damaged, or with a text that is not UTF-8; or if a field number is above 2^29-1, where that code drops bits. Needs no
+// trust in the input; allocates no more than a small multiple of it.
 bool ParseBeginRequest(const grpc::ByteBuffer& message, BeginRequest& request);
 
 }  // namespace weightstream
