@@ -95,7 +95,8 @@ class Device {
  public:
   // Called exactly once, on any thread, perhaps before CopyToTarget returns; must not block, and must not call back
   // into the device except to start another copy. OK means that the bytes are in the target, visible to whoever reads
-  // it.
+  // it. It owns what the copy needs: a device that has failed and cannot say whether a copy is over calls `done`, and
+  // then keeps it, with all that it owns, until the process ends.
   using CopyDone = std::function<void(absl::Status)>;
 
   virtual ~Device() = default;

@@ -1,6 +1,7 @@
 #include "kernels/cuda/copy_stream.h"
 
 #include <algorithm>
+#include <deque>
 #include <utility>
 
 #include "absl/memory/memory.h"
@@ -13,19 +14,31 @@ namespace {
 // A chunk of the usual size in one piece; larger ones are cast piece by piece.
 constexpr uint64_t kScratchBytes = 4 << 20;
 
+// Keeps what a device may use until the process ends. It is never freed, not even then: the device may be at it.
+template <typename T>
+void KeepForGood(T kept) {
+  static auto& mutex = *new absl::Mutex;
+  static auto& all = *new std::deque<T>;
+  absl::MutexLock lock(&mutex);
+  all.push_back(std::move(kept));
+}
+
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<CopyStream>> CopyStream::Create(std::shared_ptr<CudaContext> context) {
+absl::StatusOr<std::unique_ptr<CopyStream>> CopyStream::Create(std::shared_ptr<CudaContext> context,
+                                                               std::function<void()> ended) {
   if (absl::Status entered = context->Enter(); !entered.ok()) return entered;
   CudaStreamHandle stream = nullptr;
   absl::Status created = context->Check(context->runtime().StreamCreate(&stream), "cudaStreamCreateWithFlags");
   if (!created.ok()) return created;
-  return absl::WrapUnique(new CopyStream(std::move(context), stream));
+  return absl::WrapUnique(new CopyStream(std::move(context), stream, std::move(ended)));
 }
 
 CopyStream::~CopyStream() {
   static_cast<void>(context_->Enter());
   absl::MutexLock lock(&mutex_);
+  // Freeing it would wait for the casts that use it.
+  if (scratch_ != nullptr && all_over_ == false) KeepForGood(std::move(scratch_));
   for (CudaEventHandle event : free_events_) {
     static_cast<void>(context_->Check(context_->runtime().EventDestroy(event), "cudaEventDestroy"));
   }
@@ -33,21 +46,24 @@ CopyStream::~CopyStream() {
 }
 
 void CopyStream::Copy(absl::string_view source, char* destination, Device::CopyDone done) {
-  absl::Status status = context_->Enter();
-  if (status.ok()) {
+  Outcome how;
+  {
     absl::MutexLock lock(&mutex_);
-    status = Finish(QueueCopy(source, destination), done);
+    // With the lock, so that nothing is queued once AllOver has been asked.
+    how.status = context_->Enter();
+    if (how.status.ok()) how = Finish(QueueCopy(source, destination), done);
   }
-  if (!status.ok()) done(std::move(status));
+  if (!how.status.ok()) End(std::move(done), std::move(how));
 }
 
 void CopyStream::CopyCast(FloatCast cast, absl::string_view source, char* destination, Device::CopyDone done) {
-  absl::Status status = context_->Enter();
-  if (status.ok()) {
+  Outcome how;
+  {
     absl::MutexLock lock(&mutex_);
-    status = Finish(QueueCast(cast, source, destination), done);
+    how.status = context_->Enter();
+    if (how.status.ok()) how = Finish(QueueCast(cast, source, destination), done);
   }
-  if (!status.ok()) done(std::move(status));
+  if (!how.status.ok()) End(std::move(done), std::move(how));
 }
 
 absl::Status CopyStream::QueueCopy(absl::string_view source, char* destination) {
@@ -75,23 +91,61 @@ absl::Status CopyStream::QueueCast(FloatCast cast, absl::string_view source, cha
   return absl::OkStatus();
 }
 
-absl::Status CopyStream::Finish(absl::Status queued, Device::CopyDone& done) {
+CopyStream::Outcome CopyStream::Finish(absl::Status queued, Device::CopyDone& done) {
   CudaRuntime& runtime = context_->runtime();
   absl::StatusOr<CudaEventHandle> event = queued.ok() ? TakeEvent() : queued;
   if (event.ok()) {
     absl::Status recorded = context_->Check(runtime.EventRecord(*event, stream_), "cudaEventRecord");
     if (recorded.ok()) {
       pending_.push_back({*event, std::move(done)});
-      return absl::OkStatus();
+      return {};
     }
     free_events_.push_back(*event);
     event = std::move(recorded);
   }
   // Without an event nothing says when the slot may be written again: wait here, this once.
-  const absl::Status waited = context_->Check(runtime.StreamSynchronize(stream_), "cudaStreamSynchronize");
+  const bool over = WaitForAll();
+  if (!over) TellKept(1);
+  return {event.status(), over};
+}
+
+bool CopyStream::WaitForAll() {
+  const absl::Status waited = context_->Check(context_->runtime().StreamSynchronize(stream_), "cudaStreamSynchronize");
+  if (waited.ok()) return true;
   // Whoever cannot wait for a device cannot use it.
-  if (!waited.ok()) context_->Fail(waited);
-  return event.status();
+  context_->Fail(waited, CudaContext::Copies::kMayGoOn);
+  return context_->copies_after_failure() == CudaContext::Copies::kHaveEnded;
+}
+
+bool CopyStream::AllOver() {
+  if (all_over_.has_value()) return *all_over_;
+  switch (context_->copies_after_failure()) {
+    case CudaContext::Copies::kHaveEnded:
+      all_over_ = true;
+      break;
+    case CudaContext::Copies::kMayGoOn:
+      all_over_ = WaitForAll();
+      break;
+    case CudaContext::Copies::kDoNotEnd:
+      all_over_ = false;
+      break;
+  }
+  if (!*all_over_) TellKept(pending_.size());
+  return *all_over_;
+}
+
+void CopyStream::TellKept(size_t copies) {
+  context_->AddToFailure(absl::StrCat(copies, copies == 1 ? " copy" : " copies",
+                                      " may still be under way: the staging slots and targets of these are kept until "
+                                      "this process ends"));
+}
+
+void CopyStream::End(Device::CopyDone done, Outcome how) {
+  done(std::move(how.status));
+  if (!how.over) KeepForGood(std::move(done));
+  // What it holds (a slot) is let go now.
+  done = nullptr;
+  ended_();
 }
 
 absl::StatusOr<CudaEventHandle> CopyStream::TakeEvent() {
@@ -106,17 +160,18 @@ absl::StatusOr<CudaEventHandle> CopyStream::TakeEvent() {
   return event;
 }
 
-bool CopyStream::TakeDone(Pending& first, absl::Status& how) {
+bool CopyStream::TakeDone(Pending& first, Outcome& how) {
   absl::MutexLock lock(&mutex_);
   if (pending_.empty()) return false;
-  how = context_->Health();
-  if (how.ok()) {
+  how.status = context_->Health();
+  if (how.status.ok()) {
     const CudaError error = context_->runtime().EventQuery(pending_.front().event);
     if (error == kCudaNotReady) return false;
-    how = context_->Check(error, "a copy to the device, or cudaEventQuery behind it,");
-    // What cannot be asked is not known to be done, now or ever.
-    if (!how.ok()) context_->Fail(how);
+    how.status = context_->Check(error, "a copy to the device, or cudaEventQuery behind it,");
+    // What cannot be asked is not known to have gone well, now or ever.
+    if (!how.status.ok()) context_->Fail(how.status, CudaContext::Copies::kMayGoOn);
   }
+  how.over = how.status.ok() || AllOver();
   first = std::move(pending_.front());
   pending_.pop_front();
   free_events_.push_back(first.event);
@@ -126,12 +181,8 @@ bool CopyStream::TakeDone(Pending& first, absl::Status& how) {
 size_t CopyStream::Poll() {
   size_t done = 0;
   Pending first;
-  absl::Status how;
-  for (; TakeDone(first, how); ++done) {
-    first.done(std::move(how));
-    // What it holds (a slot) is let go now, not with the next one.
-    first.done = nullptr;
-  }
+  Outcome how;
+  for (; TakeDone(first, how); ++done) End(std::move(first.done), std::move(how));
   return done;
 }
 

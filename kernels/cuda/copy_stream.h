@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/types/optional.h"
 #include "kernels/cast_element.h"
 #include "kernels/cuda/cuda_context.h"
 #include "kernels/cuda/cuda_memory.h"
@@ -22,11 +24,17 @@ namespace weightstream {
 
 // Copies are done in the order in which they were queued, each with an event behind it. Queueing is thread-safe and
 // waits for nothing but other queueing; Poll is for one thread.
+//
+// Once the device has failed, a copy is over when the stream could be waited for. Where it could not, the device may
+// still read the copy's source and write its destination: its `done` is called all the same, so that nobody waits for
+// it, and then kept, with all that it owns, for as long as the process lives.
 class CopyStream {
  public:
-  static absl::StatusOr<std::unique_ptr<CopyStream>> Create(std::shared_ptr<CudaContext> context);
+  // `ended` is called behind the `done` of each copy, when that has been let go of, or is kept.
+  static absl::StatusOr<std::unique_ptr<CopyStream>> Create(std::shared_ptr<CudaContext> context,
+                                                            std::function<void()> ended);
 
-  // Requires that nothing is queued.
+  // Requires that each copy has ended.
   ~CopyStream();
   CopyStream(const CopyStream&) = delete;
   CopyStream& operator=(const CopyStream&) = delete;
@@ -48,26 +56,42 @@ class CopyStream {
     CudaEventHandle event;
     Device::CopyDone done;
   };
+  struct Outcome {
+    absl::Status status;
+    // Whether nothing of it is under way.
+    bool over = true;
+  };
 
-  CopyStream(std::shared_ptr<CudaContext> context, CudaStreamHandle stream)
-      : context_(std::move(context)), stream_(stream) {}
+  CopyStream(std::shared_ptr<CudaContext> context, CudaStreamHandle stream, std::function<void()> ended)
+      : context_(std::move(context)), stream_(stream), ended_(std::move(ended)) {}
 
   absl::Status QueueCopy(absl::string_view source, char* destination) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status QueueCast(FloatCast cast, absl::string_view source, char* destination)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Puts an event behind what was queued, if that went well; else sees to it that nothing of it is under way.
-  absl::Status Finish(absl::Status queued, Device::CopyDone& done) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Puts an event behind what was queued, if that went well, and takes `done`; else waits until nothing of it is under
+  // way.
+  Outcome Finish(absl::Status queued, Device::CopyDone& done) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<CudaEventHandle> TakeEvent() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The first that is done, into `first`; false if there is none.
-  bool TakeDone(Pending& first, absl::Status& how) ABSL_LOCKS_EXCLUDED(mutex_);
+  bool TakeDone(Pending& first, Outcome& how) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Whether all that was queued is over, for which this waits; false marks the device failed.
+  bool WaitForAll() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The same, of a device that has failed: asked once, since nothing is queued after that.
+  bool AllOver() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Says that so many copies may be under way for good.
+  void TellKept(size_t copies);
+  void End(Device::CopyDone done, Outcome how);
 
   const std::shared_ptr<CudaContext> context_;
   const CudaStreamHandle stream_;
+  const std::function<void()> ended_;
   // Held while a copy and its event are queued, which must stay together, and which do not wait for the device.
   absl::Mutex mutex_;
   std::deque<Pending> pending_ ABSL_GUARDED_BY(mutex_);
   // Created as they are needed, and used again.
   std::vector<CudaEventHandle> free_events_ ABSL_GUARDED_BY(mutex_);
+  // Once the device has failed.
+  absl::optional<bool> all_over_ ABSL_GUARDED_BY(mutex_);
   // Null until the first cast. The stream's order keeps its uses apart.
   std::unique_ptr<CudaMemory> scratch_ ABSL_GUARDED_BY(mutex_);
 };

@@ -95,7 +95,7 @@ absl::Status CudaContext::Check(CudaError error, absl::string_view call) {
   if (error == kCudaSuccess) return absl::OkStatus();
   absl::Status status = CudaStatus(runtime_, error, name_, call);
   if (IsStickyCudaError(error)) {
-    Fail(status);
+    Fail(status, Copies::kHaveEnded);
   } else {
     // The runtime keeps the error for whoever asks later; nobody shall take it for their own.
     runtime_.ClearLastError();
@@ -103,9 +103,21 @@ absl::Status CudaContext::Check(CudaError error, absl::string_view call) {
   return status;
 }
 
-void CudaContext::Fail(const absl::Status& reason) {
+void CudaContext::Fail(const absl::Status& reason, Copies copies) {
   absl::MutexLock lock(&mutex_);
+  // The context's end, whenever it comes, is that of all copies.
+  if (failure_.ok() || copies == Copies::kHaveEnded) copies_ = copies;
   if (failure_.ok()) failure_ = reason;
+}
+
+void CudaContext::AddToFailure(absl::string_view what) {
+  absl::MutexLock lock(&mutex_);
+  failure_ = absl::Status(failure_.code(), absl::StrCat(failure_.message(), "; ", what));
+}
+
+CudaContext::Copies CudaContext::copies_after_failure() const {
+  absl::MutexLock lock(&mutex_);
+  return copies_;
 }
 
 absl::Status CudaContext::Health() const {

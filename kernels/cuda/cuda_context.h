@@ -33,11 +33,25 @@ class CudaContext {
   // error of a failed device, if it has failed.
   absl::Status Enter();
 
+  // What becomes of the copies that a device was given, once it has failed.
+  enum class Copies {
+    // The driver has ended them with the process's context: the error was sticky.
+    kHaveEnded,
+    // They may go on.
+    kMayGoOn,
+    // They were waited for long enough.
+    kDoNotEnd,
+  };
+
   // OK for success. Else the error of `call` as CudaStatus has it; a sticky one marks the device failed.
   absl::Status Check(CudaError error, absl::string_view call);
 
   // Marks the device failed; the first reason stays.
-  void Fail(const absl::Status& reason) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Fail(const absl::Status& reason, Copies copies) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Says more of the failure.
+  void AddToFailure(absl::string_view what) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Requires that the device has failed.
+  Copies copies_after_failure() const ABSL_LOCKS_EXCLUDED(mutex_);
   // OK, or why it failed.
   absl::Status Health() const ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -50,6 +64,7 @@ class CudaContext {
   const std::string name_;
   mutable absl::Mutex mutex_;
   absl::Status failure_ ABSL_GUARDED_BY(mutex_);
+  Copies copies_ ABSL_GUARDED_BY(mutex_) = Copies::kMayGoOn;
 };
 
 }  // namespace weightstream

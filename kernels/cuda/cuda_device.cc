@@ -57,7 +57,7 @@ struct CudaDevice::ReadBack {
       absl::Status waited = context->Check(runtime.StreamSynchronize(stream), "cudaStreamSynchronize");
       if (!waited.ok()) {
         // What is on its way could come at any time, over what is read next.
-        context->Fail(waited);
+        context->Fail(waited, CudaContext::Copies::kMayGoOn);
         return waited;
       }
       std::memcpy(to, bounce->data(), part);
@@ -86,22 +86,20 @@ absl::StatusOr<std::unique_ptr<CudaDevice>> CudaDevice::Open(CudaRuntime* runtim
   }
   auto context = CudaContext::Open(*runtime, options.index);
   if (!context.ok()) return context.status();
-  std::vector<std::unique_ptr<CopyStream>> streams;
-  for (int i = 0; i < std::max(1, options.copy_streams); ++i) {
-    auto stream = CopyStream::Create(*context);
-    if (!stream.ok()) return stream.status();
-    streams.push_back(*std::move(stream));
-  }
   auto read_back = ReadBack::Create(*context);
   if (!read_back.ok()) return read_back.status();
-  return absl::WrapUnique(
-      new CudaDevice(*std::move(context), std::move(streams), *std::move(read_back), options.patience));
+  auto device = absl::WrapUnique(new CudaDevice(*context, *std::move(read_back), options.patience));
+  for (int i = 0; i < std::max(1, options.copy_streams); ++i) {
+    auto stream = CopyStream::Create(*context, [its_device = device.get()] { its_device->CopyEnded(); });
+    if (!stream.ok()) return stream.status();
+    device->streams_.push_back(*std::move(stream));
+  }
+  return device;
 }
 
-CudaDevice::CudaDevice(std::shared_ptr<CudaContext> context, std::vector<std::unique_ptr<CopyStream>> streams,
-                       std::unique_ptr<ReadBack> read_back, absl::Duration patience)
+CudaDevice::CudaDevice(std::shared_ptr<CudaContext> context, std::unique_ptr<ReadBack> read_back,
+                       absl::Duration patience)
     : context_(std::move(context)),
-      streams_(std::move(streams)),
       read_back_(std::move(read_back)),
       patience_(patience),
       thread_([this] { Work(); }) {}
@@ -136,18 +134,17 @@ absl::StatusOr<std::unique_ptr<PinnedMemory>> CudaDevice::AllocatePinned(uint64_
 
 // ---- Copies ---------------------------------------------------------------------------------------------------------
 
-Device::CopyDone CudaDevice::Counted(CopyDone done) {
+CopyStream& CudaDevice::StreamForCopy() {
   {
     absl::MutexLock lock(&mutex_);
     ++under_way_;
   }
-  return [this, done = std::move(done)](absl::Status status) mutable {
-    done(std::move(status));
-    // What it holds goes before the device may: its destruction waits for this count.
-    done = nullptr;
-    absl::MutexLock lock(&mutex_);
-    --under_way_;
-  };
+  return *streams_[next_stream_.fetch_add(1, std::memory_order_relaxed) % streams_.size()];
+}
+
+void CudaDevice::CopyEnded() {
+  absl::MutexLock lock(&mutex_);
+  --under_way_;
 }
 
 void CudaDevice::CopyToTarget(absl::string_view staged, Target& target, uint64_t offset, CopyDone done) {
@@ -156,7 +153,7 @@ void CudaDevice::CopyToTarget(absl::string_view staged, Target& target, uint64_t
   const absl::Status inside =
       ours.ok() ? (*ours)->CheckInside({offset, offset + staged.size()}, "copy to") : ours.status();
   if (!inside.ok()) return done(inside);
-  NextStream().Copy(staged, (*ours)->At(offset), Counted(std::move(done)));
+  StreamForCopy().Copy(staged, (*ours)->At(offset), std::move(done));
 }
 
 void CudaDevice::CastToTarget(FloatCast cast, absl::string_view staged, Target& target, uint64_t offset,
@@ -170,7 +167,7 @@ void CudaDevice::CastToTarget(FloatCast cast, absl::string_view staged, Target& 
   }
   absl::Status inside = (*ours)->CheckInside({offset, offset + elements * CastDestinationBytes(cast)}, "cast to");
   if (!inside.ok()) return done(std::move(inside));
-  NextStream().CopyCast(cast, staged, (*ours)->At(offset), Counted(std::move(done)));
+  StreamForCopy().CopyCast(cast, staged, (*ours)->At(offset), std::move(done));
 }
 
 void CudaDevice::Work() {
@@ -182,7 +179,8 @@ void CudaDevice::Work() {
       if (under_way_ == 0) return;
       if (ending_ && MonotonicNow() > give_up_) {
         context_->Fail(absl::DeadlineExceededError(absl::StrCat(name(), " did not complete ", under_way_,
-                                                                " copies within ", absl::FormatDuration(patience_))));
+                                                                " copies within ", absl::FormatDuration(patience_))),
+                       CudaContext::Copies::kDoNotEnd);
       }
     }
     size_t done = 0;

@@ -6,7 +6,8 @@
 //
 // Errors name the device and the call. One that CUDA does not recover from (an illegal address, an uncorrectable ECC
 // error, ...) marks the device failed: Health() says so with the remedy, every copy under way ends with it, and every
-// later call returns it.
+// later call returns it. So does one after which nobody can tell whether copies are over: then what they use is never
+// freed (copy_stream.h), and Health() says that too.
 #ifndef WEIGHTSTREAM_KERNELS_CUDA_CUDA_DEVICE_H_
 #define WEIGHTSTREAM_KERNELS_CUDA_CUDA_DEVICE_H_
 
@@ -87,14 +88,15 @@ class CudaDevice : public Device {
   // Where kernels leave the remainders of segments, and the stream for reading back.
   struct ReadBack;
 
-  CudaDevice(std::shared_ptr<CudaContext> context, std::vector<std::unique_ptr<CopyStream>> streams,
-             std::unique_ptr<ReadBack> read_back, absl::Duration patience);
+  // Streams are still to be added.
+  CudaDevice(std::shared_ptr<CudaContext> context, std::unique_ptr<ReadBack> read_back, absl::Duration patience);
 
   // The target as one of this device's.
   absl::StatusOr<CudaTarget*> Ours(Target& target) const;
-  CopyStream& NextStream() { return *streams_[next_stream_.fetch_add(1, std::memory_order_relaxed) % streams_.size()]; }
-  // Counts a copy as under way until its `done`.
-  CopyDone Counted(CopyDone done) ABSL_LOCKS_EXCLUDED(mutex_);
+  // The next one. A copy counts as under way from here on, until the stream says that it has ended: what its `done`
+  // holds is gone by then, as it must be before the device, whose destruction waits for this count.
+  CopyStream& StreamForCopy() ABSL_LOCKS_EXCLUDED(mutex_);
+  void CopyEnded() ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status DigestSegments(const CudaTarget& target, ByteRange range, absl::Span<uint32_t> remainders);
 
   // The thread.
@@ -102,7 +104,8 @@ class CudaDevice : public Device {
   bool HasWorkOrEnds() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return under_way_ > 0 || ending_; }
 
   const std::shared_ptr<CudaContext> context_;
-  const std::vector<std::unique_ptr<CopyStream>> streams_;
+  // None is added once the device is open.
+  std::vector<std::unique_ptr<CopyStream>> streams_;
   const std::unique_ptr<ReadBack> read_back_;
   const absl::Duration patience_;
   std::atomic<uint64_t> next_stream_{0};
