@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import unittest
@@ -40,6 +41,9 @@ UNTOLD = {"vllm", "vllm-cert-manager", "vllm-plaintext", "vllm-service-monitor"}
 INFERENCE_SERVERS: dict[str, type[InferenceServer]] = {"sglang": Sglang, "vllm": Vllm}
 
 _UNITS = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
+
+# As containers run: root, if the test is that, loses its right to write what is read-only.
+UNPRIVILEGED = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
 
 
 def quantity(text: str) -> int:
@@ -198,12 +202,15 @@ class Manifests(EndToEndTest):
                     for mounted in ("config", "model", "weights"):
                         (folder / mounted).mkdir(parents=True)
                     (folder / "config/config.json").write_text("{}")
+                    # As a ConfigMap may say; a copy has its mode.
+                    (folder / "config/config.json").chmod(0o444)
                     words = " ".join(container["args"])
                     here = re.sub(r"(?<!\S)/(config|model|weights)/", rf"{folder}/\1/", words)
                     self.assertNotEqual(here, words)
                     # A node that starts again runs it once more, in the volumes as they are.
                     for _ in range(2):
-                        ended = subprocess.run([*container["command"], here], capture_output=True, text=True)
+                        command = [*UNPRIVILEGED, *container["command"], here]
+                        ended = subprocess.run(command, capture_output=True, text=True)
                         self.assertEqual((ended.returncode, ended.stderr), (0, ""))
                     self.assertTrue((folder / "model/config.json").exists())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -54,22 +55,56 @@ class Systemd(EndToEndTest):
             self.skipTest("there is no systemd-analyze here; Debian's package systemd has it")
         return subprocess.run(["systemd-analyze", *arguments], capture_output=True, text=True, timeout=60)
 
-    def test_systemd_finds_nothing_wrong_in_it(self) -> None:
+    def install(self) -> Path:
+        """The unit in a folder of its own, with a program that is there."""
         unit = Unit()
         program = shlex.split(unit.one("ExecStart"))[0]
         installed = self.folder / "weightstream-server.service"
         # systemd looks whether the program is there, and takes no link for one.
         shutil.copy(binary("WEIGHTSTREAM_SERVER"), self.folder / "program")
         installed.write_text(unit.text.replace(program, str(self.folder / "program")))
-        checked = self.systemd_analyze("verify", "--man=no", str(installed))
+        return installed
+
+    def check(self, unit: Path) -> None:
+        checked = self.systemd_analyze("verify", "--man=no", str(unit))
         self.assertEqual((checked.returncode, checked.stderr), (0, ""))
 
-    def test_it_exposes_little(self) -> None:
-        unit = self.folder / "weightstream-server.service"
-        unit.write_text(Unit().text)
-        arguments = ["security", "--offline=true", f"--threshold={MOST_EXPOSURE}", "--no-pager", str(unit)]
+    def weaknesses(self, unit: Path) -> dict[str, str]:
+        """The settings that could be stricter, as systemd sees them, and what it says of each."""
+        arguments = ["security", "--offline=true", f"--threshold={MOST_EXPOSURE}", "--json=short", str(unit)]
         checked = self.systemd_analyze(*arguments)
         self.assertEqual(checked.returncode, 0, checked.stdout[-2000:] + checked.stderr)
+        return {row["name"]: row["description"] for row in json.loads(checked.stdout) if row["set"] is False}
+
+    def test_systemd_finds_nothing_wrong_in_it(self) -> None:
+        self.check(self.install())
+
+    def test_it_exposes_little(self) -> None:
+        self.assertNotIn("PrivateDevices=", self.weaknesses(self.install()))
+
+    def test_on_a_host_with_a_gpu_it_has_the_driver_s_devices_and_no_more(self) -> None:
+        unit = self.install()
+        without = self.weaknesses(unit)
+        drop_in = unit.with_name(f"{unit.name}.d") / "gpu.conf"
+        drop_in.parent.mkdir()
+        shutil.copy(os.environ["GPU_DROP_IN"], drop_in)
+        self.check(unit)
+        found = self.weaknesses(unit)
+        self.assertEqual(found.keys() - without.keys(), {"PrivateDevices=", "MemoryDenyWriteExecute=", "SupplementaryGroups="})
+        devices = set(re.findall(r"\bchar-([\w-]+)", found["DeviceAllow="])) - {"rtc"}
+        self.assertEqual(devices, {"nvidia", "nvidia-frontend", "nvidia-uvm", "nvidia-caps"})
+
+    def test_the_flags_of_a_host_with_a_gpu_are_the_servers(self) -> None:
+        (flags,) = re.findall(
+            r'^Environment="WEIGHTSTREAM_FLAGS=(.*)"$', Path(os.environ["GPU_DROP_IN"]).read_text(), re.M
+        )
+        self.assertIn("--device=cuda:0", flags.split())
+        # One that no machine has: a wrong flag would end it with 2.
+        words = [word.replace("cuda:0", "cuda:999") for word in flags.split() if not word.startswith("--listen=")]
+        command = [binary("WEIGHTSTREAM_SERVER"), f"--data-dir={self.data_dir()}", "--listen=127.0.0.1:0", *words]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        self.assertEqual(ended.returncode, 1, ended.stderr)
+        self.assertIn("--device", ended.stderr)
 
     def test_its_user_is_one_that_systemd_makes(self) -> None:
         declared = re.findall(r"^u (\S+) ", Path(os.environ["SYSUSERS"]).read_text(), re.MULTILINE)
