@@ -90,7 +90,9 @@ class Systemd(EndToEndTest):
         shutil.copy(os.environ["GPU_DROP_IN"], drop_in)
         self.check(unit)
         found = self.weaknesses(unit)
-        self.assertEqual(found.keys() - without.keys(), {"PrivateDevices=", "MemoryDenyWriteExecute=", "SupplementaryGroups="})
+        self.assertEqual(
+            found.keys() - without.keys(), {"PrivateDevices=", "MemoryDenyWriteExecute=", "SupplementaryGroups="}
+        )
         devices = set(re.findall(r"\bchar-([\w-]+)", found["DeviceAllow="])) - {"rtc"}
         self.assertEqual(devices, {"nvidia", "nvidia-frontend", "nvidia-uvm", "nvidia-caps"})
 
