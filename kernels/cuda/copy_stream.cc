@@ -130,7 +130,10 @@ bool CopyStream::AllOver() {
       all_over_ = false;
       break;
   }
-  if (!*all_over_) TellKept(pending_.size());
+  if (!*all_over_) {
+    absl::MutexLock lock(&mutex_);
+    TellKept(1 + pending_.size());
+  }
   return *all_over_;
 }
 
@@ -171,7 +174,6 @@ bool CopyStream::TakeDone(Pending& first, Outcome& how) {
     // What cannot be asked is not known to have gone well, now or ever.
     if (!how.status.ok()) context_->Fail(how.status, CudaContext::Copies::kMayGoOn);
   }
-  how.over = how.status.ok() || AllOver();
   first = std::move(pending_.front());
   pending_.pop_front();
   free_events_.push_back(first.event);
@@ -182,7 +184,11 @@ size_t CopyStream::Poll() {
   size_t done = 0;
   Pending first;
   Outcome how;
-  for (; TakeDone(first, how); ++done) End(std::move(first.done), std::move(how));
+  for (; TakeDone(first, how); ++done) {
+    // Without the lock: whoever wants to queue a copy now is refused by the failed device, and does not wait for it.
+    how.over = how.status.ok() || AllOver();
+    End(std::move(first.done), std::move(how));
+  }
   return done;
 }
 

@@ -75,9 +75,9 @@ class CopyStream {
   // The first that is done, into `first`; false if there is none.
   bool TakeDone(Pending& first, Outcome& how) ABSL_LOCKS_EXCLUDED(mutex_);
   // Whether all that was queued is over, for which this waits; false marks the device failed.
-  bool WaitForAll() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // The same, of a device that has failed: asked once, since nothing is queued after that.
-  bool AllOver() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool WaitForAll();
+  // The same, of a device that has failed, so that nothing more is queued: for Poll, which has taken the first out.
+  bool AllOver() ABSL_LOCKS_EXCLUDED(mutex_);
   // Says that so many copies may be under way for good.
   void TellKept(size_t copies);
   void End(Device::CopyDone done, Outcome how);
@@ -90,8 +90,8 @@ class CopyStream {
   std::deque<Pending> pending_ ABSL_GUARDED_BY(mutex_);
   // Created as they are needed, and used again.
   std::vector<CudaEventHandle> free_events_ ABSL_GUARDED_BY(mutex_);
-  // Once the device has failed.
-  absl::optional<bool> all_over_ ABSL_GUARDED_BY(mutex_);
+  // What AllOver found. Poll's alone, and after it the destructor's.
+  absl::optional<bool> all_over_;
   // Null until the first cast. The stream's order keeps its uses apart.
   std::unique_ptr<CudaMemory> scratch_ ABSL_GUARDED_BY(mutex_);
 };

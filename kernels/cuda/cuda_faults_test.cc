@@ -221,7 +221,6 @@ TEST_F(CudaFailedDeviceTest, AnEventThatCannotBeAskedEndsItsCopiesOnlyOnceTheyAr
   target_ = device_->Open(SharedOf(handle)).value();
   std::memset(pinned_->data(), 'a', 100);
   runtime_.HoldStreams(true);
-  runtime_.SetRule(FailOnce("EventQuery", 0, kPassing));
   for (uint64_t at = 0; at < 100; at += 25) {
     char* const slot = pinned_->data() + at;
     device_->CopyToTarget({slot, 25}, *target_, at, [slot, done = results_.Expect()](absl::Status status) {
@@ -230,6 +229,8 @@ TEST_F(CudaFailedDeviceTest, AnEventThatCannotBeAskedEndsItsCopiesOnlyOnceTheyAr
       done(std::move(status));
     });
   }
+  // Only now: what comes to a failed device is not queued.
+  runtime_.SetRule(FailOnce("EventQuery", 0, kPassing));
   EXPECT_TRUE(Called("StreamSynchronize"));
   EXPECT_EQ(results_.calls(), std::vector<int>(4, 0));
   runtime_.HoldStreams(false);
@@ -242,13 +243,13 @@ TEST_F(CudaFailedDeviceTest, AnEventThatCannotBeAskedEndsItsCopiesOnlyOnceTheyAr
 TEST_F(CudaFailedDeviceTest, WhatACopyUsesThatMayBeUnderWayIsKeptUntilTheProcessEnds) {
   const auto slot = std::make_shared<int>();
   runtime_.HoldStreams(true);
-  runtime_.SetRule([](absl::string_view call, uint64_t) {
-    return call == "EventQuery" || call == "StreamSynchronize" ? kPassing : kCudaSuccess;
-  });
   for (int copy = 0; copy < 2; ++copy) {
     device_->CopyToTarget({pinned_->data(), 100}, *target_, 0,
                           [slot, done = results_.Expect()](absl::Status status) { done(std::move(status)); });
   }
+  runtime_.SetRule([](absl::string_view call, uint64_t) {
+    return call == "EventQuery" || call == "StreamSynchronize" ? kPassing : kCudaSuccess;
+  });
   EXPECT_FALSE(results_.Wait().ok()) << "nobody waits for them";
   EXPECT_EQ(results_.calls(), std::vector<int>(2, 1));
   const absl::Status failed = device_->Health();
