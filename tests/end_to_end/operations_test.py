@@ -129,15 +129,17 @@ class Commands(OperationsTest):
         self.assert_current(alive, "model", self.tensors(1))
 
     def test_status_and_rollback_wait_for_a_port_that_is_mute_as_long_as_they_are_told(self) -> None:
-        # Connections are accepted, by the kernel, and nobody ever says a word. Without the flag it is 25 seconds.
+        # Connections are accepted, by the kernel, and nobody ever says a word.
         with socket.create_server(("127.0.0.1", 0)) as mute:
             address = f"127.0.0.1:{mute.getsockname()[1]}"
             for command in (["status"], ["status", "--model=model"], ["rollback", "--model=model", "--version=1"]):
                 with self.subTest(command=command):
-                    flags = (f"--to={address}", "--connect-seconds=1")
-                    outcome = self.weightstream(*command, *flags, code=1, seconds=20)
+                    patient = self.start_command(*command, f"--to={address}", "--connect-seconds=100")
+                    outcome = self.weightstream(*command, f"--to={address}", "--connect-seconds=1", code=1)
                     self.assertEqual(outcome.json["error"]["code"], "UNAVAILABLE")
                     self.assertIn(address, outcome.error)
+                    self.assertTrue(patient.running(), patient.log())
+                    patient.kill()
 
     def test_push_of_a_version_that_is_committed(self) -> None:
         server = self.start_server()
