@@ -136,6 +136,10 @@ class Device {
     done(absl::UnimplementedError(name() + ": this device does not cast"));
   }
 
+  // To be called before the first CastToTarget: takes what memory casting needs of the device, for good, so that it is
+  // not found missing in the middle of an update. RESOURCE_EXHAUSTED, with what was asked and what there is.
+  virtual absl::Status PrepareToCast() { return absl::OkStatus(); }
+
   // Copies bytes of the target back into host memory, after every copy into that range has completed.
   virtual absl::Status ReadTarget(Target& target, ByteRange range, char* destination) = 0;
 

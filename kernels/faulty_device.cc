@@ -106,6 +106,8 @@ uint64_t FaultyDevice::TargetFootprint(uint64_t bytes) const { return device_->T
 
 absl::StatusOr<uint64_t> FaultyDevice::FreeBytes() { return device_->FreeBytes(); }
 
+absl::Status FaultyDevice::PrepareToCast() { return device_->PrepareToCast(); }
+
 absl::StatusOr<std::unique_ptr<PinnedMemory>> FaultyDevice::AllocatePinned(uint64_t bytes) {
   if (absl::Status fault = faults_->Decide(DeviceCall::Kind::kAllocatePinned, {0, bytes}); !fault.ok()) return fault;
   return device_->AllocatePinned(bytes);

@@ -75,6 +75,7 @@ class FaultyDevice : public Device {
   absl::Status ReadTarget(Target& target, ByteRange range, char* destination) override;
   absl::StatusOr<std::vector<uint32_t>> DigestTarget(Target& target, ByteRange range, uint64_t block_bytes) override;
   // Not decided on.
+  absl::Status PrepareToCast() override;
   absl::StatusOr<SharedMemory> Export(Target& target) override;
   absl::StatusOr<std::unique_ptr<Target>> Open(const SharedMemory& shared) override;
   absl::Status Health() const override;

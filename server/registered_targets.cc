@@ -108,6 +108,12 @@ absl::StatusOr<std::shared_ptr<BoundTargets>> BoundTargets::Bind(std::shared_ptr
         absl::StrCat("the manifest's ", Named(layout.tensors[i].spec.name), " has no target among those that ",
                      bound->targets_->owner(), " registered; register it, or say that the registration is partial"));
   }
+  const bool casts = std::any_of(bound->parts_.begin(), bound->parts_.end(), [](const absl::optional<Part>& part) {
+    return part.has_value() && part->cast.has_value();
+  });
+  if (casts) {
+    if (absl::Status prepared = bound->targets_->device().PrepareToCast(); !prepared.ok()) return prepared;
+  }
   return bound;
 }
 

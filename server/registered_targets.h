@@ -99,7 +99,8 @@ struct HeldTensor {
 class BoundTargets final : public Target {
  public:
   // INVALID_ARGUMENT, naming the tensor, if a target's shape contradicts the manifest, or its dtype does and there is
-  // no cast; if a target's tensor is not in the manifest; or, unless partial, the other way round.
+  // no cast; if a target's tensor is not in the manifest; or, unless partial, the other way round. RESOURCE_EXHAUSTED
+  // if the device has no memory to cast with.
   static absl::StatusOr<std::shared_ptr<BoundTargets>> Bind(std::shared_ptr<const RegisteredTargets> targets,
                                                             const SafetensorsLayout& layout);
 

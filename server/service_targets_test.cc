@@ -185,6 +185,30 @@ TEST_F(ServiceTargetsTest, SlicesAreCutOutOfWhatArrives) {
   ExpectError(client_->PullTensors("m").status(), StatusCode::kFailedPrecondition, {"'", "cannot be read back"});
 }
 
+TEST_F(ServiceTargetsTest, WithoutRoomToCastAnUpdateIsRefusedBeforeItsFirstByte) {
+  // 2 MiB of them are for digests.
+  const auto cuda = std::make_shared<FakeCudaRuntime>(FakeCudaOptions{.device_bytes = 5 << 20});
+  ForeignMemory memory(*cuda, 10'000);
+  TestServerOptions options = Options();
+  options.cuda = cuda;
+  TestServer server(options);
+  const auto client = server.NewClient();
+  Registration registration(
+      *client, RegistrationOf("m", memory, {TargetOf("w", "F32", {30, 50}, 64), TargetOf("b", "U8", {777}, 8000)}));
+  ASSERT_TRUE(registration.taken());
+  ExpectError(client->Begin(BeginRequest("m", 1, Tensors(1))).status(), StatusCode::kResourceExhausted,
+              {"version 1 of model 'm'", "no 4194304 bytes of device memory for casting on arrival",
+               "3145728 of 5242880 are free"});
+  EXPECT_EQ(memory.Bytes(0, 10'000), std::string(10'000, '#'));
+  EXPECT_EQ(client->GetModel("m")->weights_state(), v1::WEIGHTS_STATE_NONE);
+  // Without casts there is room.
+  static_cast<void>(registration.End());
+  ASSERT_TRUE(WaitFor([&] { return !client->GetModel("m").ok() || !client->GetModel("m")->has_targets(); }));
+  Registration uncast(*client, RegistrationOf("m", memory, WholeTargets()));
+  ASSERT_TRUE(uncast.taken());
+  EXPECT_TRUE(client->PushVersion("m", 1, Tensors(1)).ok());
+}
+
 TEST_F(ServiceTargetsTest, FloatsAreCastOnArrivalBitForBit) {
   struct Case {
     DType from;

@@ -72,12 +72,21 @@ absl::Status CopyStream::QueueCopy(absl::string_view source, char* destination) 
                          absl::StrCat("cudaMemcpyAsync of ", source.size(), " bytes to the device"));
 }
 
+absl::Status CopyStream::PrepareToCast() {
+  absl::MutexLock lock(&mutex_);
+  return HaveScratch();
+}
+
+absl::Status CopyStream::HaveScratch() {
+  if (scratch_ != nullptr) return absl::OkStatus();
+  auto scratch = CudaMemory::Allocate(context_, kScratchBytes, "casting on arrival");
+  if (!scratch.ok()) return scratch.status();
+  scratch_ = *std::move(scratch);
+  return absl::OkStatus();
+}
+
 absl::Status CopyStream::QueueCast(FloatCast cast, absl::string_view source, char* destination) {
-  if (scratch_ == nullptr) {
-    auto scratch = CudaMemory::Allocate(context_, kScratchBytes, "casting on arrival");
-    if (!scratch.ok()) return scratch.status();
-    scratch_ = *std::move(scratch);
-  }
+  if (absl::Status scratch = HaveScratch(); !scratch.ok()) return scratch;
   while (!source.empty()) {
     const absl::string_view piece = source.substr(0, kScratchBytes);
     if (absl::Status copied = QueueCopy(piece, scratch_->data()); !copied.ok()) return copied;

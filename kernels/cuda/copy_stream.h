@@ -48,6 +48,9 @@ class CopyStream {
   void CopyCast(FloatCast cast, absl::string_view source, char* destination, Device::CopyDone done)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Allocates that memory, if it is not there yet: allocating may wait for the device, and may fail.
+  absl::Status PrepareToCast() ABSL_LOCKS_EXCLUDED(mutex_);
+
   // Calls `done` for what is done by now, and for everything once the device has failed. Returns how many.
   size_t Poll() ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -68,6 +71,7 @@ class CopyStream {
   absl::Status QueueCopy(absl::string_view source, char* destination) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status QueueCast(FloatCast cast, absl::string_view source, char* destination)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status HaveScratch() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Puts an event behind what was queued, if that went well, and takes `done`; else waits until nothing of it is under
   // way.
   Outcome Finish(absl::Status queued, Device::CopyDone& done) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -92,7 +96,7 @@ class CopyStream {
   std::vector<CudaEventHandle> free_events_ ABSL_GUARDED_BY(mutex_);
   // What AllOver found. Poll's alone, and after it the destructor's.
   absl::optional<bool> all_over_;
-  // Null until the first cast. The stream's order keeps its uses apart.
+  // Null until PrepareToCast, or else the first cast. The stream's order keeps its uses apart.
   std::unique_ptr<CudaMemory> scratch_ ABSL_GUARDED_BY(mutex_);
 };
 

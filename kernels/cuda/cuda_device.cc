@@ -170,6 +170,13 @@ void CudaDevice::CastToTarget(FloatCast cast, absl::string_view staged, Target& 
   StreamForCopy().CopyCast(cast, staged, (*ours)->At(offset), std::move(done));
 }
 
+absl::Status CudaDevice::PrepareToCast() {
+  for (const std::unique_ptr<CopyStream>& stream : streams_) {
+    if (absl::Status prepared = stream->PrepareToCast(); !prepared.ok()) return prepared;
+  }
+  return absl::OkStatus();
+}
+
 void CudaDevice::Work() {
   static_cast<void>(context_->Enter());
   for (;;) {

@@ -80,6 +80,8 @@ class CudaDevice : public Device {
 
   void CastToTarget(FloatCast cast, absl::string_view staged, Target& target, uint64_t offset, CopyDone done) override;
 
+  absl::Status PrepareToCast() override;
+
   // See shared_memory.h.
   absl::StatusOr<SharedMemory> Export(Target& target) override;
   absl::StatusOr<std::unique_ptr<Target>> Open(const SharedMemory& shared) override;

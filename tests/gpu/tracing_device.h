@@ -43,6 +43,7 @@ class TracingDevice : public Device {
   void CastToTarget(FloatCast cast, absl::string_view staged, Target& target, uint64_t offset, CopyDone done) override {
     traced_->CastToTarget(cast, staged, target, offset, std::move(done));
   }
+  absl::Status PrepareToCast() override { return traced_->PrepareToCast(); }
   absl::Status ReadTarget(Target& target, ByteRange range, char* destination) override {
     return traced_->ReadTarget(target, range, destination);
   }
