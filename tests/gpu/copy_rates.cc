@@ -50,7 +50,7 @@ class CopyRates {
   }
 
   absl::Status Measure(uint64_t chunk) {
-    const std::string ceiling = absl::StrFormat("pinned to device, chunks of %s (the ceiling)", Size(chunk));
+    const std::string ceiling = Ceiling(chunk);
     const auto alone = MedianRate(sizes_.target_bytes, sizes_.rounds, [&] { return CopyPinned(chunk); });
     if (!alone.ok()) return alone.status();
     report_.Add(ceiling, *alone);
@@ -62,6 +62,15 @@ class CopyRates {
     return absl::OkStatus();
   }
 
+  absl::Status MeasureSmall() {
+    const auto rate =
+        MedianRate(sizes_.target_bytes, sizes_.rounds, [&] { return CopyPinned(sizes_.small_copy_bytes); });
+    if (!rate.ok()) return rate.status();
+    report_.Add(absl::StrFormat("pinned to device, copies of %s (many small tensors)", Size(sizes_.small_copy_bytes)),
+                *rate, Ceiling(sizes_.stream_chunk_bytes));
+    return absl::OkStatus();
+  }
+
   absl::Status CopyPinned(uint64_t chunk) {
     return EachChunk(sizes_, chunk, [&](uint64_t at, Device::CopyDone done) {
       device_.CopyToTarget({pinned_.data() + at % pinned_.bytes(), chunk}, target_, at, std::move(done));
@@ -69,6 +78,10 @@ class CopyRates {
   }
 
  private:
+  static std::string Ceiling(uint64_t chunk) {
+    return absl::StrFormat("pinned to device, chunks of %s (the ceiling)", Size(chunk));
+  }
+
   absl::Status CopyStaged(StagingRing& ring, uint64_t chunk) {
     return EachChunk(sizes_, chunk, [&](uint64_t at, Device::CopyDone done) {
       absl::StatusOr<StagingSlot> slot = ring.Acquire(kPatience, nullptr);
@@ -154,7 +167,7 @@ absl::Status MeasureCopies(Device& device, const BenchmarkSizes& sizes, RateRepo
   for (const uint64_t chunk : sizes.chunk_bytes) {
     if (absl::Status measured = rates.Measure(chunk); !measured.ok()) return measured;
   }
-  return absl::OkStatus();
+  return rates.MeasureSmall();
 }
 
 }  // namespace weightstream

@@ -23,6 +23,8 @@ struct BenchmarkSizes {
   std::vector<uint64_t> chunk_bytes = {uint64_t{1} << 20, uint64_t{4} << 20, uint64_t{16} << 20};
   // Of the copies that streams are compared by: what a sender uses by default, or more.
   uint64_t stream_chunk_bytes = uint64_t{4} << 20;
+  // Of the copies that chunks of many small tensors take.
+  uint64_t small_copy_bytes = uint64_t{4} << 10;
   uint64_t push_bytes = uint64_t{2} << 30;
   // The median of this many, after one that warms up.
   int rounds = 5;
@@ -60,7 +62,8 @@ absl::StatusOr<std::vector<double>> MedianRates(uint64_t bytes, int rounds,
                                                 const std::vector<std::function<absl::Status()>>& contenders);
 
 // Pinned memory to the device, by chunk size: the ceiling; and from pageable memory through checksum and staging, on
-// one thread: all of a chunk's way but the network.
+// one thread: all of a chunk's way but the network. Then the same bytes in copies of a small tensor's size each, as a
+// share of what one copy a chunk reaches: a kernel that scatters a chunk could gain the rest, and no more.
 absl::Status MeasureCopies(Device& device, const BenchmarkSizes& sizes, RateReport& report);
 
 // Copies from pinned memory on so many streams, by devices that `open` gives for each count; notes the best, which of

@@ -60,8 +60,9 @@ TEST_F(RatesTest, CopiesAreMeasuredAloneAndThroughStaging) {
   auto cuda = CudaDevice::Open(&runtime, {});
   ASSERT_TRUE(cuda.ok()) << cuda.status();
   EXPECT_TRUE(MeasureCopies(**cuda, Small(), report_).ok());
-  ExpectRows(4);
+  ExpectRows(5);
   EXPECT_GT(report_.rate("memory to device through staging, chunks of 1 MiB"), 0);
+  EXPECT_GT(report_.rate("pinned to device, copies of 4 KiB (many small tensors)"), 0);
   EXPECT_THAT(runtime.misuse(), IsEmpty());
 }
 
