@@ -52,6 +52,13 @@ class CannotStart(EndToEndTest):
             address = f"127.0.0.1:{other.getsockname()[1]}"
             self.assertIn("in use", self.start_refused(f"--data-dir={self.data_dir()}", f"--listen={address}"))
 
+    def test_a_gpu_on_a_machine_without_one(self) -> None:
+        if Path("/dev/nvidiactl").exists():
+            self.skipTest("this machine has an NVIDIA driver")
+        message = self.start_refused(f"--data-dir={self.data_dir()}", "--listen=127.0.0.1:0", "--device=cuda:0")
+        self.assertRegex(message, "cuda:0.*(has no NVIDIA driver|was built without CUDA)")
+        self.assertIn("--device=host", message)
+
     def test_addresses_that_are_none(self) -> None:
         for address, code in (
             ("nonsense", 2),
