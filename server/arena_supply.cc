@@ -99,6 +99,11 @@ absl::StatusOr<uint64_t> ArenaSupply::RoomBytes() const {
   return *free - std::min(*free, promised);
 }
 
+uint64_t ArenaSupply::LackingBytes(uint64_t file_bytes) const {
+  const uint64_t room = RoomBytes().value_or(file_bytes);
+  return file_bytes - std::min(file_bytes, room);
+}
+
 absl::Status ArenaSupply::CheckRoom(uint64_t file_bytes, absl::string_view subject) {
   const absl::Duration deadline = MonotonicNow() + options_.patience;
   for (;;) {

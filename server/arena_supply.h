@@ -56,6 +56,9 @@ class ArenaSupply {
                                                   const SafetensorsLayout& layout, absl::string_view header,
                                                   absl::string_view subject) ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // How many bytes more than are free and not promised a file of this size needs; 0 if there is room.
+  uint64_t LackingBytes(uint64_t file_bytes) const;
+
   // Has a spare made for the next version, which will probably be laid out as this one, whose arena was `last`. Returns
   // at once. Nothing where memory of this kind costs nothing to touch.
   void MakeSpare(const std::string& model, const SafetensorsLayout& layout, const Target& last)

@@ -223,6 +223,12 @@ absl::StatusOr<std::shared_ptr<Target>> DeviceVersions::Provide(const ArenaReque
   return absl::Status(target.status().code(), absl::StrCat(request.subject, ": ", target.status().message()));
 }
 
+uint64_t DeviceVersions::LackingBytes(const ArenaRequest& request) const {
+  const uint64_t needed = device_.TargetFootprint(request.layout->data_bytes);
+  const uint64_t free = device_.FreeBytes().value_or(needed);
+  return needed - std::min(needed, free);
+}
+
 absl::StatusOr<DeviceVersions::Room> DeviceVersions::TakeForRoom(const ArenaRequest& request,
                                                                  const std::vector<uint64_t>& removable) {
   const absl::StatusOr<uint64_t> free = device_.FreeBytes();

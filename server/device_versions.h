@@ -30,6 +30,7 @@ class DeviceVersions final : public VersionMedium {
   std::vector<StoredModel> Recovered() const override { return {}; }
   absl::Status CheckPlace(const std::string& model, uint64_t version) const override { return absl::OkStatus(); }
   absl::StatusOr<std::shared_ptr<Target>> Provide(const ArenaRequest& request) override ABSL_LOCKS_EXCLUDED(mutex_);
+  uint64_t LackingBytes(const ArenaRequest& request) const override;
   absl::StatusOr<std::vector<uint64_t>> MakeRoom(const ArenaRequest& request,
                                                  const std::vector<uint64_t>& removable) override
       ABSL_LOCKS_EXCLUDED(mutex_);

@@ -19,6 +19,9 @@ class FileVersions final : public VersionMedium {
   std::vector<StoredModel> Recovered() const override { return store_.recovered(); }
   absl::Status CheckPlace(const std::string& model, uint64_t version) const override;
   absl::StatusOr<std::shared_ptr<Target>> Provide(const ArenaRequest& request) override;
+  uint64_t LackingBytes(const ArenaRequest& request) const override {
+    return arenas_.LackingBytes(request.layout->file_bytes());
+  }
   absl::StatusOr<std::vector<uint64_t>> MakeRoom(const ArenaRequest& request,
                                                  const std::vector<uint64_t>& removable) override;
   // Never: whoever has a file open or mapped keeps it as it is.

@@ -17,9 +17,6 @@ namespace {
 // Ended updates that are remembered, so that a late stream or a repeated commit learns what became of its update.
 constexpr size_t kHistory = 8;
 
-// How long a superseding update waits for the streams of the one before to leave, so that its memory is free again.
-constexpr absl::Duration kCutPatience = absl::Seconds(2);
-
 constexpr size_t kMaxSourceIdBytes = 256;
 
 std::string VersionList(const std::vector<VersionRecord>& versions) {

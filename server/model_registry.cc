@@ -40,7 +40,13 @@ ModelRegistry::ModelRegistry(VersionMedium& medium, const Limits& limits, Metric
 }
 
 ModelContext ModelRegistry::Context() {
-  return {&medium_, &limits_, &metrics_, &slots_, observers_.on_current, observers_.on_lost};
+  ModelContext context{&medium_, &limits_, &metrics_, &slots_};
+  context.end_silent = [this](uint64_t lacking_bytes, absl::string_view subject) {
+    return EndSilentForRoom(lacking_bytes, subject);
+  };
+  context.on_current = observers_.on_current;
+  context.on_lost = observers_.on_lost;
+  return context;
 }
 
 absl::StatusOr<BegunUpdate> ModelRegistry::Begin(const std::string& model, BeginParams params) {
@@ -50,24 +56,51 @@ absl::StatusOr<BegunUpdate> ModelRegistry::Begin(const std::string& model, Begin
   return (*found)->Begin(NewUpdateId(), std::move(params));
 }
 
+std::vector<ModelRegistry::InFlight> ModelRegistry::Silent() const {
+  const absl::Duration since = MonotonicNow() - limits_.silent_call;
+  std::vector<InFlight> silent;
+  for (const std::shared_ptr<Model>& model : All()) {
+    const std::shared_ptr<Update> update = model->update_in_flight();
+    if (update == nullptr || update->state() != UpdateState::kReceiving) continue;
+    // Read once: a chunk may come while they are put in order.
+    if (const absl::Duration last = update->last_activity(); last <= since) silent.push_back({model, update, last});
+  }
+  std::sort(silent.begin(), silent.end(), [](const InFlight& a, const InFlight& b) { return a.last < b.last; });
+  return silent;
+}
+
+void ModelRegistry::EndSilent(const InFlight& silent, absl::string_view why) {
+  const absl::Status aborted = silent.model->Abort(
+      silent.update->identity().id,
+      absl::StrCat("no chunk for ", absl::FormatDuration(MonotonicNow() - silent.last), ", and ", why));
+  if (!aborted.ok()) LogCannotAbort(*silent.update, aborted);
+}
+
 void ModelRegistry::MakeRoomForUpdate(const Model& beginning) {
   if (beginning.update_in_flight() != nullptr) return;
-  std::shared_ptr<Model> model;
-  std::shared_ptr<Update> silent;
-  absl::Duration since = MonotonicNow() - limits_.silent_call;
-  for (const std::shared_ptr<Model>& candidate : All()) {
-    const std::shared_ptr<Update> update = candidate->update_in_flight();
-    if (update == nullptr || update->state() != UpdateState::kReceiving || update->last_activity() > since) continue;
-    model = candidate;
-    silent = update;
-    since = update->last_activity();
+  const std::vector<InFlight> silent = Silent();
+  if (silent.empty()) return;
+  EndSilent(silent.front(),
+            absl::StrCat("another update needed its place among ", limits_.updates, " (--max-updates)"));
+}
+
+bool ModelRegistry::EndSilentForRoom(uint64_t lacking_bytes, absl::string_view subject) {
+  std::vector<InFlight> ended;
+  uint64_t freed = 0;
+  for (InFlight& silent : Silent()) {
+    // The others have no memory of their own.
+    if (silent.update->mode() != UpdateMode::kBeside || freed >= lacking_bytes) continue;
+    freed += std::as_const(*silent.update).target().bytes();
+    ended.push_back(std::move(silent));
   }
-  if (silent == nullptr) return;
-  const absl::Status aborted =
-      model->Abort(silent->identity().id,
-                   absl::StrCat("no chunk for ", absl::FormatDuration(MonotonicNow() - since),
-                                ", and another update needed its place among ", limits_.updates, " (--max-updates)"));
-  if (!aborted.ok()) LogCannotAbort(*silent, aborted);
+  if (freed < lacking_bytes) return false;
+  for (InFlight& silent : ended) {
+    EndSilent(silent, absl::StrCat(subject, " needed its room"));
+    // Its memory is free once they have left, and we have.
+    silent.update->CutStreams(kCutPatience);
+    silent.update.reset();
+  }
+  return true;
 }
 
 absl::StatusOr<std::shared_ptr<Model>> ModelRegistry::FindOrAdd(const std::string& model) {

@@ -64,6 +64,18 @@ class ModelRegistry {
   uint64_t PromisedBytes() const ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
+  struct InFlight {
+    std::shared_ptr<Model> model;
+    std::shared_ptr<Update> update;
+    // When it got its last chunk.
+    absl::Duration last;
+  };
+  // The updates that got no chunk for limits.silent_call, the longest silent first.
+  std::vector<InFlight> Silent() const ABSL_LOCKS_EXCLUDED(mutex_);
+  void EndSilent(const InFlight& silent, absl::string_view why);
+  // As ModelContext::end_silent. Of the models that it waits for none waits for the one that begins, which has no
+  // update in flight meanwhile.
+  bool EndSilentForRoom(uint64_t lacking_bytes, absl::string_view subject) ABSL_LOCKS_EXCLUDED(mutex_);
   // Where all updates that may be in flight are: ends the one that has been silent the longest, if for long enough.
   void MakeRoomForUpdate(const Model& beginning) ABSL_LOCKS_EXCLUDED(mutex_);
   ModelContext Context();

@@ -158,6 +158,27 @@ TEST_F(ModelRegistryTest, BytesPromisedToOneModelAreNotGivenToAnother) {
   EXPECT_TRUE(registry().Begin("a", Params(2, most)).ok());
 }
 
+TEST_F(ModelRegistryTest, ASilentUpdateGivesWayWhereThereIsNoRoomLeft) {
+  limits_.silent_call = absl::ZeroDuration();
+  const std::string small = Begin("small", 1);
+  const uint64_t most = store_->FreeBytes().value() / 5 * 3;
+  const std::string first = registry().Begin("a", Params(1, most)).value().update->identity().id;
+  const auto second = registry().Begin("b", Params(1, most));
+  ASSERT_TRUE(second.ok()) << second.status();
+  ExpectError(registry().FindUpdate(first).status(), StatusCode::kAborted,
+              {"no chunk for", "version 1 of model 'b' needed its room"});
+  // The one silent for longest goes first, though it has little.
+  ExpectError(registry().FindUpdate(small).status(), StatusCode::kAborted, {"needed its room"});
+}
+
+TEST_F(ModelRegistryTest, NoSilentUpdateIsEndedForOneThatFindsNoRoomAllTheSame) {
+  limits_.silent_call = absl::ZeroDuration();
+  const std::string silent = Begin("a", 1);
+  ExpectError(registry().Begin("b", Params(1, uint64_t{1} << 60)).status(), StatusCode::kResourceExhausted,
+              {"'b'", "promised to updates in flight"});
+  EXPECT_TRUE(registry().FindUpdate(silent).ok());
+}
+
 TEST_F(ModelRegistryTest, RetentionHoldsFromTheStart) {
   limits_.keep_versions = 2;
   const std::string folder = MakeTestFolder();

@@ -39,6 +39,7 @@ class ServiceDeviceTest : public testing::TestWithParam<TestDevice> {
     options.limits.bucket_bytes = kMiB;
     options.limits.staging_bytes = 3 * kMiB;
     options.limits.keep_versions = keep_versions_;
+    options.limits.silent_call = silent_call_;
     const uint64_t bytes = versions * kVersionBytes;
     if (options.cuda != nullptr) {
       options.cuda = cuda_ = std::make_shared<FakeCudaRuntime>(FakeCudaOptions{.device_bytes = bytes + kOwnBytes});
@@ -85,6 +86,7 @@ class ServiceDeviceTest : public testing::TestWithParam<TestDevice> {
   }
 
   uint64_t keep_versions_ = 2;
+  absl::Duration silent_call_ = absl::Seconds(30);
   std::shared_ptr<FakeCudaRuntime> cuda_;
   std::unique_ptr<TestServer> server_;
   std::unique_ptr<TestClient> client_;
@@ -105,6 +107,20 @@ TEST_P(ServiceDeviceTest, WithRoomTheNextVersionIsReceivedBesideTheCurrentOne) {
   ExpectWhole(2);
   ASSERT_TRUE(client_->Rollback("m", 1).ok());
   ExpectWhole(1);
+}
+
+TEST_P(ServiceDeviceTest, ASilentUpdateOfAnotherModelMakesRoom) {
+  silent_call_ = absl::ZeroDuration();
+  Start(1);
+  const auto silent = Begin(1);
+  ASSERT_TRUE(client_->Push({ChunkOf(Tensors(1)[0], 0, 1000, silent.update_id())}).ok());
+  const auto begun = client_->Begin(BeginRequest("other", 1, Tensors(2)));
+  ASSERT_TRUE(begun.ok()) << begun.status();
+  ExpectError(client_->Commit("m", silent.update_id()).status(), StatusCode::kAborted,
+              {"no chunk for", "version 1 of model 'other' needed its room"});
+  ASSERT_TRUE(client_->Push(ChunksOf(Tensors(2), kMiB, begun->update_id())).ok());
+  ASSERT_TRUE(client_->Commit("other", begun->update_id()).ok());
+  EXPECT_EQ(client_->PullTensors("other").value(), DataOf(Tensors(2)));
 }
 
 TEST_P(ServiceDeviceTest, OlderVersionsMakeRoomBeforeAnyIsOverwritten) {

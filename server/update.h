@@ -36,6 +36,9 @@ struct UpdateIdentity {
 };
 
 // Where an update's bytes go.
+// How long whoever needs the memory of an update that was ended waits for its streams to leave.
+inline constexpr absl::Duration kCutPatience = absl::Seconds(2);
+
 enum class UpdateMode {
   // Memory of its own: what is current stays as it is until the commit.
   kBeside,

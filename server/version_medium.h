@@ -75,6 +75,9 @@ class VersionMedium {
   // Memory for an incoming version. RESOURCE_EXHAUSTED, with what is needed and free, if there is no room.
   virtual absl::StatusOr<std::shared_ptr<Target>> Provide(const ArenaRequest& request) = 0;
 
+  // How many bytes more than are free now Provide would need; 0 if there is room, or if it is not known.
+  virtual uint64_t LackingBytes(const ArenaRequest& request) const = 0;
+
   // Makes room for a version for which Provide has none: removes of these held versions of the model, from the first
   // on, as many as it takes, if that is enough, and returns them. One that is being read gives no room before its
   // readers are through, for whom it waits a short time. RESOURCE_EXHAUSTED, with nothing removed, where it would not

@@ -19,7 +19,7 @@ from tests.end_to_end.harness import EndToEndTest
 from tests.end_to_end.processes import Command, Server, binary
 from tests.end_to_end.proxy import Proxy
 from tests.end_to_end.waiting import wait_until
-from tests.end_to_end.wire import Wire, chunk_of
+from tests.end_to_end.wire import Wire, chunk_of, refused
 from tools import python_cases
 
 MIB = 1 << 20
@@ -321,6 +321,23 @@ class FullMedium(EndToEndTest):
             wire.abort("first", first.update_id)
             second = wire.begin("second", 1, [self.tensor])
             wire.abort("second", second.update_id)
+
+    def test_an_update_that_sends_nothing_keeps_nobody_out(self) -> None:
+        server, _ = self.start_on_small_medium(160, "--silent-stream-seconds=1")
+        with Wire(server.address) as wire:
+            silent = wire.begin("silent", 1, [self.tensor])
+
+            def begun() -> str:
+                try:
+                    return wire.begin("second", 1, [self.tensor]).update_id
+                except grpc.RpcError as error:
+                    self.assertEqual(error.code(), grpc.StatusCode.RESOURCE_EXHAUSTED)
+                    return ""
+
+            second = wait_until(begun, "the silent update gives way", poll=0.1)
+            with refused(self, grpc.StatusCode.ABORTED, "version 1 of model 'second' needed its room"):
+                wire.commit("silent", silent.update_id)
+            wire.abort("second", second)
 
     def test_a_file_size_limit(self) -> None:
         limit = 32 * MIB
