@@ -88,7 +88,10 @@ class SafetensorsFile:
         self.path = path
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            self.file_bytes = os.fstat(descriptor).st_size
+            status = os.fstat(descriptor)
+            self.file_bytes = status.st_size
+            # Which file of the machine: another one at the same path, were it equal in every byte, is not this one.
+            self.identity = (status.st_dev, status.st_ino)
             if self.file_bytes < 8:
                 raise FormatError(f"{path}: {self.file_bytes} bytes are no safetensors file")
             self._map = mmap.mmap(descriptor, self.file_bytes, prot=mmap.PROT_READ)

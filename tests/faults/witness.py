@@ -77,7 +77,8 @@ class Follower:
     """Follows `current` of one server in a thread, as an inference server would, until stop().
 
     Each version is digested when it becomes current, and once more at the end through the mapping that was made then:
-    a committed version never changes, not even when it has been removed.
+    a committed version never changes, not even when it has been removed. No schedule rolls back: what is current never
+    becomes an older version, and stays the same file for as long as it is current.
     """
 
     def __init__(self, data_dir: Path, library: Library) -> None:
@@ -85,7 +86,8 @@ class Follower:
         self._library = library
         self._open: dict[int, tuple[SafetensorsFile, Known]] = {}
         self.versions: list[int] = []
-        self._error: BaseException | None = None
+        # What was seen wrong so far; stop() raises it.
+        self.error: BaseException | None = None
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -102,8 +104,8 @@ class Follower:
         finally:
             for file, _ in self._open.values():
                 file.close()
-        if self._error:
-            raise self._error
+        if self.error:
+            raise self.error
         return self.versions
 
     def _run(self) -> None:
@@ -111,7 +113,7 @@ class Follower:
             while not self._end.wait(_POLL_SECONDS):
                 self._look()
         except BaseException as error:
-            self._error = error
+            self.error = error
 
     def _look(self) -> None:
         try:
@@ -125,10 +127,15 @@ class Follower:
             raise BrokenInvariant(f"invariant 1: a reader saw {error}") from None
         # The file says itself which version it is: the link may have moved on since it was opened.
         version = int(file.metadata.get("version", "0"))
-        if version in self._open:
+        last = self.versions[-1] if self.versions else 0
+        if self.versions and version == last:
+            same = file.identity == self._open[last][0].identity
             file.close()
+            if not same:
+                raise BrokenInvariant(f"invariant 5: version {version} is not the file that was committed")
             return
-        if self.versions and version <= self.versions[-1]:
+        if version < last:
+            file.close()
             raise BrokenInvariant(f"invariant 1: a reader saw version {version} after {self.versions}")
         self._open[version] = (file, self._library.check(version, file))
         self.versions.append(version)
