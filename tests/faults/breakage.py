@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from tests.end_to_end.processes import Command
 from tests.end_to_end.waiting import DeadlineError, let_pass, wait_until
 from tests.faults.receiver import Receiver, jump_clock
-from tests.faults.schedule import KIB, Fault, Kind, seconds_of
-from tests.faults.stage import CLIENT_SECONDS, LONG_STOP, Stage
+from tests.faults.resends import Landed
+from tests.faults.schedule import KIB, LONG_STOP, Fault, Kind, seconds_of
+from tests.faults.stage import CLIENT_SECONDS, Stage
 from tests.faults.witness import BrokenInvariant
 
 # A push that stands still longer than this is not waited for by a fault.
@@ -23,6 +24,9 @@ _OTHERS_SECONDS = 30.0
 # Waits that are under way follow the wall clock, in Abseil and so in gRPC's timers: set back, they last as much longer,
 # and a client that has lost its connections then gives up. docs/reliability.md says so.
 _MOST_BACK_SECONDS = 5.0
+_LANDED_POLL_SECONDS = 0.2
+# While a server may be down or stopped it can't be asked what has landed.
+_SPEECHLESS = {Kind.SERVER_KILL, Kind.SERVER_STOP, Kind.COMMIT_REPLY_AND_KILL, Kind.SERVER_DEATH}
 _COMMIT_METHOD = "weightstream.v1.WeightStream/CommitUpdate"
 
 
@@ -38,6 +42,10 @@ class Attempt:
     command: Command = field(init=False)
     # What had landed on each server when the client was killed: none of it may be sent again.
     landed_at_kill: dict[int, int] = field(default_factory=dict)
+    # What was seen to have landed on each server since the push began, in the middle of it.
+    landed: dict[int, list[Landed]] = field(default_factory=dict)
+    # Of each server's log, where the push began, and where the client's process did.
+    first_positions: dict[int, int] = field(default_factory=dict)
     log_positions: dict[int, int] = field(default_factory=dict)
     killed_client: bool = False
     second_sender: Command | None = None
@@ -47,11 +55,26 @@ class Attempt:
         """Starts the client, for the first time or again."""
         for receiver in self.stage.receivers:
             self.log_positions[receiver.number] = receiver.log_position()
+            self.first_positions.setdefault(receiver.number, self.log_positions[receiver.number])
             self.passed_before[receiver.number] = receiver.proxy.passed_bytes
         self.command = self.start()
 
     def passed(self, receiver: Receiver) -> int:
         return receiver.proxy.passed_bytes - self.passed_before[receiver.number]
+
+    def note_landed(self, receiver: Receiver, of: Fault) -> None:
+        """Asks the server what has landed: whatever comes next, that is not sent to it again."""
+        on_top = {fault.kind for fault in self.faults if fault is not of and fault.server == receiver.number}
+        if not on_top & _SPEECHLESS:
+            self.landed.setdefault(receiver.number, []).extend(receiver.landed(self.version))
+
+    def note_landed_at_rest(self, receiver: Receiver, of: Fault) -> None:
+        """The same while nothing passes: all that the server has, unless it is slow to read what has arrived."""
+        receiver.proxy.stop()
+        try:
+            self.note_landed(receiver, of)
+        finally:
+            receiver.proxy.go()
 
     def others(self, receiver: Receiver) -> list[Receiver]:
         """The servers that no fault of this push hits."""
@@ -78,8 +101,14 @@ def _hold(attempt: Attempt, receiver: Receiver, least_seconds: float) -> None:
 
 
 def cut(attempt: Attempt, receiver: Receiver, fault: Fault) -> None:
+    """In full flow; or, three times in four, held up just before, so that it is known what has landed."""
+    held = fault.seed // 4 % 4 > 0
     for _ in range(1 + fault.seed % 3):
+        if held:
+            receiver.proxy.stop()
+            attempt.note_landed(receiver, fault)
         receiver.proxy.cut()
+        receiver.proxy.go()
         let_pass(0.2 * fault.strength)
 
 
@@ -89,10 +118,12 @@ def blackhole(attempt: Attempt, receiver: Receiver, fault: Fault) -> None:
         line = attempt.stage.network.lines[receiver.number]
         line.set("loss=1")
         _hold(attempt, receiver, seconds)
+        attempt.note_landed(receiver, fault)
         line.set("loss=0")
     else:
         receiver.proxy.stop()
         _hold(attempt, receiver, seconds)
+        attempt.note_landed(receiver, fault)
         receiver.proxy.go()
 
 
@@ -106,6 +137,9 @@ def line_conditions(attempt: Attempt, receiver: Receiver, fault: Fault) -> None:
     }
     if attempt.stage.network.lines:
         attempt.stage.network.lines[receiver.number].set(conditions[fault.kind])
+        while fault.kind is Kind.REORDER and attempt.command.running():
+            attempt.note_landed(receiver, fault)
+            let_pass(_LANDED_POLL_SECONDS)
     else:
         receiver.proxy.stop()
         let_pass(seconds_of(fault.strength, 0.1, 1.0))
@@ -124,9 +158,11 @@ def server_death(attempt: Attempt, receiver: Receiver, fault: Fault) -> None:
 
 
 def server_stop(attempt: Attempt, receiver: Receiver, fault: Fault) -> None:
-    long = fault.strength > LONG_STOP
+    # The client's keepalive is 10 seconds, and as long again for the answer.
+    span = (21, 23) if fault.long_stop else (0.2, 2.5)
+    attempt.note_landed_at_rest(receiver, fault)
     receiver.signal(signal.SIGSTOP)
-    _hold(attempt, receiver, seconds_of(fault.strength, 21, 23) if long else seconds_of(fault.strength, 0.2, 2.5))
+    _hold(attempt, receiver, seconds_of(fault.strength % LONG_STOP / LONG_STOP, *span))
     receiver.signal(signal.SIGCONT)
 
 
@@ -137,6 +173,7 @@ def client_kill(attempt: Attempt, receiver: Receiver, fault: Fault) -> None:
     if {f.kind for f in attempt.faults} <= {Kind.CLIENT_KILL, Kind.CUT, Kind.CLIENT_CLOCK, Kind.SERVER_CLOCK}:
         for each in attempt.stage.receivers:
             attempt.landed_at_kill[each.number] = each.await_streams_end()
+            attempt.note_landed(each, fault)
     attempt.begin()
 
 
@@ -144,6 +181,8 @@ def client_stop(attempt: Attempt, receiver: Receiver, fault: Fault) -> None:
     attempt.command.signal(signal.SIGSTOP)
     # The server's keepalive is one second, and as long again for the answer.
     let_pass(seconds_of(fault.strength, 2.2, 3.5))
+    for each in attempt.stage.receivers:
+        attempt.note_landed(each, fault)
     attempt.command.signal(signal.SIGCONT)
 
 
@@ -171,8 +210,8 @@ def client_clock(attempt: Attempt, receiver: Receiver, fault: Fault) -> None:
     jump_clock(attempt.stage.client_clock, max(_jump_of(fault), -_MOST_BACK_SECONDS))
 
 
-def commit_reply(attempt: Attempt, receiver: Receiver, fault: Fault) -> None:
-    """The call arrives and takes effect; what the server answers to it does not arrive."""
+def commit_reply(attempt: Attempt, receiver: Receiver, fault: Fault) -> bool:
+    """The call arrives and takes effect; what the server answers to it does not arrive. False: there was no commit."""
     before = receiver.proxy.swallowed_replies
     receiver.proxy.swallow_reply(_COMMIT_METHOD)
     wait_until(
@@ -187,6 +226,7 @@ def commit_reply(attempt: Attempt, receiver: Receiver, fault: Fault) -> None:
             receiver.proxy.cut()
             receiver.restart()
     receiver.proxy.cut()
+    return receiver.proxy.swallowed_replies > before
 
 
 def two_senders(attempt: Attempt, receiver: Receiver, fault: Fault) -> None:
@@ -204,7 +244,7 @@ def corruption(attempt: Attempt, receiver: Receiver, fault: Fault) -> None:
     receiver.proxy.flip_bits(rng, count, within_bytes, aim)
 
 
-_HOW: dict[Kind, Callable[[Attempt, Receiver, Fault], None]] = {
+_HOW: dict[Kind, Callable[[Attempt, Receiver, Fault], bool | None]] = {
     Kind.CUT: cut,
     Kind.BLACKHOLE: blackhole,
     Kind.DELAY: line_conditions,
@@ -229,12 +269,11 @@ _FROM_THE_START = {Kind.COMMIT_REPLY, Kind.COMMIT_REPLY_AND_KILL}
 
 
 def break_it(attempt: Attempt, fault: Fault) -> bool:
-    """Waits for the fault's moment and makes it; False if the push had ended before."""
+    """Waits for the fault's moment and makes it; False if the push had ended before, or it met nothing to break."""
     receiver = attempt.stage.receivers[fault.server]
     deadline = time.monotonic() + _TRIGGER_SECONDS
     while fault.kind not in _FROM_THE_START and attempt.passed(receiver) < fault.after_bytes:
         if not attempt.command.running() or time.monotonic() > deadline:
             return False
         let_pass(0.002)
-    _HOW[fault.kind](attempt, receiver, fault)
-    return True
+    return _HOW[fault.kind](attempt, receiver, fault) is not False

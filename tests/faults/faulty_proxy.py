@@ -22,6 +22,7 @@ class FaultyProxy(Proxy):
         self._random = random.Random(0)
         self._swallowed_call = b""
         self.flipped_bits = 0
+        # Connections on which a reply was lost.
         self.swallowed_replies = 0
         # The clients' ends of connections on which nothing comes back any more.
         self._mute: set[socket.socket] = set()
@@ -94,14 +95,16 @@ class FaultyProxy(Proxy):
                 self._mute.add(source)
 
     def _forward(self, source: socket.socket, sink: socket.socket, limited: bool) -> None:
-        tail = b""
+        tail, silenced = b"", False
         while block := source.recv(BLOCK_BYTES):
             self._running.wait()
             if limited:
                 self._note_call(tail + block, source)
                 tail = block[-64:]
             elif sink in self._mute:
-                self.swallowed_replies += 1
+                if not silenced:
+                    self.swallowed_replies += 1
+                silenced = True
                 continue
             damaged = bytearray(block)
             self._damage(damaged)

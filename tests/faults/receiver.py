@@ -10,21 +10,24 @@ import struct
 import subprocess
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.end_to_end.processes import Server, binary
-from tests.end_to_end.waiting import wait_until
+from tests.end_to_end.waiting import let_pass, wait_until
 from tests.faults.faulty_proxy import FaultyProxy
 from tests.faults.namespaces import Network
+from tests.faults.resends import Begin, Landed
 from tests.faults.witness import MODEL, BrokenInvariant
 
 # Beside the arenas, which are shared memory: gRPC's and malloc's own, and the staging ring. Far above what a model of
 # some MiB takes, far below what a leak of each push would come to.
 MOST_ANONYMOUS_BYTES = 256 << 20
 _STATUS_SECONDS = 30
-_BEGIN = re.compile(r" (update_begun|update_resumed) .*? update=(\S+) .*?missing_bytes=(\d+)")
+# Between what a server reads for the answer to a Begin and its line in the log, at most; what is logged later than this
+# after a status was answered after it.
+_BEGIN_SECONDS = 0.1
+_BEGIN = re.compile(rb" (update_begun|update_resumed) .*? update=(\S+) .*?missing_bytes=(\d+)")
 
 
 def clock_wrapper(offset_file: Path) -> list[str]:
@@ -42,15 +45,6 @@ def jump_clock(offset_file: Path, seconds: float) -> None:
     """In place: the process has the file mapped."""
     with offset_file.open("r+b") as file:
         file.write(struct.pack("<q", int(seconds * 1e9)))
-
-
-@dataclass(frozen=True)
-class Begin:
-    """A BeginUpdate, as the server logged it."""
-
-    update: str
-    resumed: bool
-    missing_bytes: int
 
 
 class Receiver:
@@ -132,9 +126,8 @@ class Receiver:
         return self._log.stat().st_size
 
     def begins_since(self, position: int) -> list[Begin]:
-        text = self._log.read_bytes()[position:].decode(errors="replace")
-        found = _BEGIN.findall(text)
-        return [Begin(update, name == "update_resumed", int(missing)) for name, update, missing in found]
+        found = _BEGIN.finditer(self._log.read_bytes(), position)
+        return [Begin(m[2].decode(), m[1] == b"update_resumed", int(m[3]), m.start()) for m in found]
 
     def status(self) -> Any:
         """The model as it is now, past the proxy; None where nothing answers or the model is not known."""
@@ -150,6 +143,15 @@ class Receiver:
             return None
         models = json.loads(done.stdout.splitlines()[-1])["servers"][0]["models"]
         return models[0] if models else None
+
+    def landed(self, version: int) -> list[Landed]:
+        """What has landed of that version, of the update in flight; nothing if there is none."""
+        model = self.status()
+        # Every Begin that is logged from here on was answered after that: handling one takes a moment.
+        let_pass(_BEGIN_SECONDS)
+        position = self.log_position()
+        found = [u for u in model["updates"] if u["state"] == "receiving" and u["version"] == version] if model else []
+        return [Landed(u["update_id"], u["landed_bytes"], u["total_bytes"], position) for u in found]
 
     def has_all_of(self, version: int) -> bool:
         """Whether the version is current, or all of its bytes have landed."""

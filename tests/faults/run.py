@@ -23,7 +23,7 @@ from pathlib import Path
 
 from tests.faults.namespaces import keep_mounts_private, unavailable
 from tests.faults.play import Tally, play
-from tests.faults.schedule import KINDS, draw
+from tests.faults.schedule import KINDS, Kind, draw
 
 # Where `make faults` builds them.
 BINARIES = {
@@ -42,11 +42,18 @@ class Result:
     seconds: float
     tally: Tally
     error: str
+    # Why it was not played; empty if it was.
+    skipped: str = ""
+
+
+_no_mounts = ""
 
 
 def play_seed(seed: int) -> Result:
     """Plays the schedule of a seed in this process."""
     began = time.monotonic()
+    if _no_mounts and Kind.DISK_FULL in draw(seed).kinds():
+        return Result(seed, 0, Tally(), "", f"{Kind.DISK_FULL.value}: {_no_mounts}")
     try:
         tally, error = play(draw(seed)), ""
     except Exception:
@@ -55,7 +62,8 @@ def play_seed(seed: int) -> Result:
 
 
 def _start_worker() -> None:
-    keep_mounts_private()
+    global _no_mounts
+    _no_mounts = keep_mounts_private()
 
 
 def _results(seeds: Iterable[int], workers: int) -> Iterable[Result]:
@@ -89,7 +97,7 @@ def main() -> int:
     for variable, path in BINARIES.items():
         os.environ.setdefault(variable, str(arguments.binaries / path))
     if missing := unavailable():
-        print(f"no delay, reordering, loss and bandwidth of a line here, the proxy holds bytes up instead: {missing}")
+        print(f"no delay, reordering, loss and bandwidth of a line here, the proxy pauses instead: {missing}")
     seeds = range(arguments.seed, arguments.seed + arguments.schedules)
     if arguments.kind:
         number = [kind.name for kind in KINDS].index(arguments.kind)
@@ -98,18 +106,29 @@ def main() -> int:
             arguments.seed - arguments.seed % every + number, arguments.seed + arguments.schedules * every, every
         )
         seeds = seeds[: arguments.schedules]
-    total, failed, began = Tally(), [], time.monotonic()
+    total, failed, skipped, began = Tally(), [], 0, time.monotonic()
     for result in _results(seeds, arguments.workers):
         print(draw(result.seed).describe())
+        if result.skipped:
+            skipped += 1
+            print(f"  skipped: {result.skipped}", flush=True)
+            continue
         print(f"  {'FAILED' if result.error else 'held'} after {result.seconds:.1f} s", flush=True)
         total.add(result.tally)
         if result.error:
             failed.append(result.seed)
             print(f"{result.error}\nagain: make faults ARGS='--seed={result.seed} --schedules=1'", flush=True)
     minutes = (time.monotonic() - began) / 60
-    print(f"\n{len(seeds)} schedules in {minutes:.1f} minutes; failed: {failed or 'none'}\n\n{table(total)}")
+    print(f"\n{len(seeds)} schedules in {minutes:.1f} minutes; skipped: {skipped}; failed: {failed or 'none'}")
+    print(f"\n{table(total)}")
     if arguments.json:
-        document = {"failed": failed, "minutes": minutes, "faults": total.faults, "counts": total.counts}
+        document = {
+            "failed": failed,
+            "skipped": skipped,
+            "minutes": minutes,
+            "faults": total.faults,
+            "counts": total.counts,
+        }
         arguments.json.write_text(json.dumps(document, indent=2))
     return 1 if failed else 0
 

@@ -40,6 +40,9 @@ MAY_FAIL = {Kind.DISK_FULL, Kind.TWO_SENDERS, Kind.CORRUPTION, Kind.SERVER_DEATH
 # Made with a line between namespaces; where there is none, the proxy holds the bytes up instead.
 NEEDS_LINE = {Kind.DELAY, Kind.REORDER, Kind.BANDWIDTH}
 
+# A server that is stopped with more strength than this is so for longer than the client's keepalive: half of them.
+LONG_STOP = 0.5
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -53,8 +56,17 @@ class Fault:
     # For what else the kind draws.
     seed: int
 
+    @property
+    def long_stop(self) -> bool:
+        return self.kind is Kind.SERVER_STOP and self.strength > LONG_STOP
+
+    @property
+    def name(self) -> str:
+        """Its row in the table."""
+        return "server stopped for longer than keepalive" if self.long_stop else self.kind.value
+
     def __str__(self) -> str:
-        return f"{self.kind.value} (server {self.server}, after {self.after_bytes} bytes, {self.strength:.2f})"
+        return f"{self.name} (server {self.server}, after {self.after_bytes} bytes, {self.strength:.2f})"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from tests.faults.play import play
 from tests.faults.schedule import NEEDS_LINE, Kind, Schedule, draw
 from tools import python_cases
 
-_FIRST, _COUNT = (int(number) for number in os.environ["SEEDS"].split("+"))
+# "24+11 261+1": eleven from 24 on, and one.
+_RANGES = [tuple(map(int, each.split("+"))) for each in os.environ["SEEDS"].split()]
 _NO_MOUNTS = keep_mounts_private()
 CLOCKS = {Kind.SERVER_CLOCK, Kind.CLIENT_CLOCK}
 
@@ -39,7 +40,7 @@ def _case(seed: int) -> Callable[[Schedules], None]:
     return lambda self: self.check(draw(seed))
 
 
-for _seed in range(_FIRST, _FIRST + _COUNT):
+for _seed in (seed for first, count in _RANGES for seed in range(first, first + count)):
     setattr(Schedules, f"test_seed_{_seed}", _case(_seed))
 
 

@@ -17,7 +17,7 @@ from tests.end_to_end.processes import Command, binary
 from tests.end_to_end.safetensors_file import DTYPE_BITS
 from tests.faults.namespaces import Network, mount_tmpfs, unavailable, unmount
 from tests.faults.receiver import Receiver, clock_wrapper
-from tests.faults.schedule import MIB, Kind, Schedule
+from tests.faults.schedule import MIB, Fault, Kind, Schedule
 from tests.faults.witness import Follower, Library
 
 # What holds for servers and clients here, so that a schedule takes seconds where an operator's defaults take half a
@@ -29,7 +29,6 @@ PATIENT_SECONDS = 60
 # A server that is dead for good need not be waited for that long here.
 IMPATIENT_SECONDS = 4
 DTYPES = ("BF16", "F32", "U8", "F16", "I64", "F8_E4M3")
-LONG_STOP = 0.85
 _SHM = "/dev/shm"
 
 
@@ -125,14 +124,15 @@ class Stage:
         path = self.folder / f"source-{version}-{sender}.safetensors"
         return write_safetensors(path, tensors, {"version": str(version)})
 
-    def _client_seconds(self, faults: Sequence[tuple[Kind, float]]) -> int:
-        if any(kind is Kind.SERVER_DEATH for kind, _ in faults):
+    @staticmethod
+    def _client_seconds(faults: Sequence[Fault]) -> int:
+        if any(fault.kind is Kind.SERVER_DEATH for fault in faults):
             return IMPATIENT_SECONDS
-        if any(kind is Kind.SERVER_STOP and strength > LONG_STOP for kind, strength in faults):
+        if any(fault.long_stop for fault in faults):
             return PATIENT_SECONDS
         return CLIENT_SECONDS
 
-    def start_push(self, source: Path, version: int, faults: Sequence[tuple[Kind, float]]) -> Command:
+    def start_push(self, source: Path, version: int, faults: Sequence[Fault]) -> Command:
         seconds = self._client_seconds(faults)
         to = ",".join(receiver.address for receiver in self.receivers)
         return self._start(

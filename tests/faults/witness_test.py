@@ -38,7 +38,7 @@ class FollowerTest(unittest.TestCase):
 
     def make_current(self, version: int) -> None:
         (self.model / ".next").symlink_to(str(version))
-        os.rename(self.model / ".next", self.model / "current")
+        (self.model / ".next").rename(self.model / "current")
 
     def follow(self, *versions: int) -> Follower:
         """A follower that has seen these versions become current, one after the other."""
@@ -74,7 +74,7 @@ class FollowerTest(unittest.TestCase):
         follower = self.follow(1, 2)
         path = self.model / "2" / "model.safetensors"
         (self.model / "other").write_bytes(path.read_bytes())
-        os.rename(self.model / "other", path)
+        (self.model / "other").rename(path)
         self.assert_stops_with(follower, "version 2 is not the file")
 
     def test_a_version_that_is_open_changes(self) -> None:
