@@ -72,6 +72,9 @@ class ServiceExportTest : public testing::Test {
     options.limits.bucket_bytes = kMiB;
     options.limits.staging_bytes = 3 * kMiB;
     options.limits.keep_versions = keep_versions_;
+    options.limits.keepalive_time = keepalive_time_;
+    // Of the test's own connections too, on a machine that is busy.
+    options.limits.keepalive_timeout = absl::Seconds(5);
     options.cuda = cuda_;
     options.security.allow_plaintext = true;
     options.listen = std::move(listen);
@@ -109,6 +112,7 @@ class ServiceExportTest : public testing::Test {
   }
 
   uint64_t keep_versions_ = 2;
+  absl::Duration keepalive_time_ = Limits().keepalive_time;
   std::shared_ptr<FakeCudaRuntime> cuda_;
   std::unique_ptr<TestServer> server_;
   std::unique_ptr<TestClient> client_;
@@ -266,6 +270,21 @@ TEST_F(ServiceExportTest, ALeaseEndsWithTheProcessThatHoldsIt) {
   holder.Kill();
   EXPECT_TRUE(WaitFor([&] { return Exports(1) == 0; }));
   EXPECT_TRUE(Push(2).ok());
+}
+
+TEST_F(ServiceExportTest, ALeaseEndsWithinTheKeepaliveOfAProcessThatIsStopped) {
+  keepalive_time_ = absl::Seconds(1);
+  Start(1);
+  ASSERT_TRUE(Push(1).ok());
+  TestChild holder({"server/lease_holder", "export", server_->server().address(), "m"});
+  ASSERT_EQ(holder.ReadLine(), "held");
+  EXPECT_EQ(Exports(1), 1u);
+  holder.Stop();
+  EXPECT_TRUE(WaitFor([&] { return Exports(1) == 0; }));
+  EXPECT_TRUE(Push(2).ok());
+  // Once it runs again it learns of it.
+  holder.Continue();
+  EXPECT_EQ(holder.ReadLine().substr(0, 3), absl::StrCat(grpc::StatusCode::UNAVAILABLE, " "));
 }
 
 TEST_F(ServiceExportTest, AShutdownEndsLeasesAndSaysSo) {

@@ -8,6 +8,7 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "proto/status.h"
@@ -69,6 +70,40 @@ TEST_F(ServiceRegistrationTest, AnInferenceServerThatDiesInMidUpdateEndsTheUpdat
   // Its memory is gone, and what was half-written there stays named until a version is whole.
   ExpectState(v1::WEIGHTS_STATE_UNTRUSTED, 0, 1);
   EXPECT_TRUE(WaitFor([&] { return cuda_->open_handles() == 0; }));
+}
+
+// Its connection lives on in the kernel, so that nothing but the unanswered ping tells.
+TEST_F(ServiceRegistrationTest, AnInferenceServerThatIsStoppedLosesItsRegistrationWithinTheKeepalive) {
+  TestServerOptions options = Options();
+  options.limits.keepalive_time = absl::Seconds(1);
+  // Of the test's own connections too, on a machine that is busy.
+  options.limits.keepalive_timeout = absl::Seconds(5);
+  TestServer server(options);
+  const auto client = server.NewClient();
+  const auto state = [&] { return client->GetModel("m").value(); };
+  const TestTensor tensor = MakeTensor("t", DType::kU8, {10'000}, 1);
+  const v1::DeviceMemory memory = memory_.message();
+  TestChild inference_server({"server/lease_holder", "register", server.server().address(), "m",
+                              absl::BytesToHexString(memory.handle()), absl::BytesToHexString(memory.device_uuid()),
+                              "10000"});
+  ASSERT_EQ(inference_server.ReadLine(), "held");
+  const auto begun = client->Begin(BeginRequest("m", 1, {tensor}));
+  ASSERT_TRUE(begun.ok()) << begun.status();
+  v1::PushResponse response;
+  const auto context = NewContext();
+  const auto stream = client->stub().Push(context.get(), &response);
+  ASSERT_TRUE(stream->Write(ChunkOf(tensor, 0, 1000, begun->update_id())));
+  ASSERT_TRUE(WaitFor([&] { return state().updates(0).landed_bytes() == 1000; }));
+
+  inference_server.Stop();
+  EXPECT_TRUE(WaitFor([&] { return !state().has_targets(); }));
+  ExpectError(FromGrpcStatus(stream->Finish()), StatusCode::kAborted,
+              {"the inference server", "into whose memory it was written", "connection was lost"});
+  EXPECT_EQ(state().weights_state(), v1::WEIGHTS_STATE_UNTRUSTED);
+  EXPECT_TRUE(WaitFor([&] { return cuda_->open_handles() == 0; }));
+  // Once it runs again it learns of it.
+  inference_server.Continue();
+  EXPECT_EQ(inference_server.ReadLine().substr(0, 3), absl::StrCat(grpc::StatusCode::UNAVAILABLE, " "));
 }
 
 TEST_F(ServiceRegistrationTest, TheNextUpdateWaitsForWhatIsLeftOfTheOneBefore) {

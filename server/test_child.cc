@@ -40,6 +40,19 @@ std::string TestChild::ReadLine() {
   return line;
 }
 
+void TestChild::Stop() {
+  ASSERT_GT(pid_, 0);
+  ASSERT_EQ(kill(pid_, SIGSTOP), 0);
+  int status = 0;
+  ASSERT_EQ(waitpid(pid_, &status, WUNTRACED), pid_);
+  ASSERT_TRUE(WIFSTOPPED(status)) << "it has ended";
+}
+
+void TestChild::Continue() {
+  ASSERT_GT(pid_, 0);
+  ASSERT_EQ(kill(pid_, SIGCONT), 0);
+}
+
 void TestChild::Kill() {
   if (pid_ <= 0) return;
   kill(pid_, SIGKILL);

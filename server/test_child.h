@@ -21,6 +21,10 @@ class TestChild {
   // The next line of its output, without the newline; what there is of it at the output's end.
   std::string ReadLine();
 
+  // SIGSTOP: it runs no more, and its kernel keeps its connections. SIGCONT: it goes on.
+  void Stop();
+  void Continue();
+
   // SIGKILL, and waits until it is gone.
   void Kill();
 
