@@ -43,6 +43,8 @@ struct CommitHookOptions {
   int port = 0;
   std::vector<CommitHookRequest> requests;
   std::string program;
+  // The one whose versions are told of; empty for every model.
+  std::string model;
 
   // For one attempt. To load weights takes minutes at most.
   absl::Duration timeout = absl::Minutes(5);
@@ -53,6 +55,7 @@ struct CommitHookOptions {
   absl::Duration longest_wait = absl::Seconds(30);
 
   bool enabled() const { return !requests.empty() || !program.empty(); }
+  bool tells_of(const std::string& name) const { return model.empty() || name == model; }
 
   // True if a request says where the version's file lies. A program is told by its environment, and may do without.
   bool names_files() const {

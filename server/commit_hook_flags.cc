@@ -9,6 +9,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "tensor/spec.h"
 
 namespace weightstream {
 namespace {
@@ -127,6 +128,11 @@ std::vector<FlagSpec> CommitHookFlags() {
        .value = "PROGRAM",
        .help = "Instead of a POST, run this program, without a shell or arguments; WEIGHTSTREAM_MODEL, _VERSION, _PATH "
                "and _FOLDER are in its environment, and code 0 is success."},
+      {.name = "on-commit-model",
+       .value = "MODEL",
+       .help = "Tell of this model's versions alone: an inference server loads whatever it is told of. Default: of "
+               "every model's.",
+       .check = ValidateModelName},
       {.name = "on-commit-timeout-seconds",
        .kind = FlagKind::kDecimal,
        .value = "N",
@@ -155,12 +161,13 @@ absl::StatusOr<CommitHookOptions> CommitHookOptionsFrom(const CommandLine& line)
       return Invalid("on-commit-exec", options.program, "is not there, or not executable by the server's user");
     }
   }
-  for (const char* flag : {"on-commit-timeout-seconds", "on-commit-attempts"}) {
+  for (const char* flag : {"on-commit-model", "on-commit-timeout-seconds", "on-commit-attempts"}) {
     if (line.Has(flag) && !options.enabled()) {
       return absl::InvalidArgumentError(
           absl::StrCat("--", flag, " is of no use without --on-commit or --on-commit-exec"));
     }
   }
+  options.model = line.Text("on-commit-model");
   options.timeout = absl::Seconds(line.Decimal("on-commit-timeout-seconds", absl::ToDoubleSeconds(options.timeout)));
   options.attempts = static_cast<int>(line.Number("on-commit-attempts", options.attempts));
   return options;

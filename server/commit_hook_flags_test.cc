@@ -50,6 +50,13 @@ TEST(CommitHookFlagsTest, AUrlMayLeaveOutPortAndPathAndBody) {
   EXPECT_EQ(Requests({"--on-commit=http://[::1]?c", "--on-commit-body={}"}), "::1 80\n/?c {}");
 }
 
+TEST(CommitHookFlagsTest, AHookMayBeForOneModel) {
+  EXPECT_TRUE(Parse({"--on-commit-exec=/bin/true"})->tells_of("draft"));
+  const auto options = Parse({"--on-commit-exec=/bin/true", "--on-commit-model=policy"});
+  EXPECT_TRUE(options->tells_of("policy"));
+  EXPECT_FALSE(options->tells_of("draft"));
+}
+
 TEST(CommitHookFlagsTest, WhichRequestsNameFilesIsKnown) {
   const std::string url = "--on-commit=http://host";
   EXPECT_TRUE(Parse({url})->names_files());
@@ -88,6 +95,8 @@ TEST(CommitHookFlagsTest, WhatCannotWorkIsRefusedWithTheReason) {
       {{"--on-commit-exec=true"}, "is no path"},
       {{"--on-commit-exec=/nonexistent"}, "is not there"},
       {{"--on-commit-attempts=3"}, "is of no use"},
+      {{"--on-commit-model=policy"}, "is of no use"},
+      {{"--on-commit-exec=/bin/true", "--on-commit-model=a/b"}, "on-commit-model"},
       {{"--on-commit-timeout-seconds=3"}, "is of no use"},
   };
   for (const auto& [arguments, words] : cases) {

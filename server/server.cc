@@ -281,7 +281,7 @@ void GrpcServer::ConfigureConnections(grpc::ServerBuilder& builder) const {
 
 void GrpcServer::BecameCurrent(const std::string& model, uint64_t version, const std::string& update) {
   TellHealth(model);
-  if (hooks_ == nullptr) return;
+  if (hooks_ == nullptr || !options_.on_commit.tells_of(model)) return;
   // Absolute, for who has another working directory.
   const auto absolute = [](const std::string& path) {
     return path.empty() ? path : std::filesystem::absolute(path).string();

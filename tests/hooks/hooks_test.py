@@ -79,6 +79,18 @@ class Presets(HooksTest):
             sglang.requests[-1], ("/update_weights_from_disk", {"model_path": folder, "weight_version": "1"})
         )
 
+    def test_of_other_models_the_inference_server_is_not_told(self) -> None:
+        sglang = Sglang()
+        self.use(sglang)
+        flags = ("--on-commit-preset=sglang", f"--on-commit-model={MODEL}")
+        server = self.start_server(f"--on-commit={sglang.url}", *flags)
+        self.push(write_safetensors(self.folder / "draft.safetensors", self.tensors(9)), server.address, "draft")
+        # Calls come in order: had the draft's been made, it would be the first.
+        self.push_version(server, 1)
+        self.await_hook(server, 1, "succeeded")
+        self.assertEqual(len(sglang.requests), 1)
+        self.assertEqual(sglang.weights, self.weights(1))
+
     def test_vllm_reloads_and_forgets_its_prefix_cache(self) -> None:
         vllm = Vllm()
         self.use(vllm)
