@@ -20,25 +20,36 @@ from tools import python_cases
 MOST_EXPOSURE = 20
 
 
-class Unit:
-    """The unit's settings, and the command line that systemd would make of them."""
+# What the unit says to put flags into; the administrator's own.
+SERVER_CONF = "/etc/weightstream/server.conf"
 
-    def __init__(self) -> None:
+
+class Unit:
+    """The settings of the unit and of drop-ins, and the command line that systemd would make of them."""
+
+    def __init__(self, *drop_ins: str) -> None:
         self.text = Path(os.environ["UNIT"]).read_text()
         self.settings: dict[str, list[str]] = {}
-        for line in self.text.splitlines():
-            if found := re.fullmatch(r"(\w+)=(.*)", line):
-                self.settings.setdefault(found[1], []).append(found[2])
+        for text in (self.text, *drop_ins):
+            for line in text.replace("\\\n", " ").splitlines():
+                if found := re.fullmatch(r"(\w+)=(.*)", line):
+                    self.settings.setdefault(found[1], []).append(found[2])
 
     def one(self, setting: str) -> str:
         (value,) = self.settings[setting]
         return value
 
-    def arguments(self) -> list[str]:
-        name, _, value = self.one("Environment").partition("=")
+    def arguments(self, server_conf: str = "") -> list[str]:
+        """The arguments, with this in the administrator's file: systemd.exec(5) says that what a file sets overrides
+        Environment=, and of two settings of one variable the later one holds.
+        """
+        assert self.one("EnvironmentFile") == f"-{SERVER_CONF}"
+        assignments = [word for setting in self.settings["Environment"] for word in shlex.split(setting)]
+        assignments += server_conf.splitlines()
+        variables = dict(assignment.split("=", 1) for assignment in assignments)
         words: list[str] = []
         for word in shlex.split(self.one("ExecStart"))[1:]:
-            words += shlex.split(value) if word == f"${name}" else [word]
+            words += shlex.split(variables[word[1:]]) if word.startswith("$") else [word]
         return words
 
 
@@ -96,14 +107,19 @@ class Systemd(EndToEndTest):
         devices = set(re.findall(r"\bchar-([\w-]+)", found["DeviceAllow="])) - {"rtc"}
         self.assertEqual(devices, {"nvidia", "nvidia-frontend", "nvidia-uvm", "nvidia-caps"})
 
-    def test_the_flags_of_a_host_with_a_gpu_are_the_servers(self) -> None:
-        (flags,) = re.findall(
-            r'^Environment="WEIGHTSTREAM_FLAGS=(.*)"$', Path(os.environ["GPU_DROP_IN"]).read_text(), re.M
-        )
-        self.assertIn("--device=cuda:0", flags.split())
-        # One that no machine has: a wrong flag would end it with 2.
-        words = [word.replace("cuda:0", "cuda:999") for word in flags.split() if not word.startswith("--listen=")]
-        command = [binary("WEIGHTSTREAM_SERVER"), f"--data-dir={self.data_dir()}", "--listen=127.0.0.1:0", *words]
+    def test_flags_of_the_administrator_and_of_a_gpu_stand_beside_each_other(self) -> None:
+        gpu = Path(os.environ["GPU_DROP_IN"]).read_text()
+        device = ["--device=cuda:0", "--exit-on-device-failure"]
+        self.assertEqual(set(device) & set(Unit().arguments()), set())
+        self.assertLessEqual({"--listen=127.0.0.1:7070", *device}, set(Unit(gpu).arguments()))
+        own = "WEIGHTSTREAM_FLAGS=--listen=127.0.0.1:0 --keep-versions=1"
+        # As a person may write it who has read the unit alone: not a word of the device.
+        arguments = Unit(gpu).arguments(own)
+        self.assertLessEqual({"--listen=127.0.0.1:0", "--keep-versions=1", *device}, set(arguments))
+        self.assertNotIn("--listen=127.0.0.1:7070", arguments)
+        # A device that no machine has; a wrong flag, or one given twice, would end it with 2.
+        words = [word.replace("cuda:0", "cuda:999") for word in arguments if not word.startswith("--data-dir=")]
+        command = [binary("WEIGHTSTREAM_SERVER"), f"--data-dir={self.data_dir()}", *words]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
         self.assertEqual(ended.returncode, 1, ended.stderr)
         self.assertIn("--device", ended.stderr)
