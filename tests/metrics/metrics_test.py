@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,19 @@ class Metrics(EndToEndTest):
             found = re.fullmatch(r"label_values\((\w+), (\w+)\)", menu["query"])
             assert found, menu["query"]
             self.assertEqual(prometheus.label_values(found[1], found[2]), entries[menu["name"]], menu["query"])
+
+    def test_prometheus_takes_the_page_s_configuration_with_the_alerts(self) -> None:
+        (configuration,) = re.findall(r"^```yaml\n(.*?)^```$", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
+        (self.folder / "prometheus.yml").write_text(configuration)
+        shutil.copy(ALERTS, self.folder)
+        command = [PROMTOOL, "check", "config", str(self.folder / "prometheus.yml")]
+        checked = subprocess.run(command, capture_output=True, text=True)
+        self.assertEqual(checked.returncode, 0, checked.stdout + checked.stderr)
+        self.assertIn(f"{len(alert_rules())} rules found", checked.stdout)
+        # The alerts pick jobs by name.
+        (pattern,) = {job for rule in alert_rules() for job in re.findall(r'job=~"([^"]+)"', rule["expr"])}
+        (job,) = (scraped["job_name"] for scraped in yaml.safe_load(configuration)["scrape_configs"])
+        self.assertRegex(job, f"^(?:{pattern})$")
 
     def test_alerts_fire_when_they_must_and_not_else(self) -> None:
         checked = subprocess.run([PROMTOOL, "check", "rules", str(ALERTS)], capture_output=True, text=True)
