@@ -31,6 +31,18 @@ def named_metrics() -> set[str]:
     return set(re.findall(r"^\| `(\w+)` \| (?:counter|gauge|histogram) ", DOCUMENT.read_text(), re.MULTILINE))
 
 
+def panel_queries() -> list[tuple[str, str]]:
+    """Title and expression of all that the dashboard draws, of every job, server and model, over a minute."""
+    queries = []
+    for panel in json.loads(DASHBOARD.read_text())["panels"]:
+        for target in panel["targets"]:
+            expression = target["expr"].replace("$__rate_interval", "1m")
+            expression = re.sub(r"\$(instance|model|job)\b", ".*", expression)
+            assert "$" not in expression, expression
+            queries.append((panel["title"], expression))
+    return queries
+
+
 def alert_rules() -> list[dict[str, Any]]:
     (group,) = yaml.safe_load(ALERTS.read_text())["groups"]
     rules: list[dict[str, Any]] = group["rules"]
@@ -109,14 +121,30 @@ class Metrics(EndToEndTest):
         self.weightstream("pull", f"--from={self.server.address}", "--model=model", f"--out={self.folder / 'pulled'}")
         self.weightstream("status", f"--to={self.server.address}", "--model=nobody", code=1)
         self.begin_update("model", 3)
-        panels = json.loads(DASHBOARD.read_text())["panels"]
-        self.assertGreater(len(panels), 10)
-        for panel in panels:
-            for target in panel["targets"]:
-                expression = target["expr"].replace("$__rate_interval", "1m")
-                expression = re.sub(r"\$(instance|model|job)\b", ".*", expression)
-                self.assertNotIn("$", expression)
-                self.await_series(prometheus, expression, panel["title"])
+        queries = panel_queries()
+        self.assertGreater(len(queries), 10)
+        for title, expression in queries:
+            self.await_series(prometheus, expression, title)
+
+    def test_the_dashboard_shows_the_first_error_of_each_kind(self) -> None:
+        # All of it has happened when Prometheus first looks, so that no series is ever seen to grow.
+        hook = ("--on-commit-exec=/bin/false", "--on-commit-attempts=1")
+        self.server = self.start_server("--metrics-listen=127.0.0.1:0", *hook, data_dir=self.data_dir("failing"))
+        self.target = self.metrics_address(self.server)
+        self.push_version(1)
+        self.weightstream("status", f"--to={self.server.address}", "--model=nobody", code=1)
+        failed = 'weightstream_commit_hooks_total{model="model",outcome="failed"} 1'
+        wait_until(lambda: failed in self.scrape(), "the hook was given up")
+        prometheus = self.start_prometheus()
+        for metric, labels in {
+            "weightstream_calls_total": {"method": "GetModel", "code": "NOT_FOUND"},
+            "weightstream_commit_hooks_total": {"model": "model", "outcome": "failed"},
+            "weightstream_commit_hook_failed_attempts_total": {"model": "model"},
+        }.items():
+            ((title, expression),) = (query for query in panel_queries() if metric in query[1])
+            with self.subTest(title, metric=metric):
+                shown = [series["metric"] for series in prometheus.query(f"({expression}) > 0")]
+                self.assertIn(labels, shown)
 
     def test_the_page_names_every_metric_and_no_other(self) -> None:
         self.push_version(1)
