@@ -58,7 +58,8 @@ class CopyRates {
     if (!ring.ok()) return ring.status();
     const auto staged = MedianRate(sizes_.target_bytes, sizes_.rounds, [&] { return CopyStaged(**ring, chunk); });
     if (!staged.ok()) return staged.status();
-    report_.Add(absl::StrFormat("memory to device through staging, chunks of %s", Size(chunk)), *staged, ceiling);
+    report_.Add(absl::StrFormat("memory to device through staging, chunks of %s", Size(chunk)), *staged, ceiling,
+                chunk >= kPipelineGoalChunkBytes ? kPipelineGoal : 0);
     return absl::OkStatus();
   }
 

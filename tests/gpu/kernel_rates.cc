@@ -60,20 +60,21 @@ class KernelRates {
       : runtime_(runtime), scratch_(scratch), sizes_(sizes), report_(report), half_(sizes.target_bytes / 2) {}
 
   absl::Status Bandwidth() {
-    return Measure(kBandwidth, "", 2 * half_,
+    return Measure(kBandwidth, "", 0, 2 * half_,
                    [&](CudaStreamHandle stream) { return runtime_.CopyOnDevice(to(), from(), half_, stream); });
   }
 
   absl::Status Digest() {
-    return Measure("digest of device memory, the kernel alone", kBandwidth, half_, [&](CudaStreamHandle stream) {
-      return runtime_.DigestSegments(from(), half_, reinterpret_cast<uint32_t*>(to()), stream);
-    });
+    return Measure("digest of device memory, the kernel alone", kBandwidth, kDigestGoal, half_,
+                   [&](CudaStreamHandle stream) {
+                     return runtime_.DigestSegments(from(), half_, reinterpret_cast<uint32_t*>(to()), stream);
+                   });
   }
 
   absl::Status Cast(absl::string_view name, FloatCast cast) {
     // The larger of the two types has four bytes.
     const uint64_t elements = half_ / 4;
-    return Measure(absl::StrCat("cast ", name, ", read and written"), kBandwidth,
+    return Measure(absl::StrCat("cast ", name, ", read and written"), kBandwidth, kCastGoal,
                    elements * (CastSourceBytes(cast) + CastDestinationBytes(cast)),
                    [&](CudaStreamHandle stream) { return runtime_.Cast(cast, from(), to(), elements, stream); });
   }
@@ -82,12 +83,12 @@ class KernelRates {
   char* from() const { return scratch_.memory(); }
   char* to() const { return scratch_.memory() + half_; }
 
-  absl::Status Measure(const std::string& name, const std::string& of, uint64_t bytes,
+  absl::Status Measure(const std::string& name, const std::string& of, double to_reach, uint64_t bytes,
                        const std::function<CudaError(CudaStreamHandle)>& start) {
     const auto rate = MedianRate(bytes * static_cast<uint64_t>(sizes_.kernel_repeats), sizes_.rounds,
                                  [&] { return scratch_.Run(sizes_.kernel_repeats, start); });
     if (!rate.ok()) return rate.status();
-    report_.Add(name, *rate, of);
+    report_.Add(name, *rate, of, to_reach);
     return absl::OkStatus();
   }
 

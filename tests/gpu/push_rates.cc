@@ -131,7 +131,9 @@ absl::Status MeasurePushes(const std::vector<PushContender>& contenders, const s
       if (round >= 0) rates[i].push_back(*rate);
     }
   }
-  for (size_t i = 0; i < contenders.size(); ++i) report.Add(contenders[i].name, Median(rates[i]), contenders[i].of);
+  for (size_t i = 0; i < contenders.size(); ++i) {
+    report.Add(contenders[i].name, Median(rates[i]), contenders[i].of, contenders[i].to_reach);
+  }
   return absl::OkStatus();
 }
 

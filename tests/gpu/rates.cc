@@ -8,11 +8,9 @@
 
 namespace weightstream {
 
-void RateReport::Add(const std::string& name, double rate, const std::string& of) {
-  rows_.push_back({name, rate});
-  const double whole = of.empty() ? 0 : this->rate(of);
-  const std::string share = whole > 0 ? absl::StrFormat("  %.2f of %s", rate / whole, of) : "";
-  absl::PrintF("%-58s %8.2f GB/s%s\n", name, rate, share);
+void RateReport::Add(const std::string& name, double rate, const std::string& of, double to_reach) {
+  rows_.push_back({name, rate, of, of.empty() ? 0 : this->rate(of), to_reach});
+  absl::PrintF("%-58s %8.2f GB/s%s\n", name, rate, ShareText(rows_.back()));
   std::fflush(stdout);
 }
 
@@ -27,7 +25,7 @@ void RateReport::Skip(const std::string& name, const std::string& why) {
 }
 
 double RateReport::rate(const std::string& name) const {
-  const auto row = std::find_if(rows_.begin(), rows_.end(), [&](const Row& each) { return each.name == name; });
+  const auto row = std::find_if(rows_.begin(), rows_.end(), [&](const RateRow& each) { return each.name == name; });
   return row == rows_.end() ? 0 : row->rate;
 }
 

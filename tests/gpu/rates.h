@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "kernels/cuda/runtime.h"
 #include "kernels/device.h"
+#include "tests/gpu/goals.h"
 
 namespace weightstream {
 
@@ -35,23 +36,19 @@ struct BenchmarkSizes {
 // Rates in GB/s by name, in the order in which they came; printed as they come.
 class RateReport {
  public:
-  // With another rate's name, also as a share of that.
-  void Add(const std::string& name, double rate, const std::string& of = "");
+  // With another rate's name, also as a share of that; and where a share of it is to be reached, whether it is.
+  void Add(const std::string& name, double rate, const std::string& of = "", double to_reach = 0);
   // What follows from the rates.
   void Note(const std::string& text);
   // What was not measured, and why.
   void Skip(const std::string& name, const std::string& why);
 
-  struct Row {
-    std::string name;
-    double rate = 0;
-  };
-  const std::vector<Row>& rows() const { return rows_; }
+  const std::vector<RateRow>& rows() const { return rows_; }
   // 0 if it was not measured.
   double rate(const std::string& name) const;
 
  private:
-  std::vector<Row> rows_;
+  std::vector<RateRow> rows_;
 };
 
 // The median rate of `rounds` rounds that move that many bytes each, in GB/s; or the first error.
@@ -82,6 +79,8 @@ struct PushContender {
   // Of the row that its rate is shown as a share of; may be empty.
   std::string of;
   std::function<absl::StatusOr<std::unique_ptr<Device>>()> open_device;
+  // The share of that row that is to be reached; 0 where there is none.
+  double to_reach = 0;
 };
 
 // Whole pushes, commit included, in rounds that are interleaved. The versions of host targets lie below `data_dir`.

@@ -1,4 +1,4 @@
-// The GPU benchmark's code paths, small, over devices that need no GPU. It judges no rate.
+// The GPU benchmark's code paths, small, over devices that need no GPU. What the rates are is judged nowhere here.
 #include "tests/gpu/rates.h"
 
 #include <gmock/gmock.h>
@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_format.h"
 #include "absl/synchronization/notification.h"
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/fake_runtime.h"
@@ -22,6 +23,7 @@
 namespace weightstream {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
@@ -41,10 +43,21 @@ absl::StatusOr<std::unique_ptr<Device>> HostStaged() { return NewHostDevice({.de
 
 class RatesTest : public ::testing::Test {
  protected:
+  // Which rates have goals, and of what.
+  std::vector<std::string> Goals() {
+    std::vector<std::string> goals;
+    for (const RateRow& row : report_.rows()) {
+      if (row.to_reach == 0) continue;
+      goals.push_back(absl::StrFormat("%s: %.2f of %s", row.name, row.to_reach, row.of));
+      EXPECT_GT(row.of_rate, 0) << row.name;
+    }
+    return goals;
+  }
+
   // Every rate was measured, none twice.
   void ExpectRows(size_t count) {
     std::set<std::string> names;
-    for (const RateReport::Row& row : report_.rows()) {
+    for (const RateRow& row : report_.rows()) {
       EXPECT_GT(row.rate, 0) << row.name;
       names.insert(row.name);
     }
@@ -59,8 +72,12 @@ TEST_F(RatesTest, CopiesAreMeasuredAloneAndThroughStaging) {
   FakeCudaRuntime runtime;
   auto cuda = CudaDevice::Open(&runtime, {});
   ASSERT_TRUE(cuda.ok()) << cuda.status();
-  EXPECT_TRUE(MeasureCopies(**cuda, Small(), report_).ok());
+  BenchmarkSizes sizes = Small();
+  sizes.chunk_bytes = {kMiB, kPipelineGoalChunkBytes};
+  EXPECT_TRUE(MeasureCopies(**cuda, sizes, report_).ok());
   ExpectRows(5);
+  EXPECT_THAT(Goals(), ElementsAre("memory to device through staging, chunks of 4 MiB: 0.90 of "
+                                   "pinned to device, chunks of 4 MiB (the ceiling)"));
   EXPECT_GT(report_.rate("memory to device through staging, chunks of 1 MiB"), 0);
   EXPECT_GT(report_.rate("pinned to device, copies of 4 KiB (many small tensors)"), 0);
   EXPECT_THAT(runtime.misuse(), IsEmpty());
@@ -97,7 +114,12 @@ TEST_F(RatesTest, KernelsAreMeasuredAgainstTheMemorysBandwidth) {
     EXPECT_TRUE(measured.ok()) << measured;
   }
   ExpectRows(6);
-  EXPECT_EQ(report_.rows()[0].name, "copy within device memory, read and written");
+  const std::string bandwidth = "copy within device memory, read and written";
+  EXPECT_EQ(report_.rows()[0].name, bandwidth);
+  EXPECT_THAT(Goals(), ElementsAre("digest of device memory, the kernel alone: 0.50 of " + bandwidth,
+                                   "cast F32 to BF16, read and written: 0.70 of " + bandwidth,
+                                   "cast BF16 to F32, read and written: 0.70 of " + bandwidth,
+                                   "cast BF16 to F16, read and written: 0.70 of " + bandwidth));
   EXPECT_THAT(runtime.misuse(), IsEmpty());
   EXPECT_EQ(runtime.live(), 0u);
 }
@@ -122,13 +144,14 @@ TEST_F(RatesTest, WholePushesAreMeasuredSideBySide) {
 
 TEST_F(RatesTest, WholePushesToDeviceMemoryAreMeasuredAndTraced) {
   FakeCudaRuntime runtime;
-  const PushContender device = {"to a device", "to host, staged", [&]() -> absl::StatusOr<std::unique_ptr<Device>> {
-                                  return CudaDevice::Open(&runtime, {});
-                                }};
+  const PushContender device = {
+      "to a device", "to host, staged",
+      [&]() -> absl::StatusOr<std::unique_ptr<Device>> { return CudaDevice::Open(&runtime, {}); }, kPushGoal};
   const std::string folder = MakeTestFolder();
   absl::Status measured = MeasurePushes({{"to host, staged", "", HostStaged}, device}, folder, Small(), report_);
   EXPECT_TRUE(measured.ok()) << measured;
   ExpectRows(2);
+  EXPECT_THAT(Goals(), ElementsAre("to a device: 1.00 of to host, staged"));
   measured = TracePush(device, folder, Small(), "");
   EXPECT_TRUE(measured.ok()) << measured;
   EXPECT_THAT(runtime.misuse(), IsEmpty());

@@ -26,7 +26,7 @@ chmod -R u+w "$bundle"
 mv "$bundle/programs" "$bundle/weightstream"
 ln -s weightstream "$bundle/weightstream-server"
 tests/gpu/gather_libraries.sh "$bundle"
-cp -f tests/gpu/run_bundle.sh "$bundle/"
+cp -f tests/gpu/run_bundle.sh tests/gpu/main_job.sh "$bundle/"
 tar -C build -czf build/gpu-bundle.tar.gz gpu-bundle
 echo "build/gpu-bundle.tar.gz: $(du -h build/gpu-bundle.tar.gz | cut -f 1)"
 
