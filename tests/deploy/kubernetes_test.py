@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import unittest
 import urllib.request
@@ -25,7 +26,7 @@ from tests.end_to_end.harness import EndToEndTest
 from tests.end_to_end.processes import Server, binary
 from tests.end_to_end.safetensors_file import SafetensorsFile
 from tests.end_to_end.waiting import wait_until
-from tests.end_to_end.wire import CALL_SECONDS, refused
+from tests.end_to_end.wire import CALL_SECONDS, refused, specs_of
 from tests.hooks.inference_servers import InferenceServer, Sglang, Vllm
 from tools import python_cases
 
@@ -38,6 +39,7 @@ IN_GPU_MEMORY = {"sglang-cuda-ipc", "vllm-cuda-ipc"}
 HOST_MEMORY = "--device=host-memory:8"
 # Which do not tell the inference server of later versions: with vLLM that is a choice of its own.
 UNTOLD = {"vllm", "vllm-cert-manager", "vllm-plaintext", "vllm-service-monitor"}
+DEVELOPMENT_MODE = {"name": "VLLM_SERVER_DEV_MODE", "value": "1"}
 INFERENCE_SERVERS: dict[str, type[InferenceServer]] = {"sglang": Sglang, "vllm": Vllm}
 
 _UNITS = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
@@ -156,8 +158,6 @@ class Manifests(EndToEndTest):
                 paths = {mount["mountPath"] for each in mounts for mount in each if mount["name"] == "weights"}
                 self.assertEqual(len(paths), 1)
                 self.assertGreaterEqual(int(overlay.flags["keep-versions"]), 2)
-                if preset == "vllm":
-                    self._check_development_mode(overlay, inference)
 
     def test_memory_of_a_gpu_is_shared_between_two_containers_that_can(self) -> None:
         self.assertEqual({name for name in manifests.overlays() if not rendered(name).keeps_files}, IN_GPU_MEMORY)
@@ -214,12 +214,21 @@ class Manifests(EndToEndTest):
                         self.assertEqual((ended.returncode, ended.stderr), (0, ""))
                     self.assertTrue((folder / "model/config.json").exists())
 
-    def _check_development_mode(self, overlay: Rendered, inference: manifests.Document) -> None:
-        """It is on, and only a gateway reaches the port with its endpoints."""
-        self.assertIn({"name": "VLLM_SERVER_DEV_MODE", "value": "1"}, inference["env"])
-        (policy,) = overlay.of_kind("NetworkPolicy")
-        (rule,) = (rule for rule in policy["spec"]["ingress"] if {"port": "http"} in rule["ports"])
-        self.assertEqual(rule["from"], [{"podSelector": {"matchLabels": {"inference-gateway": "true"}}}])
+    def test_only_a_gateway_reaches_endpoints_that_load_weights(self) -> None:
+        """SGLang always has them at the port of its requests; vLLM, where its development mode is on."""
+        exposed = set()
+        for name in manifests.overlays():
+            (inference,) = rendered(name).pod["containers"]
+            if "sglang.launch_server" in inference["command"] or DEVELOPMENT_MODE in inference["env"]:
+                exposed.add(name)
+        told = {name for name in manifests.overlays() if "on-commit" in rendered(name).flags}
+        self.assertEqual(exposed, told | {"sglang-cuda-ipc"})
+        for name in manifests.overlays():
+            with self.subTest(name):
+                (policy,) = rendered(name).of_kind("NetworkPolicy")
+                (rule,) = (rule for rule in policy["spec"]["ingress"] if {"port": "http"} in rule["ports"])
+                clients = {"matchLabels": {"inference-gateway": "true"}} if name in exposed else {}
+                self.assertEqual(rule["from"], [{"podSelector": clients}])
 
     def test_every_flag_is_one_of_the_program_it_is_given_to(self) -> None:
         server = known_flags(binary("WEIGHTSTREAM_SERVER"))
@@ -298,6 +307,14 @@ class Pod:
             "--tls-server-name=weightstream",
         ]
 
+    def channel(self, server: Server) -> grpc.Channel:
+        """A sender's connection."""
+        if "tls-cert" not in self.overlay.flags:
+            return grpc.insecure_channel(server.address)
+        ca, key, certificate = ((self.tls / "sender" / name).read_bytes() for name in ("ca.crt", "tls.key", "tls.crt"))
+        credentials = grpc.ssl_channel_credentials(ca, key, certificate)
+        return grpc.secure_channel(server.address, credentials, [("grpc.ssl_target_name_override", "weightstream")])
+
     def passes(self, server: Server, probe_name: str) -> bool:
         """What the kubelet would find, in one try."""
         probe = self.overlay.sidecar[probe_name]
@@ -351,8 +368,23 @@ class Pods(EndToEndTest):
         pause = max(pauses)
         grace = pod.overlay.pod["terminationGracePeriodSeconds"]
         self.assertGreater(grace, pause + int(pod.overlay.flags["drain-seconds"]))
-        server.stop(seconds=grace - pause)
-        self.assertFalse(pod.passes(server, "readinessProbe"))
+        self.assert_not_ready_while_it_drains(pod, server, grace - pause)
+
+    def assert_not_ready_while_it_drains(self, pod: Pod, server: Server, seconds: float) -> None:
+        """SIGTERM, with an update in flight, for whose end the server waits."""
+        with pod.channel(server) as channel:
+            stub = WeightStreamStub(channel)
+            begin = ws.BeginUpdateRequest(model="another", version=1, tensors=specs_of(some_tensors(seed=7)))
+            update = stub.BeginUpdate(begin, timeout=CALL_SECONDS)
+            self.assertTrue(pod.passes(server, "readinessProbe"))
+            server.signal(signal.SIGTERM)
+            wait_until(lambda: "shutting_down" in server.log(), "the drain begins")
+            wait_until(lambda: not pod.passes(server, "readinessProbe"), "the probe finds the pod not ready")
+            # It was the server that said so: it answers still, and has not cut the update.
+            abort = ws.AbortUpdateRequest(model="another", update_id=update.update_id, reason="the test has seen it")
+            stub.AbortUpdate(abort, timeout=CALL_SECONDS)
+        self.assertEqual(server.wait(seconds), 0)
+        self.assertIn('"drained":true', server.log())
 
     def assert_pod_holds(self, pod: Pod, server: Server, tensors: list[Tensor]) -> None:
         """The current version is these tensors, as who reads files finds them, or who asks the server."""
