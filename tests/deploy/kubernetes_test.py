@@ -153,6 +153,8 @@ class Manifests(EndToEndTest):
                 self.assertEqual(overlay.flags["on-commit"], f"http://127.0.0.1:{port}")
                 preset = overlay.flags["on-commit-preset"]
                 self.assertIn(preset, inference["image"])
+                # It loads whatever it is told of.
+                self.assertIn(f"--served-model-name={overlay.flags['on-commit-model']}", inference["args"])
                 # The folder that it is told of is the sidecar's, and a version must outlive the next one's commit.
                 mounts = [container["volumeMounts"] for container in (overlay.sidecar, inference)]
                 paths = {mount["mountPath"] for each in mounts for mount in each if mount["name"] == "weights"}

@@ -13,13 +13,14 @@ import yaml
 
 _ROOT = Path(__file__).resolve().parents[2]
 _TOOLS = _ROOT / "build/kubernetes"
+KUBECTL = _TOOLS / "kubectl"
 KUBERNETES = _ROOT / "deploy/kubernetes"
 # The oldest with everything that the manifests use: sidecars (1.29) and the sleep action (1.30).
 LEAST_KUBERNETES = "1.30"
 NEWEST_KUBERNETES = "1.34"
 
 # Why there is nothing to render and check with, where the tools could not be fetched; empty otherwise.
-TOOLS_MISSING = "" if (_TOOLS / "kubectl").exists() else "no kubectl: run deploy/kubernetes/install_tools"
+TOOLS_MISSING = "" if KUBECTL.exists() else "no kubectl: run deploy/kubernetes/install_tools"
 sys.path[:0] = [str(path) for path in _TOOLS.glob("venv/lib/python*/site-packages")]
 
 if not TOOLS_MISSING:
@@ -107,10 +108,10 @@ def flags_of(arguments: list[str]) -> dict[str, str]:
 
 
 class Rendered:
-    """One overlay, rendered with kubectl."""
+    """One overlay, rendered with kubectl: of our manifests, or of a copy."""
 
-    def __init__(self, overlay: str) -> None:
-        command = [str(_TOOLS / "kubectl"), "kustomize", str(KUBERNETES / "overlays" / overlay)]
+    def __init__(self, overlay: str, root: Path = KUBERNETES) -> None:
+        command = [str(KUBECTL), "kustomize", str(root / "overlays" / overlay)]
         ended = subprocess.run(command, capture_output=True, text=True)
         assert ended.returncode == 0, ended.stderr
         # A warning is about a field that will go.
