@@ -4,7 +4,7 @@ set -euo pipefail
 
 bundle=$TEST_TMPDIR/bundle
 mkdir "$bundle"
-cp -L tests/gpu/{run_bundle.sh,main_job.sh,gpu_benchmark,device_contract,cuda_kernels} "$bundle"
+cp -L tests/gpu/{run_bundle.sh,main_job.sh,gpu_benchmark,device_contract,cuda_kernels,cuda_ipc} "$bundle"
 cp -L deploy/container/programs "$bundle/weightstream"
 ln -s weightstream "$bundle/weightstream-server"
 tests/gpu/gather_libraries.sh "$bundle"
@@ -50,7 +50,8 @@ output=$("$bundle/run_bundle.sh" 2>&1) || {
 }
 table=${output##*$'\n\n'}
 echo "$table"
-for name in "server" "client" "device contract" "kernels and their twins" "main job" "benchmark"; do
+for name in "server" "client" "device contract" "kernels and their twins" \
+  "memory of two processes" "main job" "benchmark"; do
   grep -qE "^$name +(passed|missed|skipped) " <<<"$table" || {
     echo "the table has no good result for '$name'"
     exit 1
@@ -59,6 +60,7 @@ done
 # Each case of a backend that is not here is named.
 if grep -q '^benchmark *skipped' <<<"$table"; then
   grep -q 'SKIPPED.*Backends/DeviceContractTest.*/Cuda' <<<"$output"
+  grep -q "SKIPPED.*Runtimes/SharedBetweenProcessesTest.*/Cuda" <<<"$output"
   grep -q '^benchmark *skipped *skipped: cuda:0' <<<"$table"
   grep -q '^main job *skipped *skipped: .*cuda:0' <<<"$table"
 fi

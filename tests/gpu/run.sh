@@ -9,7 +9,7 @@ cd "$(dirname "$0")/../.."
 
 read -ra bazel <<<"${BAZEL:-bazel}"
 targets=(
-  //tests/gpu:gpu_benchmark //tests/gpu:device_contract //tests/gpu:cuda_kernels
+  //tests/gpu:gpu_benchmark //tests/gpu:device_contract //tests/gpu:cuda_kernels //tests/gpu:cuda_ipc
   //deploy/container:programs
 )
 "${bazel[@]}" build "${targets[@]}"

@@ -48,6 +48,7 @@ run "server" bash -c 'set -o pipefail; ./weightstream-server --help | sed -n 1p'
 run "client" ./weightstream --version
 run "device contract" ./device_contract
 run "kernels and their twins" ./cuda_kernels
+run "memory of two processes" ./cuda_ipc
 run "main job" ./main_job.sh "${MAIN_JOB_DEVICE:-cuda:0}" "${MAIN_JOB_MIB:-1024}"
 run "benchmark" ./gpu_benchmark timeline.svg
 
