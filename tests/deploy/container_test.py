@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.deploy.certificates import make_certificates
 from tests.end_to_end.checkpoints import Tensor, random_tensor, write_sharded
 from tests.end_to_end.harness import EndToEndTest
 from tests.end_to_end.processes import Process, Server, binary
@@ -114,6 +116,12 @@ class Container(EndToEndTest):
                 self.assertEqual({Path(path).name for path in others} - LOADERS, libraries)
                 self.assertTrue({Path(path).name for path in others} & LOADERS)
 
+    def test_its_page_lists_the_libraries_that_it_brings(self) -> None:
+        page = Path(os.environ["PAGE"]).read_text()
+        rows = [line for line in page.splitlines() if line.startswith("|")]
+        listed = set(re.findall(r"`(lib[^`]+)`", "\n".join(rows)))
+        self.assertEqual(listed, LIBRARIES | CUDA_LIBRARIES)
+
     def test_whose_code_is_in_it_is_told(self) -> None:
         rootfs = self.make_rootfs("cuda")
         notices = {path.parent.name: path for path in (rootfs / "usr/share/doc").glob("*/copyright")}
@@ -173,6 +181,41 @@ class Container(EndToEndTest):
         self.assert_current(server, "policy", tensors)
         owners = {path.lstat().st_uid for path in server.data_dir.rglob("*")}
         self.assertEqual(owners, {USER})
+
+    def test_a_sender_in_it_finds_a_server_by_name(self) -> None:
+        rootfs = self.make_rootfs()
+        server = self.start(rootfs, "--listen=127.0.0.1:0", "--data-dir=/weights/models")
+        tensors = some_tensors(seed=9)
+        # At /weights/checkpoint there.
+        write_sharded(self.shared_memory / "checkpoint", tensors, 2)
+        to = f"--to=dns:///localhost:{server.port}"
+        command = self.inside(rootfs, "/usr/bin/weightstream", "push", "/weights/checkpoint", to, "--model=policy")
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        self.assertEqual(ended.returncode, 0, ended.stderr)
+        self.assert_current(server, "policy", tensors)
+
+    def test_the_health_check_of_a_server_with_tls_is_the_page_s(self) -> None:
+        page = Path(os.environ["PAGE"]).read_text()
+        # The image's own is for the default flags.
+        (check,) = (json.loads(found) for found in re.findall(r"^ +CMD (\[.*\])$", page, re.MULTILINE))
+        make_certificates(self.folder / "tls", ["weightstream"])
+        rootfs = self.make_rootfs()
+        tls = self.shared_memory / "tls"
+        tls.mkdir()
+        for name in ("ca.crt", "tls.crt", "tls.key"):
+            shutil.copy(self.folder / "tls" / name, tls)
+            os.chown(tls / name, USER, USER)
+        flags = ["--tls-cert=/weights/tls/tls.crt", "--tls-key=/weights/tls/tls.key"]
+        server = self.start(rootfs, "--listen=127.0.0.1:0", "--data-dir=/weights/models", *flags)
+        changes = {"127.0.0.1:7070": server.address, "=/tls/": "=/weights/tls/", "=NAME": "=weightstream"}
+
+        def code(command: Sequence[str]) -> int:
+            for word, meant in changes.items():
+                command = [argument.replace(word, meant) for argument in command]
+            return subprocess.run(self.inside(rootfs, *command), stdout=subprocess.DEVNULL, timeout=60).returncode
+
+        self.assertEqual(code(check), 0)
+        self.assertEqual(code(self.healthcheck()), 1)
 
     def test_it_serves_metrics(self) -> None:
         flags = ["--listen=127.0.0.1:0", "--data-dir=/weights/models", "--metrics-listen=127.0.0.1:0"]
