@@ -52,7 +52,7 @@ def _cuda_library_impl(ctx):
     )
     context = cc_common.create_compilation_context(headers = headers)
     return [
-        DefaultInfo(files = objects),
+        DefaultInfo(files = objects, data_runfiles = ctx.runfiles(transitive_files = objects)),
         CcInfo(compilation_context = context, linking_context = linking),
     ]
 
