@@ -24,7 +24,32 @@ namespace {
 
 using absl::StatusCode;
 
-class ServiceRegistrationTest : public TargetsTest {};
+class ServiceRegistrationTest : public TargetsTest {
+ protected:
+  // An inference server, as a process of its own, has registered the memory at this server, and a sender is in the
+  // middle of its stream.
+  void RegisterAndPushAPart(TestServer& server, TestClient& client) {
+    const v1::DeviceMemory memory = memory_.message();
+    inference_server_ = std::make_unique<TestChild>(std::vector<std::string>{
+        "server/lease_holder", "register", server.server().address(), "m", absl::BytesToHexString(memory.handle()),
+        absl::BytesToHexString(memory.device_uuid()), "10000"});
+    ASSERT_EQ(inference_server_->ReadLine(), "held");
+    const auto begun = client.Begin(BeginRequest("m", 1, {tensor_}));
+    ASSERT_TRUE(begun.ok()) << begun.status();
+    update_id_ = begun->update_id();
+    stream_ = client.stub().Push(context_.get(), &response_);
+    ASSERT_TRUE(stream_->Write(ChunkOf(tensor_, 0, 1000, update_id_)));
+    ASSERT_TRUE(WaitFor([&] { return client.GetModel("m")->updates(0).landed_bytes() == 1000; }));
+  }
+
+  const TestTensor tensor_ = MakeTensor("t", DType::kU8, {10'000}, 1);
+  std::unique_ptr<TestChild> inference_server_;
+  std::string update_id_;
+  // Of the stream.
+  v1::PushResponse response_;
+  const std::unique_ptr<grpc::ClientContext> context_ = NewContext();
+  std::unique_ptr<grpc::ClientWriter<v1::WeightChunk>> stream_;
+};
 
 TEST_F(ServiceRegistrationTest, UnregisteringClosesTheMemoryAndForgetsTheVersionInIt) {
   {
@@ -43,30 +68,17 @@ TEST_F(ServiceRegistrationTest, UnregisteringClosesTheMemoryAndForgetsTheVersion
 }
 
 TEST_F(ServiceRegistrationTest, AnInferenceServerThatDiesInMidUpdateEndsTheUpdateWithItsCause) {
-  const TestTensor tensor = MakeTensor("t", DType::kU8, {10'000}, 1);
-  const v1::DeviceMemory memory = memory_.message();
-  TestChild inference_server({"server/lease_holder", "register", server_.server().address(), "m",
-                              absl::BytesToHexString(memory.handle()), absl::BytesToHexString(memory.device_uuid()),
-                              "10000"});
-  ASSERT_EQ(inference_server.ReadLine(), "held");
-  const auto begun = client_->Begin(BeginRequest("m", 1, {tensor}));
-  ASSERT_TRUE(begun.ok()) << begun.status();
-  // A sender in the middle of its stream.
-  v1::PushResponse response;
-  const auto context = NewContext();
-  const auto stream = client_->stub().Push(context.get(), &response);
-  ASSERT_TRUE(stream->Write(ChunkOf(tensor, 0, 1000, begun->update_id())));
-  ASSERT_TRUE(WaitFor([&] { return State().updates(0).landed_bytes() == 1000; }));
-  EXPECT_EQ(memory_.Bytes(0, 1000), tensor.data.substr(0, 1000));
+  ASSERT_NO_FATAL_FAILURE(RegisterAndPushAPart(server_, *client_));
+  EXPECT_EQ(memory_.Bytes(0, 1000), tensor_.data.substr(0, 1000));
   EXPECT_EQ(State().targets().state().state(), v1::WEIGHTS_STATE_UPDATING);
 
-  inference_server.Kill();
-  const absl::Status ended = FromGrpcStatus(stream->Finish());
+  inference_server_->Kill();
+  const absl::Status ended = FromGrpcStatus(stream_->Finish());
   ExpectError(ended, StatusCode::kAborted,
               {"the inference server", "into whose memory it was written", "connection was lost"});
   EXPECT_TRUE(WaitFor([&] { return !State().has_targets(); }));
   EXPECT_EQ(State().updates(0).state(), v1::UPDATE_STATE_ABORTED);
-  ExpectError(client_->Commit("m", begun->update_id()).status(), StatusCode::kAborted, {"the inference server"});
+  ExpectError(client_->Commit("m", update_id_).status(), StatusCode::kAborted, {"the inference server"});
   // Its memory is gone, and what was half-written there stays named until a version is whole.
   ExpectState(v1::WEIGHTS_STATE_UNTRUSTED, 0, 1);
   EXPECT_TRUE(WaitFor([&] { return cuda_->open_handles() == 0; }));
@@ -81,29 +93,17 @@ TEST_F(ServiceRegistrationTest, AnInferenceServerThatIsStoppedLosesItsRegistrati
   TestServer server(options);
   const auto client = server.NewClient();
   const auto state = [&] { return client->GetModel("m").value(); };
-  const TestTensor tensor = MakeTensor("t", DType::kU8, {10'000}, 1);
-  const v1::DeviceMemory memory = memory_.message();
-  TestChild inference_server({"server/lease_holder", "register", server.server().address(), "m",
-                              absl::BytesToHexString(memory.handle()), absl::BytesToHexString(memory.device_uuid()),
-                              "10000"});
-  ASSERT_EQ(inference_server.ReadLine(), "held");
-  const auto begun = client->Begin(BeginRequest("m", 1, {tensor}));
-  ASSERT_TRUE(begun.ok()) << begun.status();
-  v1::PushResponse response;
-  const auto context = NewContext();
-  const auto stream = client->stub().Push(context.get(), &response);
-  ASSERT_TRUE(stream->Write(ChunkOf(tensor, 0, 1000, begun->update_id())));
-  ASSERT_TRUE(WaitFor([&] { return state().updates(0).landed_bytes() == 1000; }));
+  ASSERT_NO_FATAL_FAILURE(RegisterAndPushAPart(server, *client));
 
-  inference_server.Stop();
+  inference_server_->Stop();
   EXPECT_TRUE(WaitFor([&] { return !state().has_targets(); }));
-  ExpectError(FromGrpcStatus(stream->Finish()), StatusCode::kAborted,
+  ExpectError(FromGrpcStatus(stream_->Finish()), StatusCode::kAborted,
               {"the inference server", "into whose memory it was written", "connection was lost"});
   EXPECT_EQ(state().weights_state(), v1::WEIGHTS_STATE_UNTRUSTED);
   EXPECT_TRUE(WaitFor([&] { return cuda_->open_handles() == 0; }));
   // Once it runs again it learns of it.
-  inference_server.Continue();
-  EXPECT_EQ(inference_server.ReadLine().substr(0, 3), absl::StrCat(grpc::StatusCode::UNAVAILABLE, " "));
+  inference_server_->Continue();
+  EXPECT_EQ(inference_server_->ReadLine().substr(0, 3), absl::StrCat(grpc::StatusCode::UNAVAILABLE, " "));
 }
 
 TEST_F(ServiceRegistrationTest, TheNextUpdateWaitsForWhatIsLeftOfTheOneBefore) {
