@@ -35,7 +35,10 @@ def read_version(path: Path) -> int:
 def follow(path: Path) -> dict[str, object]:
     reads = 0
     versions: list[int] = []
-    while not select.select([sys.stdin], [], [], 0)[0]:
+    ended = False
+    while not ended:
+        # Once more after the end: what is current then is seen, however late this process was let run.
+        ended = bool(select.select([sys.stdin], [], [], 0)[0])
         try:
             version = read_version(path)
         except FileNotFoundError as error:
