@@ -121,10 +121,11 @@ class TheCommand(TracingTest):
     def test_a_spare_arena_that_is_lost_names_the_update_that_was_to_have_it(self) -> None:
         server = self.start_logging_server()
         self.pushed(server)
-        model = server.data_dir / "model"
-        spares = wait_until(lambda: list(model.glob(".spare-*")), "a spare is made")
-        assert spares
-        shutil.rmtree(spares[0])
+        # Its folder is there before it is one that an update could have.
+        with Wire(server.address) as wire:
+            wait_until(lambda: wire.model("model").prepared_bytes, "a spare is made")
+        (spare,) = (server.data_dir / "model").glob(".spare-*")
+        shutil.rmtree(spare)
         update = self.pushed(server)["update_id"]
         self.assertEqual(self.await_event(server, "spare_arena_lost", update)["model"], "model")
 

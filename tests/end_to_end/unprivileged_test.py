@@ -15,6 +15,7 @@ from tests.end_to_end.checkpoints import Tensor, random_tensor, write_safetensor
 from tests.end_to_end.harness import EndToEndTest
 from tests.end_to_end.processes import Server, binary
 from tests.end_to_end.waiting import wait_until
+from tests.end_to_end.wire import Wire
 from tools import python_cases
 
 MIB = 1 << 20
@@ -88,7 +89,9 @@ class Unprivileged(EndToEndTest):
 
     def check_modes(self, server: Server) -> None:
         """Of versions, and of the memory made ready for the next one."""
-        wait_until(lambda: any(server.data_dir.glob("model/.spare-*/*")), "the next version's memory is there")
+        # Not as soon as its file is there: that is made under the umask, and opened to the group in the next step.
+        with Wire(server.address) as wire:
+            wait_until(lambda: wire.model("model").prepared_bytes, "the next version's memory is there")
         seen = set()
         for path in server.data_dir.rglob("*"):
             info = path.lstat()
