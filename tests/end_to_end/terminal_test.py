@@ -145,24 +145,18 @@ class TerminalTest(EndToEndTest):
         self.assertEqual((screen.lines[1], screen.row, screen.column), ("", 1, 0))
 
     def test_watch_redraws_a_table_and_leaves_what_happened(self) -> None:
-        proxy = self.stalled_proxy()
-        servers = [self._servers[0], self.start_server(data_dir=self.data_dir("other"))]
+        # Both pushes are held until their row is seen: a watch is told of states, and of short ones not of each.
+        servers = [self.start_server(data_dir=self.data_dir(name)) for name in ("one", "other")]
+        proxies = [self.start_proxy(server, 12 * MIB) for server in servers]
         addresses = [server.address for server in servers]
         watch = TerminalProcess(
             *(binary("WEIGHTSTREAM"), "watch", f"--to={','.join(addresses)}", "--model=model", "--until-version=1")
         )
         self.addCleanup(watch.kill)
         wait_until(lambda: "model on 2 servers: 2 empty" in watch.written(), "the table of what is there")
-        push = Process("push", self.push_command(proxy, self.source), self.folder / "push.log", self.folder / "out")
-        self.addCleanup(push.kill)
-        row = re.compile(
-            rf"{addresses[0]} +receiving 1 +(\d+\.\d) % +\[=*>? *\] +\d+\.\d/32\.0 MiB +\d\S* [kM]?B/s +\S+ left"
-        )
-        wait_until(lambda: row.search(watch.written()), "a row with phase, progress, rate and time left")
-        proxy.allow(None)
-        self.assertEqual(push.wait(60), 0, push.log())
-        wait_until(lambda: re.search(rf"{addresses[0]} +current 1\b", watch.written()), "the new version in its row")
-        self.push(self.source, addresses[1], "model")
+        self.push_while_watched(watch, addresses[0], proxies[0])
+        self.await_written(watch, rf"{addresses[0]} +current 1\b")
+        self.push_while_watched(watch, addresses[1], proxies[1])
         self.assertEqual(watch.wait(60), 0, watch.written())
         *lines, last = Screen(watch.written()).lines
         self.assertEqual(last, "")
@@ -173,6 +167,16 @@ class TerminalTest(EndToEndTest):
             self.assertRegex(mine[1], r"  current  version 1  32\.0 MiB\Z")
             self.assertEqual(len(mine), 2, told[number])
         self.assertEqual(len(told), 4, told)
+
+    def push_while_watched(self, watch: TerminalProcess, address: str, proxy: Proxy) -> None:
+        """A push that stands still until its row, with phase, progress, rate and time left, is seen."""
+        log, out = self.folder / f"push-{proxy.address}.log", self.folder / f"out-{proxy.address}"
+        push = Process("push", self.push_command(proxy, self.source), log, out)
+        self.addCleanup(push.kill)
+        row = rf"{address} +receiving 1 +\d+\.\d % +\[=*>? *\] +\d+\.\d/32\.0 MiB +\d\S* [kM]?B/s +\S+ left"
+        self.await_written(watch, row)
+        proxy.allow(None)
+        self.assertEqual(push.wait(60), 0, push.log())
 
     def await_written(self, process: TerminalProcess, pattern: str) -> None:
         wait_until(lambda: re.search(pattern, process.written()), pattern)
