@@ -155,7 +155,7 @@ class Failures(HooksTest):
         self.assertIn("shapes differ", hook["message"])
         self.assert_current(server, MODEL, self.tensors(1))
         self.assertEqual(self.state(server)["current_version"], 1)
-        self.assertRegex(server.log(), r"commit_hook_given_up .*shapes differ")
+        wait_until(lambda: re.search(r"commit_hook_given_up .*shapes differ", server.log()), "the log says so as well")
         metrics = self.scrape(server)
         self.assertIn('weightstream_commit_hooks_total{model="policy",outcome="failed"} 1', metrics)
         self.assertIn('weightstream_commit_hook_failed_attempts_total{model="policy"} 2', metrics)
@@ -217,8 +217,9 @@ class Programs(HooksTest):
 
     def test_a_program_that_hangs_is_killed_and_that_is_a_failure(self) -> None:
         program = self.program("echo waiting; sleep 1000")
+        # Long enough for a shell to begin on a machine with much else to do.
         server = self.start_server(
-            f"--on-commit-exec={program}", "--on-commit-timeout-seconds=0.5", "--on-commit-attempts=1"
+            f"--on-commit-exec={program}", "--on-commit-timeout-seconds=5", "--on-commit-attempts=1"
         )
         self.push_version(server, 1)
         message = self.await_hook(server, 1, "failed")["message"]
