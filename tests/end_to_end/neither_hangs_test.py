@@ -131,7 +131,7 @@ class NeitherHangs(EndToEndTest):
             (update,) = wire.model("model").updates
             self.assertEqual(update.state, ws.UPDATE_STATE_RECEIVING)
             # Its connections, too: what is left is ours.
-            wait_until(lambda: len(server.connections()) == 1, "the sender's connections end", SLOW_SECONDS)
+            wait_until(lambda: len(server.connections()) == 1, "the sender's connections end")
             command.kill()
             wire.abort("model", update.update_id)
         self.assert_no_partial_files(server)

@@ -13,7 +13,7 @@ import numpy as np
 
 from tests.end_to_end.checkpoints import Tensor, random_tensor, write_safetensors
 from tests.end_to_end.harness import EndToEndTest
-from tests.end_to_end.processes import Server
+from tests.end_to_end.processes import STOP_SECONDS, Server
 from tests.end_to_end.safetensors_file import SafetensorsFile
 from tests.end_to_end.waiting import wait_until
 from tests.end_to_end.wire import Wire, chunk_of
@@ -21,6 +21,8 @@ from tools import python_cases
 
 MIB = 1 << 20
 KIB = 1 << 10
+# So long that a server which ends did not just wait it out, and that none gives up on who is at work on a busy machine.
+LONG_DRAIN = "--drain-seconds=600"
 
 
 class OperationsTest(EndToEndTest):
@@ -232,14 +234,14 @@ class Commands(OperationsTest):
             self.assertIn(key, events[-1])
 
     def test_watch_ends_at_its_time_and_at_a_servers_end(self) -> None:
-        server = self.start_server()
+        server = self.start_server(LONG_DRAIN)
         flags = (f"--to={server.address}", "--model=model", "--until-version=2")
         late = self.weightstream("watch", *flags, "--timeout-seconds=1", code=1)
         self.assertIn("error", late.json)
-        watch = self.start_command("watch", *flags, "--connect-seconds=1")
+        watch = self.start_command("watch", *flags, "--connect-seconds=5")
         wait_until(lambda: '"current"' in watch.stdout(), "watch shows the model as it is")
-        server.stop(seconds=10)
-        self.assertEqual(watch.outcome(30).code, 1)
+        server.stop()
+        self.assertEqual(watch.outcome().code, 1)
 
     def test_bad_usage_ends_with_2_and_names_what_is_wrong(self) -> None:
         to, model = "--to=127.0.0.1:1", "--model=model"
@@ -351,7 +353,7 @@ class Shutdown(OperationsTest):
         self.tensor = random_tensor(np.random.default_rng(0), "tensor", "U8", (64 * KIB,))
 
     def test_sigterm_lets_an_update_in_flight_finish(self) -> None:
-        server = self.start_server()
+        server = self.start_server(LONG_DRAIN)
         with Wire(server.address) as wire:
             update = wire.begin("model", 1, [self.tensor])
             wire.push(update.update_id, [chunk_of(self.tensor, 0, 1000)])
@@ -360,7 +362,7 @@ class Shutdown(OperationsTest):
             wait_until(lambda: self.refuses_to_begin(wire), "new updates are refused")
             wire.push(update.update_id, [chunk_of(self.tensor, 1000)])
             self.assertEqual(wire.commit("model", update.update_id).version, 1)
-        self.assertEqual(server.wait(15), 0)
+        self.assertEqual(server.wait(STOP_SECONDS), 0)
         self.assert_current(server, "model", [self.tensor])
 
     def refuses_to_begin(self, wire: Wire) -> bool:
@@ -381,7 +383,7 @@ class Shutdown(OperationsTest):
             update = wire.begin("model", 1, [self.tensor])
             wire.push(update.update_id, [chunk_of(self.tensor, 0, 1000)])
             server.signal(signal.SIGTERM)
-            self.assertEqual(server.wait(15), 0)
+            self.assertEqual(server.wait(STOP_SECONDS), 0)
         self.assertEqual(list((server.data_dir / "model").iterdir()), [])
 
     def test_sigterm_after_large_replies_does_not_linger(self) -> None:
@@ -391,20 +393,20 @@ class Shutdown(OperationsTest):
         # gRPC polls for ten seconds on behalf of a write that had to wait, which not every reply does.
         for _ in range(4):
             self.weightstream("pull", f"--from={server.address}", "--model=model", f"--out={self.folder / 'out'}")
-        server.stop(seconds=5)
+        server.stop(seconds=9)
 
     def test_a_second_signal_ends_it_at_once(self) -> None:
-        server = self.start_server()
+        server = self.start_server(LONG_DRAIN)
         with Wire(server.address) as wire:
             wire.begin("model", 1, [self.tensor])
             server.signal(signal.SIGTERM)
             wait_until(lambda: "shutting_down" in server.log(), "the server begins to shut down")
             server.signal(signal.SIGINT)
-            self.assertEqual(server.wait(5), -signal.SIGINT)
+            self.assertEqual(server.wait(STOP_SECONDS), -signal.SIGINT)
         self.start_server()  # Clears what was left.
 
     def test_a_command_that_is_at_work_finishes(self) -> None:
-        server = self.start_server()
+        server = self.start_server(LONG_DRAIN)
         large = random_tensor(np.random.default_rng(0), "large", "U8", (32 * MIB,))
         source = write_safetensors(self.folder / "large.safetensors", [large])
         proxy = self.start_proxy(server, 8 * MIB)
@@ -414,8 +416,8 @@ class Shutdown(OperationsTest):
         server.signal(signal.SIGTERM)
         wait_until(lambda: "shutting_down" in server.log(), "the server begins to shut down")
         proxy.allow(None)
-        self.assertEqual(command.outcome(30).code, 0, command.log())
-        self.assertEqual(server.wait(15), 0)
+        self.assertEqual(command.outcome().code, 0, command.log())
+        self.assertEqual(server.wait(STOP_SECONDS), 0)
         self.assert_current(server, "model", [large])
 
 

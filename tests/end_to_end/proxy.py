@@ -78,7 +78,7 @@ class Proxy:
             except OSError:
                 return
             try:
-                server = socket.create_connection(self._target, timeout=10, source_address=self._source)
+                server = socket.create_connection(self._target, timeout=30, source_address=self._source)
                 server.settimeout(None)
             except OSError:
                 client.close()
