@@ -175,7 +175,7 @@ class Told(ReadTest):
         self.assertEqual([v.version for v in states[-1].versions], [1, 2])
 
     def test_a_watch_ends_in_time(self) -> None:
-        self.assertEqual([state.current_version for state in self.client.watch("nobody", timeout=0.2)], [0])
+        self.assertEqual([state.current_version for state in self.client.watch("nobody", timeout=2)], [0])
 
     def test_models_and_rollback(self) -> None:
         server = self.start_server("--keep-versions=2", data_dir=self.data_dir("other"))
