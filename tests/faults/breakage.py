@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 from tests.end_to_end.processes import Command
 from tests.end_to_end.waiting import DeadlineError, let_pass, wait_until
 from tests.faults.receiver import Receiver, jump_clock
-from tests.faults.resends import Landed
+from tests.faults.resends import Landed, Mark
 from tests.faults.schedule import KIB, LONG_STOP, Fault, Kind, seconds_of
 from tests.faults.stage import CLIENT_SECONDS, Stage
 from tests.faults.witness import BrokenInvariant
 
 # A push that stands still longer than this is not waited for by a fault.
 _TRIGGER_SECONDS = 60.0
+# A push or pull takes no longer; play.py waits for its end.
+_MOST_SECONDS = 240.0
 # The others must have everything this long after one has stopped: they share a line's end and two cores at most.
 _OTHERS_SECONDS = 30.0
 # Waits that are under way follow the wall clock, in Abseil and so in gRPC's timers: set back, they last as much longer,
@@ -50,17 +52,42 @@ class Attempt:
     killed_client: bool = False
     second_sender: Command | None = None
     passed_before: dict[int, int] = field(default_factory=dict)
+    # Of each server, the moments at which nothing was under way to it: the first is before the push.
+    marks: dict[int, list[Mark]] = field(default_factory=dict)
+    # The client's process has been killed, and comes again.
+    _between_clients: bool = False
 
     def begin(self) -> None:
         """Starts the client, for the first time or again."""
         for receiver in self.stage.receivers:
             self.log_positions[receiver.number] = receiver.log_position()
-            self.first_positions.setdefault(receiver.number, self.log_positions[receiver.number])
+            if receiver.number not in self.first_positions:
+                self.first_positions[receiver.number] = self.log_positions[receiver.number]
+                self.mark(receiver)
             self.passed_before[receiver.number] = receiver.proxy.passed_bytes
         self.command = self.start()
+        self._between_clients = False
+
+    def kill_client(self) -> None:
+        """begin() must follow."""
+        self._between_clients = True
+        self.command.kill()
+        self.killed_client = True
+
+    def running(self) -> bool:
+        return self._between_clients or self.command.running()
+
+    def mark(self, receiver: Receiver) -> None:
+        """Nothing is under way to the server now: what passes from here on belongs to the Begins from here on."""
+        mark = Mark(receiver.log_position(), receiver.proxy.passed_bytes)
+        self.marks.setdefault(receiver.number, []).append(mark)
 
     def passed(self, receiver: Receiver) -> int:
         return receiver.proxy.passed_bytes - self.passed_before[receiver.number]
+
+    def passed_in_all(self, receiver: Receiver) -> int:
+        """Since the push began, by whichever process."""
+        return receiver.proxy.passed_bytes - self.marks[receiver.number][0].passed_bytes
 
     def note_landed(self, receiver: Receiver, of: Fault) -> None:
         """Asks the server what has landed: whatever comes next, that is not sent to it again."""
@@ -91,7 +118,7 @@ def _hold(attempt: Attempt, receiver: Receiver, least_seconds: float) -> None:
     others = attempt.others(receiver)
     try:
         wait_until(
-            lambda: not attempt.command.running() or all(other.has_all_of(attempt.version) for other in others),
+            lambda: not attempt.running() or all(other.has_all_of(attempt.version) for other in others),
             f"the servers beside {receiver.number} have everything",
             _OTHERS_SECONDS,
             poll=0.1,
@@ -100,16 +127,20 @@ def _hold(attempt: Attempt, receiver: Receiver, least_seconds: float) -> None:
         raise BrokenInvariant(f"invariant 6: {error}") from None
 
 
-def cut(attempt: Attempt, receiver: Receiver, fault: Fault) -> None:
+def cut(attempt: Attempt, receiver: Receiver, fault: Fault) -> bool:
     """In full flow; or, three times in four, held up just before, so that it is known what has landed."""
     held = fault.seed // 4 % 4 > 0
+    connections = 0
     for _ in range(1 + fault.seed % 3):
         if held:
             receiver.proxy.stop()
             attempt.note_landed(receiver, fault)
-        receiver.proxy.cut()
+        connections += receiver.proxy.cut()
+        if held:
+            attempt.mark(receiver)
         receiver.proxy.go()
         let_pass(0.2 * fault.strength)
+    return connections > 0
 
 
 def blackhole(attempt: Attempt, receiver: Receiver, fault: Fault) -> None:
@@ -137,7 +168,7 @@ def line_conditions(attempt: Attempt, receiver: Receiver, fault: Fault) -> None:
     }
     if attempt.stage.network.lines:
         attempt.stage.network.lines[receiver.number].set(conditions[fault.kind])
-        while fault.kind is Kind.REORDER and attempt.command.running():
+        while fault.kind is Kind.REORDER and attempt.running():
             attempt.note_landed(receiver, fault)
             let_pass(_LANDED_POLL_SECONDS)
     else:
@@ -167,14 +198,16 @@ def server_stop(attempt: Attempt, receiver: Receiver, fault: Fault) -> None:
 
 
 def client_kill(attempt: Attempt, receiver: Receiver, fault: Fault) -> None:
-    attempt.command.kill()
-    attempt.killed_client = True
-    # Of a server that another fault has killed or stopped nothing is known now.
-    if {f.kind for f in attempt.faults} <= {Kind.CLIENT_KILL, Kind.CUT, Kind.CLIENT_CLOCK, Kind.SERVER_CLOCK}:
-        for each in attempt.stage.receivers:
-            attempt.landed_at_kill[each.number] = each.await_streams_end()
-            attempt.note_landed(each, fault)
-    attempt.begin()
+    attempt.kill_client()
+    try:
+        # Of a server that another fault has killed or stopped nothing is known now.
+        if {f.kind for f in attempt.faults} <= {Kind.CLIENT_KILL, Kind.CUT, Kind.CLIENT_CLOCK, Kind.SERVER_CLOCK}:
+            for each in attempt.stage.receivers:
+                attempt.landed_at_kill[each.number] = each.await_streams_end()
+                attempt.note_landed(each, fault)
+                attempt.mark(each)
+    finally:
+        attempt.begin()
 
 
 def client_stop(attempt: Attempt, receiver: Receiver, fault: Fault) -> None:
@@ -215,7 +248,7 @@ def commit_reply(attempt: Attempt, receiver: Receiver, fault: Fault) -> bool:
     before = receiver.proxy.swallowed_replies
     receiver.proxy.swallow_reply(_COMMIT_METHOD)
     wait_until(
-        lambda: receiver.proxy.swallowed_replies > before or not attempt.command.running(),
+        lambda: receiver.proxy.swallowed_replies > before or not attempt.running(),
         "a commit is answered, or the push ends",
         4 * CLIENT_SECONDS,
         poll=0.002,
@@ -234,14 +267,22 @@ def two_senders(attempt: Attempt, receiver: Receiver, fault: Fault) -> None:
     attempt.second_sender = attempt.stage.start_push(source, attempt.version, ())
 
 
-def corruption(attempt: Attempt, receiver: Receiver, fault: Fault) -> None:
-    """Anywhere; or aimed at what describes the data, which is a small part of all that passes."""
+def corruption(attempt: Attempt, receiver: Receiver, fault: Fault) -> bool:
+    """Anywhere; or aimed at what describes the data, which is a small part of all that passes. False: no bit met it."""
     rng = random.Random(fault.seed)
     count = rng.randint(1, 8)
     anywhere = int(2 ** seconds_of(fault.strength, 6, 18))
     # After what names of tensors begin with; and in the offsets of chunks, whose tag follows BF16 and F16.
     aim, within_bytes = rng.choice([(b"", anywhere), (b"layer.", 64), (b"16 ", 3)])
+    before = receiver.proxy.flipped_bits
     receiver.proxy.flip_bits(rng, count, within_bytes, aim)
+    wait_until(
+        lambda: receiver.proxy.flipped_bits > before or not attempt.running(),
+        "a bit is flipped, or the push or pull ends",
+        _MOST_SECONDS,
+        poll=0.01,
+    )
+    return receiver.proxy.flipped_bits > before
 
 
 _HOW: dict[Kind, Callable[[Attempt, Receiver, Fault], bool | None]] = {
@@ -273,7 +314,7 @@ def break_it(attempt: Attempt, fault: Fault) -> bool:
     receiver = attempt.stage.receivers[fault.server]
     deadline = time.monotonic() + _TRIGGER_SECONDS
     while fault.kind not in _FROM_THE_START and attempt.passed(receiver) < fault.after_bytes:
-        if not attempt.command.running() or time.monotonic() > deadline:
+        if not attempt.running() or time.monotonic() > deadline:
             return False
         let_pass(0.002)
     return _HOW[fault.kind](attempt, receiver, fault) is not False

@@ -28,6 +28,8 @@ class FaultyProxy(Proxy):
         self._mute: set[socket.socket] = set()
         self._running = threading.Event()
         self._running.set()
+        # How often connections were cut: what one of them held at that moment is lost, not passed on later.
+        self._cuts = 0
         super().__init__(target)
 
     def flip_bits(self, rng: random.Random, count: int, within_bytes: int, aim: bytes = b"") -> None:
@@ -50,6 +52,11 @@ class FaultyProxy(Proxy):
 
     def go(self) -> None:
         self._running.set()
+
+    def cut(self) -> int:
+        with self._harm:
+            self._cuts += 1
+        return super().cut()
 
     def behave(self) -> None:
         """No more harm."""
@@ -95,9 +102,11 @@ class FaultyProxy(Proxy):
                 self._mute.add(source)
 
     def _forward(self, source: socket.socket, sink: socket.socket, limited: bool) -> None:
-        tail, silenced = b"", False
+        tail, silenced, cuts = b"", False, self._cuts
         while block := source.recv(BLOCK_BYTES):
             self._running.wait()
+            if self._cuts != cuts:
+                return
             if limited:
                 self._note_call(tail + block, source)
                 tail = block[-64:]

@@ -11,7 +11,7 @@ from tests.end_to_end.processes import Command, Outcome
 from tests.end_to_end.safetensors_file import SafetensorsFile
 from tests.faults import resends
 from tests.faults.breakage import Attempt, break_it
-from tests.faults.schedule import MAY_FAIL, NEEDS_LINE, Fault, Kind, Push, Schedule
+from tests.faults.schedule import KIB, MAY_FAIL, NEEDS_LINE, Fault, Kind, Push, Schedule
 from tests.faults.stage import Stage
 from tests.faults.witness import MODEL, BrokenInvariant, Known, check_folder
 
@@ -28,10 +28,21 @@ class Tally:
 
     counts: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
+    # Not added up: the most of any.
+    most: dict[str, int] = field(default_factory=dict)
 
     def add(self, other: Tally) -> None:
         self.counts += other.counts
         self.faults += other.faults
+        for name, value in other.most.items():
+            self.note_most(name, value)
+
+    def seen(self) -> dict[str, int]:
+        """All that was seen, by what it is called."""
+        return {**self.counts, **self.most}
+
+    def note_most(self, name: str, value: int) -> None:
+        self.most[name] = max(value, self.most.get(name, 0))
 
 
 def play(schedule: Schedule) -> Tally:
@@ -108,6 +119,7 @@ def _play_push(stage: Stage, push: Push, tally: Tally) -> None:
     _check_resends(stage, push, attempt, outcome, tally)
     for receiver in stage.receivers:
         receiver.check_alive()
+        tally.note_most("bytes of memory of a server's own on top of its start, at most", receiver.check_memory())
     _count(outcome, attempt, tally)
     source.unlink()
 
@@ -157,6 +169,7 @@ def _check_death(stage: Stage, push: Push, outcome: Outcome) -> None:
 
 def _check_resends(stage: Stage, push: Push, attempt: Attempt, outcome: Outcome, tally: Tally) -> None:
     """Invariant 4: what has landed is not sent again, by this client or the one after it."""
+    sent = resends.Sent(stage.schedule.tensors + 1, stage.schedule.bucket_kib * KIB)
     servers = outcome.json.get("servers", [])
     for receiver in stage.receivers:
         all_begins = receiver.begins_since(attempt.first_positions[receiver.number])
@@ -165,13 +178,17 @@ def _check_resends(stage: Stage, push: Push, attempt: Attempt, outcome: Outcome,
         proven = resends.check(all_begins, landed_before, bool({fault.kind for fault in push.faults} & _MAY_LOSE))
         tally.counts["resumes held to what had landed before"] += proven.resumes
         tally.counts["bytes that had landed before a resume"] += proven.bytes_kept
+        line = resends.check_line(all_begins, attempt.marks[receiver.number], receiver.proxy.passed_bytes, sent)
+        tally.counts["bytes that passed on the lines to servers"] += attempt.passed_in_all(receiver)
+        tally.counts["moments in mid push since which the line was counted"] += line.marks_in_mid_push
+        tally.counts["bytes that passed since them"] += line.bytes_since_them
         tally.counts["resumed updates"] += sum(begin.resumed for begin in begins)
         if attempt.second_sender or not servers:
             continue
-        sent = servers[receiver.number]["sent_bytes"]
-        # Each round sends each byte that its Begin was told to be missing once, at most.
-        if sent > sum(begin.missing_bytes for begin in begins):
-            raise BrokenInvariant(f"invariant 4: {sent} bytes sent to server {receiver.number}, by {begins}")
+        # By the client's own count as well, to the byte: each round sends each byte that is missing once, at most.
+        counted = servers[receiver.number]["sent_bytes"]
+        if counted > sum(begin.missing_bytes for begin in begins):
+            raise BrokenInvariant(f"invariant 4: {counted} bytes sent to server {receiver.number}, by {begins}")
         landed = attempt.landed_at_kill.get(receiver.number, 0)
         if landed and begins and not _lost_update(push):
             if servers[receiver.number]["resumed_bytes"] < landed:
@@ -189,7 +206,7 @@ def _count(outcome: Outcome, attempt: Attempt, tally: Tally) -> None:
     tally.counts["pushes done" if outcome.code == 0 else "pushes that failed and said why"] += 1
     for server in outcome.json.get("servers", []):
         tally.counts["retries"] += server["retries"]
-        tally.counts["bytes sent"] += server["sent_bytes"]
+        tally.counts["bytes sent, as clients count them"] += server["sent_bytes"]
 
 
 # ---- A pull, and the end ------------------------------------------------------------------------------------------
@@ -211,7 +228,7 @@ def _play_pull(stage: Stage, push: Push, tally: Tally) -> None:
         # Few bytes go towards the server in a pull: the fault begins at once.
         breakers.append(_Breaker(attempt, Fault(fault.kind, fault.server, 0, fault.strength, fault.seed)))
     for breaker in breakers:
-        breaker.end(_PUSH_SECONDS)
+        breaker.end(2 * _PUSH_SECONDS)
         tally.faults[f"{_row(stage, fault)}, in a pull" if fault else ""] += breaker.made
     outcome = attempt.command.outcome(_PUSH_SECONDS)
     stage.calm()

@@ -1,4 +1,4 @@
-"""Invariant 4: what has landed is not asked for again, and so not sent again. By what servers log and say."""
+"""Invariant 4: what has landed is not asked for again, nor sent again. By what servers log and say, and by the line."""
 
 from __future__ import annotations
 
@@ -6,6 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tests.faults.witness import BrokenInvariant
+
+# What passes beside the bytes of tensors, each about twice of what was measured. Of an HTTP/2 frame of 16 KiB:
+_FRAME_BYTES = 16 << 10
+_FRAMING_OF_FRAME = 16
+# Of a chunk: its message's header, with name, shape and checksums.
+_FRAMING_OF_CHUNK = 96
+# Of a BeginUpdate: its manifest's line for each tensor, and connections and calls of the round.
+_FRAMING_OF_TENSOR = 64
+_FRAMING_OF_ROUND = 16 << 10
+# Calls that brought no update about, and so no line in the log: tried again while a disk is full or a server stopped.
+_CALLS_BYTES = 256 << 10
 
 
 @dataclass(frozen=True)
@@ -57,3 +68,60 @@ def check(begins: Sequence[Begin], landed: Sequence[Landed], may_lose: bool) -> 
             proven.resumes += 1
             proven.bytes_kept += max(kept)
     return proven
+
+
+# ---- On the line ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A moment at which nothing was under way to a server: where its log was, and how many bytes had passed to it."""
+
+    log_position: int
+    passed_bytes: int
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What is pushed: how many tensors, in chunks of how many bytes."""
+
+    tensors: int
+    chunk_bytes: int
+
+    def most_bytes(self, missing_bytes: int) -> int:
+        """What a round may send that was told that so much is missing."""
+        chunks = missing_bytes // self.chunk_bytes + self.tensors
+        frames = missing_bytes // _FRAME_BYTES + chunks
+        framing = frames * _FRAMING_OF_FRAME + chunks * _FRAMING_OF_CHUNK
+        return missing_bytes + framing + self.tensors * _FRAMING_OF_TENSOR + _FRAMING_OF_ROUND
+
+
+@dataclass
+class OnLine:
+    """How much the check of the line had to go by."""
+
+    # Of these the first mark of a push is none: nothing can have landed before it.
+    marks_in_mid_push: int = 0
+    bytes_since_them: int = 0
+
+
+def check_line(begins: Sequence[Begin], marks: Sequence[Mark], passed_bytes: int, sent: Sent) -> OnLine:
+    """BrokenInvariant if more passed since a mark than the rest, as the Begins since then were told it, and framing.
+
+    Neither client nor server counts here: `passed_bytes` is the proxy's count at the end of the push. What passes after
+    a mark answers a Begin after it, and each of these sends what it was told to be missing once at most; that this is
+    no more than the rest is what check() sees to.
+    """
+    line = OnLine()
+    for mark in marks:
+        since = [begin for begin in begins if begin.log_position >= mark.log_position]
+        passed = passed_bytes - mark.passed_bytes
+        most = _CALLS_BYTES + sum(sent.most_bytes(begin.missing_bytes) for begin in since)
+        if passed > most:
+            raise BrokenInvariant(
+                f"invariant 4: {passed} bytes passed on the line since {mark}, {most} at most: {since}"
+            )
+        if mark is not marks[0]:
+            line.marks_in_mid_push += 1
+            line.bytes_since_them += passed
+    return line

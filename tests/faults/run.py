@@ -77,7 +77,7 @@ def table(tally: Tally) -> str:
     lines = ["| what was broken | times |", "|---|---|"]
     lines += [f"| {kind} | {count:,} |" for kind, count in sorted(tally.faults.items())]
     lines += ["", "| what was seen | |", "|---|---|"]
-    lines += [f"| {name} | {count:,} |" for name, count in sorted(tally.counts.items())]
+    lines += [f"| {name} | {count:,} |" for name, count in sorted(tally.seen().items())]
     return "\n".join(lines)
 
 
@@ -128,6 +128,7 @@ def main() -> int:
             "minutes": minutes,
             "faults": total.faults,
             "counts": total.counts,
+            "most": total.most,
         }
         arguments.json.write_text(json.dumps(document, indent=2))
     return 1 if failed else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MIB = 1 << 20
 KIB = 1 << 10
@@ -39,6 +39,12 @@ MAY_FAIL = {Kind.DISK_FULL, Kind.TWO_SENDERS, Kind.CORRUPTION, Kind.SERVER_DEATH
 
 # Made with a line between namespaces; where there is none, the proxy holds the bytes up instead.
 NEEDS_LINE = {Kind.DELAY, Kind.REORDER, Kind.BANDWIDTH}
+
+# In one schedule of ten the model is larger than all the memory that a server may take beside it (memory_watch.py), so
+# that one which holds a model is found out. Seventeen kinds and ten have no common divisor: each kind gets its share.
+LARGE_EVERY = 10
+LARGE_MODEL_BYTES = 96 * MIB
+LARGE_LINE_MBIT = 1000
 
 # A server that is stopped with more strength than this is so for longer than the client's keepalive: half of them.
 LONG_STOP = 0.5
@@ -148,7 +154,7 @@ def draw(seed: int) -> Schedule:
         pulled = rng.random() < 0.3
         pushes.append(Push(index + 1, faults, pulled, pull_fault if pulled and rng.random() < 0.7 else None))
     pushes.append(Push(3, (), True, None))
-    return Schedule(
+    schedule = Schedule(
         seed=seed,
         servers=servers,
         tensors=rng.choice([1, 3, 10, 60, 300]),
@@ -158,6 +164,23 @@ def draw(seed: int) -> Schedule:
         line_mbit=rng.choice([100, 300, 1000, 4000]),
         device=rng.choice(["host", "host-staged"]),
         keep_versions=rng.choice([1, 2, 2]),
+        pushes=tuple(pushes),
+    )
+    return _enlarged(schedule) if seed % LARGE_EVERY == 0 else schedule
+
+
+def _enlarged(schedule: Schedule) -> Schedule:
+    """The same with a large model: every fault comes at the same part of it."""
+    factor = LARGE_MODEL_BYTES / schedule.model_bytes
+
+    def later(fault: Fault) -> Fault:
+        return replace(fault, after_bytes=int(fault.after_bytes * factor))
+
+    pushes = [replace(push, faults=tuple(map(later, push.faults))) for push in schedule.pushes]
+    return replace(
+        schedule,
+        model_bytes=LARGE_MODEL_BYTES,
+        line_mbit=max(schedule.line_mbit, LARGE_LINE_MBIT),
         pushes=tuple(pushes),
     )
 

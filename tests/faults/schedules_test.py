@@ -32,7 +32,7 @@ class Schedules(unittest.TestCase):
         if schedule.kinds() & CLOCKS and b"libtsan.so" in Path(binary("WEIGHTSTREAM_SERVER")).read_bytes():
             self.skipTest("clock jumps: ThreadSanitizer's library must be the first, where the jumping clock has to be")
         tally = play(schedule)
-        print(f"  made: {dict(tally.faults)}; seen: {dict(tally.counts)}", flush=True)
+        print(f"  made: {dict(tally.faults)}; seen: {tally.seen()}", flush=True)
         self.assertGreaterEqual(tally.counts["pushes done"], 1)
 
 
