@@ -10,76 +10,20 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <filesystem>
-#include <system_error>
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "server/folder_calls.h"
 #include "server/free_memory.h"
+#include "server/trusted_folder.h"
 #include "tensor/atomic_file.h"
 
 namespace weightstream {
 namespace {
 
-constexpr mode_t kFolderMode = 0750;
 constexpr mode_t kFileMode = 0640;
-
-// Readable, unlike O_PATH: it is listed and synced through it.
-constexpr int kFolderFlags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
-
-absl::Status ErrnoStatus(int error, absl::string_view what, absl::string_view path) {
-  const std::string message = absl::StrCat(what, " ", path);
-  if (error == ENOSPC || error == EDQUOT) {
-    return absl::ResourceExhaustedError(absl::StrCat(message, ": ", std::system_category().message(error),
-                                                     "; free space there or keep fewer versions"));
-  }
-  return absl::ErrnoToStatus(error, message);
-}
-
-// Why `name` in the open folder could not be opened. The kernel says ELOOP or ENOTDIR of a link that is not followed,
-// and ENOTDIR of other things too.
-absl::Status OpenError(int error, int folder, const std::string& name, absl::string_view what, absl::string_view path) {
-  struct stat info {};
-  if ((error == ELOOP || error == ENOTDIR) && ::fstatat(folder, name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0) {
-    if (S_ISLNK(info.st_mode)) {
-      return absl::FailedPreconditionError(
-          absl::StrCat(path, " is a symbolic link, and none is followed below the data directory; remove it"));
-    }
-    if (!S_ISDIR(info.st_mode)) {
-      return absl::FailedPreconditionError(absl::StrCat(path, " exists and is not a folder"));
-    }
-  }
-  return ErrnoStatus(error, what, path);
-}
-
-// Past the umask. The bit that a folder inherits from its parent stays.
-absl::Status SetMode(int fd, mode_t mode, absl::string_view path) {
-  struct stat info {};
-  if (::fstat(fd, &info) != 0) return ErrnoStatus(errno, "cannot examine", path);
-  const mode_t wanted = mode | (info.st_mode & S_ISGID);
-  if ((info.st_mode & 07777) == wanted || ::fchmod(fd, wanted) == 0) return absl::OkStatus();
-  return ErrnoStatus(errno, "cannot set the mode of", path);
-}
-
-absl::Status SyncFd(int fd, absl::string_view path) {
-  // Some file systems cannot sync a folder and say EINVAL: they have no more to give.
-  if (::fsync(fd) != 0 && errno != EINVAL) return ErrnoStatus(errno, "cannot sync folder", path);
-  return absl::OkStatus();
-}
-
-// Opens the folder `name` of an open one, made where missing. `path` is its whole path.
-absl::StatusOr<FileDescriptor> MakeAndOpen(int parent, const std::string& name, const std::string& path) {
-  const bool made = ::mkdirat(parent, name.c_str(), kFolderMode) == 0;
-  if (!made && errno != EEXIST) return ErrnoStatus(errno, "cannot make folder", path);
-  FileDescriptor folder(::openat(parent, name.c_str(), kFolderFlags));
-  if (!folder.valid()) return OpenError(errno, parent, name, "cannot open folder", path);
-  if (!made) return folder;
-  if (absl::Status set = SetMode(folder.get(), kFolderMode, path); !set.ok()) return set;
-  if (absl::Status synced = SyncFd(parent, path); !synced.ok()) return synced;
-  return folder;
-}
 
 absl::StatusOr<std::vector<std::string>> NamesIn(int folder, const std::string& path) {
   // A description of its own: the position is shared otherwise.
@@ -118,26 +62,12 @@ absl::Status RemoveIn(int parent, const std::string& name, const std::string& pa
   return ErrnoStatus(errno, "cannot remove", path);
 }
 
-absl::StatusOr<FileDescriptor> MakeAndOpenPath(const std::filesystem::path& path) {
-  FileDescriptor folder(::open(path.c_str(), kFolderFlags & ~O_NOFOLLOW));
-  if (folder.valid()) return folder;
-  if (errno != ENOENT || path == path.parent_path()) {
-    return OpenError(errno, AT_FDCWD, path.string(), "cannot open folder", path.string());
-  }
-  const std::filesystem::path above = path.parent_path().empty() ? "." : path.parent_path();
-  absl::StatusOr<FileDescriptor> parent = MakeAndOpenPath(above);
-  if (!parent.ok()) return parent.status();
-  // Of "DIR/" the parent is DIR.
-  if (path.filename().empty()) return *std::move(parent);
-  return MakeAndOpen(parent->get(), path.filename().string(), path.string());
-}
-
 }  // namespace
 
 absl::StatusOr<DataFolder> DataFolder::Open(const std::string& path) {
-  absl::StatusOr<FileDescriptor> folder = MakeAndOpenPath(path);
+  absl::StatusOr<TrustedFolder> folder = MakeAndOpenTrusted(path);
   if (!folder.ok()) return folder.status();
-  return DataFolder(path, *std::move(folder));
+  return DataFolder(std::move(folder->path), std::move(folder->fd));
 }
 
 std::string DataFolder::PathOf(absl::string_view name) const {
@@ -257,7 +187,7 @@ absl::Status DataFolder::MakeFolder(absl::string_view name) const {
   for (const absl::string_view part : absl::StrSplit(name, '/', absl::SkipEmpty())) {
     if (!at.ok()) break;
     absl::StrAppend(&path, "/", part);
-    at = MakeAndOpen(at->get(), std::string(part), path);
+    at = MakeAndOpenFolder(at->get(), std::string(part), path);
   }
   return at.status();
 }

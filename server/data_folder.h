@@ -24,7 +24,8 @@ namespace weightstream {
 // errno's text; a full medium is RESOURCE_EXHAUSTED. Thread-safe.
 class DataFolder {
  public:
-  // Makes the folder, and its parents, where missing. It and what is above it may be links, of its owner's making.
+  // Makes the folder, and its parents, where missing. FAILED_PRECONDITION if somebody else may have put it there, or
+  // may write into it (server/trusted_folder.h). It and what is above it may be links of this user's or root's.
   static absl::StatusOr<DataFolder> Open(const std::string& path);
 
   const std::string& path() const { return path_; }

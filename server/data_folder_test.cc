@@ -22,7 +22,8 @@ class DataFolderTest : public testing::Test {
  protected:
   std::string Path(absl::string_view name) const { return absl::StrCat(path_, "/", name); }
 
-  const std::string path_ = MakeTestFolder();
+  // As errors write it, without // in it.
+  const std::string path_ = fs::path(MakeTestFolder()).lexically_normal().string();
   const DataFolder folder_ = DataFolder::Open(path_).value();
 };
 

@@ -4,8 +4,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <filesystem>
-#include <system_error>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -71,17 +69,13 @@ absl::string_view OpenVersion::data(size_t index) const {
 
 absl::StatusOr<std::unique_ptr<ModelStore>> ModelStore::Open(const std::string& data_dir) {
   if (data_dir.empty()) return absl::InvalidArgumentError("the data directory is empty; give one with --data-dir");
-  // The folder itself may be a link, of its owner's making; below it none is followed.
-  std::error_code error;
-  const bool link = std::filesystem::is_symlink(data_dir, error);
-  const std::string path = link ? std::filesystem::canonical(data_dir, error).string() : data_dir;
-  if (link && error)
-    return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot follow the data directory ", data_dir));
-  absl::StatusOr<DataFolder> folder = DataFolder::Open(path);
+  absl::StatusOr<DataFolder> folder = DataFolder::Open(data_dir);
   if (!folder.ok()) {
+    const bool has_remedy = absl::IsFailedPrecondition(folder.status());
     return absl::Status(folder.status().code(),
-                        absl::StrCat("cannot use the data directory ", path, ": ", folder.status().message(),
-                                     "; choose another with --data-dir, or give this user access"));
+                        absl::StrCat("cannot use the data directory ", data_dir, ": ", folder.status().message(), "; ",
+                                     has_remedy ? "or choose another with --data-dir"
+                                                : "choose another with --data-dir, or give this user access"));
   }
   absl::StatusOr<FileDescriptor> lock = LockFolder(*folder);
   if (!lock.ok()) return lock.status();

@@ -20,6 +20,7 @@ from tools import python_cases
 
 MIB = 1 << 20
 NOBODY = 65534
+STRANGER = 1234
 SETPRIV_SECONDS = 30
 
 
@@ -154,6 +155,26 @@ class Unprivileged(EndToEndTest):
         wait_until(lambda: not list((server.data_dir / "model").glob(".removed-*")), "version 1 is freed")
         self.assertFalse((server.data_dir / "model" / "1").exists())
         self.assertTrue(outside.is_file())
+
+    def test_a_data_directory_that_another_user_made_first_is_refused(self) -> None:
+        """As in /dev/shm, where anybody may: its owner could exchange the weights of every model in it."""
+        if os.geteuid() != 0:
+            self.skipTest("only root can make a folder that belongs to another user")
+        shared = self.shared_memory / "shm"
+        shared.mkdir()
+        shared.chmod(0o1777)
+        made = shared / "weightstream"
+        made.mkdir()
+        made.chmod(0o777)
+        os.chown(made, STRANGER, STRANGER)
+        for data_dir in (made, made / "below"):
+            command = [*self.wrapper("0022"), str(self.reachable_server()), "--listen=127.0.0.1:0"]
+            ended = subprocess.run(
+                [*command, f"--data-dir={data_dir}"], capture_output=True, text=True, timeout=SETPRIV_SECONDS
+            )
+            self.assertEqual((ended.returncode, ended.stdout), (1, ""), ended.stderr)
+            self.assertRegex(ended.stderr, f"{made} .*belongs to user {STRANGER} .*remove it.*--data-dir")
+        self.assertEqual(list(made.iterdir()), [])
 
 
 if __name__ == "__main__":

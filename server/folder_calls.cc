@@ -1,0 +1,67 @@
+#include "server/folder_calls.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <system_error>
+
+#include "absl/strings/str_cat.h"
+
+namespace weightstream {
+namespace {
+
+constexpr mode_t kFolderMode = 0750;
+
+}  // namespace
+
+absl::Status ErrnoStatus(int error, absl::string_view what, absl::string_view path) {
+  const std::string message = absl::StrCat(what, " ", path);
+  if (error == ENOSPC || error == EDQUOT) {
+    return absl::ResourceExhaustedError(absl::StrCat(message, ": ", std::system_category().message(error),
+                                                     "; free space there or keep fewer versions"));
+  }
+  return absl::ErrnoToStatus(error, message);
+}
+
+absl::Status OpenError(int error, int folder, const std::string& name, absl::string_view what, absl::string_view path) {
+  // The kernel says ELOOP or ENOTDIR of a link that is not followed, and ENOTDIR of other things too.
+  struct stat info {};
+  if ((error == ELOOP || error == ENOTDIR) && ::fstatat(folder, name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0) {
+    if (S_ISLNK(info.st_mode)) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(path, " is a symbolic link, and none is followed below the data directory; remove it"));
+    }
+    if (!S_ISDIR(info.st_mode)) {
+      return absl::FailedPreconditionError(absl::StrCat(path, " exists and is not a folder"));
+    }
+  }
+  return ErrnoStatus(error, what, path);
+}
+
+absl::Status SetMode(int fd, mode_t mode, absl::string_view path) {
+  struct stat info {};
+  if (::fstat(fd, &info) != 0) return ErrnoStatus(errno, "cannot examine", path);
+  const mode_t wanted = mode | (info.st_mode & S_ISGID);
+  if ((info.st_mode & 07777) == wanted || ::fchmod(fd, wanted) == 0) return absl::OkStatus();
+  return ErrnoStatus(errno, "cannot set the mode of", path);
+}
+
+absl::Status SyncFd(int fd, absl::string_view path) {
+  // Some file systems cannot sync a folder and say EINVAL: they have no more to give.
+  if (::fsync(fd) != 0 && errno != EINVAL) return ErrnoStatus(errno, "cannot sync folder", path);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<FileDescriptor> MakeAndOpenFolder(int parent, const std::string& name, const std::string& path) {
+  const bool made = ::mkdirat(parent, name.c_str(), kFolderMode) == 0;
+  if (!made && errno != EEXIST) return ErrnoStatus(errno, "cannot make folder", path);
+  FileDescriptor folder(::openat(parent, name.c_str(), kFolderFlags));
+  if (!folder.valid()) return OpenError(errno, parent, name, "cannot open folder", path);
+  if (!made) return folder;
+  if (absl::Status set = SetMode(folder.get(), kFolderMode, path); !set.ok()) return set;
+  if (absl::Status synced = SyncFd(parent, path); !synced.ok()) return synced;
+  return folder;
+}
+
+}  // namespace weightstream
