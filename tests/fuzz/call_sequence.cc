@@ -4,9 +4,11 @@
 #include <iterator>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "kernels/checksum.h"
 #include "tensor/dtype.h"
+#include "tests/fuzz/called_methods.h"
 #include "tests/fuzz/fuzz_check.h"
 
 namespace weightstream {
@@ -19,24 +21,6 @@ constexpr uint64_t kMaxChunkBytes = 16 << 10;
 constexpr uint64_t kMostChunksOfAnUpdate = 16;
 
 const char* const kModels[] = {"a", "b", "c.d-e_f"};
-
-const char* const kMethods[] = {
-    "/weightstream.v1.WeightStream/BeginUpdate",
-    "/weightstream.v1.WeightStream/Push",
-    "/weightstream.v1.WeightStream/CommitUpdate",
-    "/weightstream.v1.WeightStream/AbortUpdate",
-    "/weightstream.v1.WeightStream/Pull",
-    "/weightstream.v1.WeightStream/GetManifest",
-    "/weightstream.v1.WeightStream/DigestModel",
-    "/weightstream.v1.WeightStream/GetModel",
-    "/weightstream.v1.WeightStream/ListModels",
-    "/weightstream.v1.WeightStream/WatchModel",
-    "/weightstream.v1.WeightStream/RollbackModel",
-    "/weightstream.v1.WeightStream/NoSuchMethod",
-    "/grpc.health.v1.Health/Check",
-    "/grpc.health.v1.Health/Watch",
-    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-};
 
 struct PlainTensor {
   const char* name;
@@ -74,7 +58,8 @@ void CallSequence::Run() {
       &CallSequence::GetManifest, &CallSequence::Digest,          &CallSequence::State,
       &CallSequence::Watch,       &CallSequence::Rollback,        &CallSequence::Raw,
       &CallSequence::OpenStream,  &CallSequence::WriteStream,     &CallSequence::CloseStream,
-      &CallSequence::Restart,
+      &CallSequence::Restart,     &CallSequence::ChangeCaller,    &CallSequence::Export,
+      &CallSequence::Register,
   };
   static_assert(std::size(kFunctions) == kCallSteps);
   for (int step = 0; step < kMaxSteps && !input_.empty(); ++step) (this->*kFunctions[input_.Below(kCallSteps)])();
@@ -124,8 +109,8 @@ void CallSequence::Begin() {
   request.set_takes_everything_missing((flags & 1) != 0);
   if ((flags & 2) != 0) (*request.mutable_metadata())[input_.Text()] = input_.Text();
   v1::BeginUpdateResponse response;
-  const grpc::Status status = server_.stub().BeginUpdate(NewFuzzContext().get(), request, &response);
-  if (CheckedStatus(status, "BeginUpdate").ok()) ledger_.NoteBegun(request, response);
+  const grpc::Status status = server_.stub().BeginUpdate(server_.NewContext().get(), request, &response);
+  if (server_.Checked(status, "BeginUpdate").ok()) ledger_.NoteBegun(request, response);
 }
 
 absl::optional<size_t> CallSequence::ChooseUpdate() {
@@ -262,8 +247,8 @@ void CallSequence::Commit() {
   request.set_update_id(UpdateId());
   request.set_model(ModelName());
   v1::CommitUpdateResponse response;
-  const grpc::Status status = server_.stub().CommitUpdate(NewFuzzContext().get(), request, &response);
-  if (CheckedStatus(status, "CommitUpdate").ok()) ledger_.NoteCommitted(server_, request.update_id(), response);
+  const grpc::Status status = server_.stub().CommitUpdate(server_.NewContext().get(), request, &response);
+  if (server_.Checked(status, "CommitUpdate").ok()) ledger_.NoteCommitted(server_, request.update_id(), response);
 }
 
 void CallSequence::Abort() {
@@ -272,8 +257,8 @@ void CallSequence::Abort() {
   request.set_model(ModelName());
   request.set_reason(input_.Text());
   v1::AbortUpdateResponse response;
-  const grpc::Status status = server_.stub().AbortUpdate(NewFuzzContext().get(), request, &response);
-  static_cast<void>(CheckedStatus(status, "AbortUpdate"));
+  const grpc::Status status = server_.stub().AbortUpdate(server_.NewContext().get(), request, &response);
+  static_cast<void>(server_.Checked(status, "AbortUpdate"));
 }
 
 void CallSequence::Pull() {
@@ -290,7 +275,7 @@ void CallSequence::Pull() {
       range.set_end(input_.Number());
     }
   }
-  const auto context = NewFuzzContext();
+  const auto context = server_.NewContext();
   const auto reader = server_.stub().Pull(context.get(), request);
   uint64_t chunks = 0;
   for (v1::WeightChunk chunk; reader->Read(&chunk);) {
@@ -300,7 +285,7 @@ void CallSequence::Pull() {
     if (++chunks == 200) context->TryCancel();
   }
   const grpc::Status status = reader->Finish();
-  if (chunks < 200) static_cast<void>(CheckedStatus(status, "Pull"));
+  if (chunks < 200) static_cast<void>(server_.Checked(status, "Pull"));
 }
 
 void CallSequence::GetManifest() {
@@ -308,8 +293,8 @@ void CallSequence::GetManifest() {
   request.set_model(ModelName());
   request.set_version(VersionOf(request.model()));
   v1::Manifest response;
-  const grpc::Status status = server_.stub().GetManifest(NewFuzzContext().get(), request, &response);
-  static_cast<void>(CheckedStatus(status, "GetManifest"));
+  const grpc::Status status = server_.stub().GetManifest(server_.NewContext().get(), request, &response);
+  static_cast<void>(server_.Checked(status, "GetManifest"));
 }
 
 void CallSequence::Digest() {
@@ -317,13 +302,13 @@ void CallSequence::Digest() {
   request.set_model(ModelName());
   request.set_version(VersionOf(request.model()));
   for (size_t names = input_.Below(3); names > 0; --names) request.add_names(input_.Text());
-  const auto context = NewFuzzContext();
+  const auto context = server_.NewContext();
   const auto reader = server_.stub().DigestModel(context.get(), request);
   for (v1::TensorDigest digest; reader->Read(&digest);) {
     Require(digest.version() != 0, "a digest names its version");
   }
   const grpc::Status status = reader->Finish();
-  static_cast<void>(CheckedStatus(status, "DigestModel"));
+  static_cast<void>(server_.Checked(status, "DigestModel"));
 }
 
 void CallSequence::State() { ledger_.CheckServer(server_); }
@@ -333,14 +318,16 @@ void CallSequence::Watch() {
   request.set_model(ModelName());
   // The least: how soon the server notices that nobody watches any more.
   request.set_interval_ms(1);
-  const auto context = NewFuzzContext();
+  const auto context = server_.NewContext();
   const auto reader = server_.stub().WatchModel(context.get(), request);
   v1::Model model;
   const bool told = reader->Read(&model);
   if (told) context->TryCancel();
   const grpc::Status status = reader->Finish();
   if (!told) {
-    Require(absl::IsInvalidArgument(CheckedStatus(status, "WatchModel")), "a watch starts with the state");
+    const absl::Status checked = server_.Checked(status, "WatchModel");
+    Require(absl::IsInvalidArgument(checked) || !MayCall(server_.caller(), "WatchModel"),
+            "a watch starts with the state", checked.ToString());
   }
 }
 
@@ -349,24 +336,25 @@ void CallSequence::Rollback() {
   request.set_model(ModelName());
   request.set_version(VersionOf(request.model()));
   v1::RollbackModelResponse response;
-  const grpc::Status status = server_.stub().RollbackModel(NewFuzzContext().get(), request, &response);
-  if (CheckedStatus(status, "RollbackModel").ok()) ledger_.NoteRolledBack(request.model(), response);
+  const grpc::Status status = server_.stub().RollbackModel(server_.NewContext().get(), request, &response);
+  if (server_.Checked(status, "RollbackModel").ok()) ledger_.NoteRolledBack(request.model(), response);
 }
 
 void CallSequence::Raw() {
-  const std::string method = kMethods[input_.Below(std::size(kMethods))];
+  const std::string method(kCalledMethods[input_.Below(std::size(kCalledMethods))].path);
   const std::string message = input_.Text();
   std::string answer;
   if (!RawCall(server_, method, message, &answer).ok()) return;
   // What changes the state is noted like any other call. A commit needs an id, which no input can know.
   v1::BeginUpdateRequest begin;
   v1::BeginUpdateResponse begun;
-  if (method == kMethods[0] && begin.ParseFromString(message) && begun.ParseFromString(answer)) {
+  if (absl::EndsWith(method, "/BeginUpdate") && begin.ParseFromString(message) && begun.ParseFromString(answer)) {
     ledger_.NoteBegun(begin, begun);
   }
   v1::RollbackModelRequest rollback;
   v1::RollbackModelResponse rolled_back;
-  if (method == kMethods[10] && rollback.ParseFromString(message) && rolled_back.ParseFromString(answer)) {
+  if (absl::EndsWith(method, "/RollbackModel") && rollback.ParseFromString(message) &&
+      rolled_back.ParseFromString(answer)) {
     ledger_.NoteRolledBack(rollback.model(), rolled_back);
   }
 }
@@ -375,6 +363,53 @@ void CallSequence::Restart() {
   for (OpenStreamState& stream : streams_) stream.push.reset();
   server_.Restart();
   ledger_.CheckServer(server_);
+}
+
+void CallSequence::ChangeCaller() { server_.set_caller(static_cast<Caller>(input_.Below(kCallers))); }
+
+void CallSequence::Export() {
+  v1::ExportTargetRequest request;
+  request.set_model(ModelName());
+  request.set_version(VersionOf(request.model()));
+  const auto context = server_.NewContext();
+  const auto reader = server_.stub().ExportTarget(context.get(), request);
+  v1::ExportedTarget target;
+  Require(!reader->Read(&target), "files are not exported as memory");
+  const grpc::Status status = reader->Finish();
+  Require(!server_.Checked(status, "ExportTarget").ok(), "an export that tells nothing says why");
+}
+
+void CallSequence::Register() {
+  v1::RegisterTargetsRequest request;
+  request.set_model(ModelName());
+  for (size_t memories = input_.Below(3); memories > 0; --memories) {
+    v1::DeviceMemory& memory = *request.add_memory();
+    memory.set_handle(input_.Text());
+    memory.set_device_uuid(input_.Text());
+    memory.set_offset(input_.Number());
+    memory.set_bytes(input_.Number());
+  }
+  for (size_t tensors = input_.Below(4); tensors > 0; --tensors) {
+    v1::TargetTensor& tensor = *request.add_tensors();
+    tensor.mutable_spec()->set_name(input_.TakeSpecial() ? input_.Text() : "w");
+    const bool any_dtype = input_.TakeSpecial();
+    const absl::string_view dtype = DTypeName(static_cast<DType>(any_dtype ? 0 : input_.Below(kDTypeCount)));
+    tensor.mutable_spec()->set_dtype(any_dtype ? input_.Text() : std::string(dtype));
+    for (size_t rank = input_.Below(4); rank > 0; --rank) tensor.mutable_spec()->add_shape(input_.Number());
+    tensor.set_memory(static_cast<uint32_t>(input_.Number()));
+    tensor.set_offset(input_.Number());
+    if (input_.Below(2) == 0) continue;
+    tensor.mutable_slice()->set_dimension(static_cast<uint32_t>(input_.Number()));
+    tensor.mutable_slice()->set_begin(input_.Number());
+    tensor.mutable_slice()->set_end(input_.Number());
+  }
+  request.set_partial(input_.Below(2) == 1);
+  const auto context = server_.NewContext();
+  const auto reader = server_.stub().RegisterTargets(context.get(), request);
+  v1::TargetsState state;
+  Require(!reader->Read(&state), "a host's server writes into files alone");
+  const grpc::Status status = reader->Finish();
+  Require(!server_.Checked(status, "RegisterTargets").ok(), "a registration that is not taken says why");
 }
 
 }  // namespace weightstream

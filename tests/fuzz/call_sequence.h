@@ -33,8 +33,11 @@ enum class CallStep : uint8_t {
   kWriteStream,
   kCloseStream,
   kRestart,
+  kCaller,
+  kExport,
+  kRegister,
 };
-inline constexpr size_t kCallSteps = static_cast<size_t>(CallStep::kRestart) + 1;
+inline constexpr size_t kCallSteps = static_cast<size_t>(CallStep::kRegister) + 1;
 
 // What is done to one chunk, modulo kChunkFaults. Numbers as above.
 enum class ChunkFault : uint8_t {
@@ -84,6 +87,10 @@ class CallSequence {
   void WriteStream();
   void CloseStream();
   void Restart();
+  // Who makes the calls from here on.
+  void ChangeCaller();
+  void Export();
+  void Register();
 
   std::string ModelName();
   uint64_t VersionOf(const std::string& model);

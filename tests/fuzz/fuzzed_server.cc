@@ -6,6 +6,8 @@
 #include <grpcpp/security/credentials.h>
 
 #include <chrono>
+#include <fstream>
+#include <iterator>
 #include <utility>
 #include <vector>
 
@@ -22,6 +24,11 @@ namespace {
 
 // Far more than any of these calls takes, on a busy machine and under sanitizers too.
 constexpr std::chrono::seconds kCallDeadline(60);
+// Of each caller that has one, in the order of Caller.
+constexpr absl::string_view kTokens[] = {"admin-0123456789abcdef", "pusher-0123456789abcdef", "reader-0123456789abcdef",
+                                         "stranger-0123456789abcdef"};
+constexpr absl::string_view kRules[] = {"admin * token:", "push * token:", "read * token:"};
+
 // What gRPC takes as a status' message, less what it adds itself.
 constexpr size_t kMaxMessageBytes = 4096;
 
@@ -47,6 +54,16 @@ void AppendBytes(const grpc::ByteBuffer& message, std::string* bytes) {
   for (const grpc::Slice& slice : slices) bytes->append(reinterpret_cast<const char*>(slice.begin()), slice.size());
 }
 
+// Nobody gets what they may not have, and nobody is refused what they may.
+void CheckAccess(grpc::StatusCode code, Caller caller, absl::string_view method, absl::string_view report) {
+  if (!MayCall(caller, method)) {
+    Require(code != grpc::StatusCode::OK, "a call ends well only for who may make it", report);
+    return;
+  }
+  Require(code != grpc::StatusCode::UNAUTHENTICATED && code != grpc::StatusCode::PERMISSION_DENIED,
+          "who may make a call is not refused", report);
+}
+
 }  // namespace
 
 FuzzedServer::FuzzedServer() {
@@ -56,6 +73,10 @@ FuzzedServer::FuzzedServer() {
   Require(quiet.ok(), "logging starts", quiet.ToString());
   static const auto silence = google::protobuf::SetLogHandler(nullptr);
   static_cast<void>(silence);
+  std::ofstream rules(folder_.path() / "tokens");
+  for (size_t i = 0; i < std::size(kRules); ++i) rules << kRules[i] << kTokens[i] << '\n';
+  rules.close();
+  Require(rules.good(), "the file of tokens is written");
   Start();
 }
 
@@ -64,6 +85,7 @@ void FuzzedServer::Start() {
   options.listen = absl::StrCat("unix:", (folder_.path() / "socket").string());
   options.data_dir = data_dir();
   options.limits = FuzzLimits();
+  options.security.auth_token_file = (folder_.path() / "tokens").string();
   absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(options, NewHostDevice());
   Require(server.ok(), "the server starts on what it left behind", server.status().ToString());
   server_ = *std::move(server);
@@ -80,14 +102,22 @@ void FuzzedServer::Restart() {
   Start();
 }
 
-std::unique_ptr<grpc::ClientContext> NewFuzzContext() {
+std::unique_ptr<grpc::ClientContext> FuzzedServer::NewContext() const {
   auto context = std::make_unique<grpc::ClientContext>();
   context->set_deadline(std::chrono::system_clock::now() + kCallDeadline);
+  if (const auto caller = static_cast<size_t>(caller_); caller < std::size(kTokens)) {
+    context->AddMetadata("authorization", absl::StrCat("Bearer ", kTokens[caller]));
+  }
   return context;
 }
 
-absl::Status CheckedStatus(const grpc::Status& status, absl::string_view what) {
-  const std::string report = absl::StrCat(what, ": ", FromGrpcStatus(status).ToString());
+absl::Status FuzzedServer::Checked(const grpc::Status& status, absl::string_view method) const {
+  return CheckedStatus(status, caller_, method);
+}
+
+absl::Status CheckedStatus(const grpc::Status& status, Caller caller, absl::string_view method) {
+  const std::string report =
+      absl::StrCat("caller ", static_cast<int>(caller), ", ", method, ": ", FromGrpcStatus(status).ToString());
   switch (status.error_code()) {
     case grpc::StatusCode::OK:
     case grpc::StatusCode::INVALID_ARGUMENT:
@@ -97,17 +127,25 @@ absl::Status CheckedStatus(const grpc::Status& status, absl::string_view what) {
     case grpc::StatusCode::NOT_FOUND:
     case grpc::StatusCode::ALREADY_EXISTS:
     case grpc::StatusCode::ABORTED:
+    case grpc::StatusCode::UNAUTHENTICATED:
+    case grpc::StatusCode::PERMISSION_DENIED:
+      break;
+    case grpc::StatusCode::UNIMPLEMENTED:
+      // The host's memory is in files: there is nothing to share.
+      Require(method == "ExportTarget" || method == "RegisterTargets", "the server knows its methods", report);
       break;
     default:
       Require(false, "a call ends with a status that the service documents", report);
   }
+  CheckAccess(status.error_code(), caller, method, report);
   Require(status.ok() == status.error_message().empty(), "an error has a message, and success none", report);
   Require(status.error_message().size() <= kMaxMessageBytes, "a message has a readable length", report);
   Require(IsValidUtf8(status.error_message()), "a message is UTF-8", report);
   return FromGrpcStatus(status);
 }
 
-FuzzedPush::FuzzedPush(FuzzedServer& server) : channel_(server.channel()), context_(NewFuzzContext()) {
+FuzzedPush::FuzzedPush(FuzzedServer& server)
+    : channel_(server.channel()), caller_(server.caller()), context_(server.NewContext()) {
   static const char* const kMethod = "/weightstream.v1.WeightStream/Push";
   const grpc::internal::RpcMethod method(kMethod, grpc::internal::RpcMethod::CLIENT_STREAMING, channel_);
   writer_.reset(grpc::internal::ClientWriterFactory<grpc::ByteBuffer>::Create(channel_.get(), method, context_.get(),
@@ -126,7 +164,7 @@ absl::Status FuzzedPush::Finish() {
   writer_->WritesDone();
   const grpc::Status status = writer_->Finish();
   writer_.reset();
-  return CheckedStatus(status, "Push");
+  return CheckedStatus(status, caller_, "Push");
 }
 
 grpc::Status RawCall(FuzzedServer& server, const std::string& method, absl::string_view request, std::string* answer) {
@@ -136,7 +174,7 @@ grpc::Status RawCall(FuzzedServer& server, const std::string& method, absl::stri
   // On the wire every kind of call looks like a stream both ways.
   const std::shared_ptr<grpc::Channel> channel = server.channel();
   const grpc::internal::RpcMethod rpc(method.c_str(), grpc::internal::RpcMethod::BIDI_STREAMING, channel);
-  const auto context = NewFuzzContext();
+  const auto context = server.NewContext();
   const std::unique_ptr<Stream> stream(Factory::Create(channel.get(), rpc, context.get()));
   stream->Write(BufferOf(request));
   stream->WritesDone();
@@ -149,6 +187,7 @@ grpc::Status RawCall(FuzzedServer& server, const std::string& method, absl::stri
   Require(code != grpc::StatusCode::DEADLINE_EXCEEDED && code != grpc::StatusCode::UNAVAILABLE &&
               code != grpc::StatusCode::UNKNOWN,
           "whatever bytes a call brings, the server answers", absl::StrCat(method, ": ", status.error_message()));
+  CheckAccess(code, server.caller(), method, absl::StrCat(method, ": ", status.error_message()));
   return status;
 }
 

@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "server/server.h"
+#include "tests/fuzz/called_methods.h"
 #include "tests/fuzz/temporary_folder.h"
 #include "weightstream/v1/weightstream.grpc.pb.h"
 
@@ -37,6 +38,14 @@ class FuzzedServer {
   const std::shared_ptr<grpc::Channel>& channel() const { return channel_; }
   std::string data_dir() const { return (folder_.path() / "data").string(); }
 
+  // Who makes the calls from now on; an admin at first.
+  void set_caller(Caller caller) { caller_ = caller; }
+  Caller caller() const { return caller_; }
+  // Of a call by that caller, with a deadline: what passes it hangs.
+  std::unique_ptr<grpc::ClientContext> NewContext() const;
+  // As below, by the caller of now.
+  absl::Status Checked(const grpc::Status& status, absl::string_view method) const;
+
  private:
   void Start();
 
@@ -45,14 +54,28 @@ class FuzzedServer {
   std::unique_ptr<Server> server_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::WeightStream::Stub> stub_;
+  Caller caller_ = Caller::kAdmin;
 };
 
-// With a deadline: what passes it hangs.
-std::unique_ptr<grpc::ClientContext> NewFuzzContext();
+// Makes the calls as an admin for as long as it lives: what must hold is asked for by one who may ask.
+class AsAdmin {
+ public:
+  explicit AsAdmin(FuzzedServer& server) : server_(server), before_(server.caller()) {
+    server_.set_caller(Caller::kAdmin);
+  }
+  ~AsAdmin() { server_.set_caller(before_); }
+  AsAdmin(const AsAdmin&) = delete;
+  AsAdmin& operator=(const AsAdmin&) = delete;
 
-// A call's status, once it was found to be one that the service documents, with a readable message. `what` names the
-// call in the report.
-absl::Status CheckedStatus(const grpc::Status& status, absl::string_view what);
+ private:
+  FuzzedServer& server_;
+  const Caller before_;
+};
+
+// The status of a caller's call of a method, once it was found to be one that the service documents, with a readable
+// message. It is a refusal of the caller if and only if the caller may not call that, unless what was asked is wrong as
+// well; it is never a success then.
+absl::Status CheckedStatus(const grpc::Status& status, Caller caller, absl::string_view method);
 
 // One Push stream whose messages are bytes. Cancelled on destruction unless finished.
 class FuzzedPush {
@@ -68,6 +91,8 @@ class FuzzedPush {
 
  private:
   const std::shared_ptr<grpc::Channel> channel_;
+  // Who opened it.
+  const Caller caller_;
   const std::unique_ptr<grpc::ClientContext> context_;
   v1::PushResponse response_;
   std::unique_ptr<grpc::ClientWriter<grpc::ByteBuffer>> writer_;

@@ -1,12 +1,15 @@
 // Writes the first inputs of every fuzz target, made by the code that makes real ones: usage: seeds FOLDER. Each
 // target's go to FOLDER/TARGET.
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <initializer_list>
+#include <iterator>
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "kernels/checksum.h"
@@ -16,6 +19,7 @@
 #include "tensor/spec.h"
 #include "tests/fuzz/call_input.h"
 #include "tests/fuzz/call_sequence.h"
+#include "tests/fuzz/called_methods.h"
 #include "weightstream/v1/weightstream.pb.h"
 
 namespace weightstream {
@@ -154,6 +158,34 @@ std::string WholeUpdate(int model, int manifest) {
   return absl::StrCat(BeginNext(model, manifest, 0), PushNewest(200), CommitNewest(model));
 }
 
+// A version, and then the message to the method with that index.
+std::string RawCallOf(int method, absl::string_view message) {
+  return absl::StrCat(WholeUpdate(0, 0), Bytes({Step(CallStep::kRaw), method, static_cast<int>(message.size())}),
+                      message);
+}
+
+int MethodIndex(absl::string_view name) {
+  const auto* const found =
+      std::find_if(std::begin(kCalledMethods), std::end(kCalledMethods),
+                   [name](const CalledMethod& called) { return absl::EndsWith(called.path, name); });
+  return static_cast<int>(found - std::begin(kCalledMethods));
+}
+
+v1::RegisterTargetsRequest Registration() {
+  v1::RegisterTargetsRequest request;
+  request.set_model("a");
+  v1::DeviceMemory& memory = *request.add_memory();
+  memory.set_handle(std::string(64, 'h'));
+  memory.set_device_uuid(std::string(16, 'u'));
+  memory.set_bytes(200);
+  v1::TargetTensor& target = *request.add_tensors();
+  target.mutable_spec()->set_name("w");
+  target.mutable_spec()->set_dtype("F32");
+  target.mutable_spec()->add_shape(4);
+  target.mutable_slice()->set_end(2);
+  return request;
+}
+
 void WriteCalls(const fs::path& root) {
   SeedFolder folder(root, "server");
   const std::string restart = Bytes({Step(CallStep::kRestart)});
@@ -186,9 +218,27 @@ void WriteCalls(const fs::path& root) {
   folder.Add(absl::StrCat(
       Bytes({Step(CallStep::kBegin), 0, 1, kFirstSpecialByte, 1, 1, 't', 17, 2, 3, 5, 0, 100, 3, 1, 'k', 1, 'v'}),
       PushNewest(8), CommitNewest(0)));
-  // Every method with a message that fits several.
-  for (int method = 0; method < 15; ++method) {
-    folder.Add(absl::StrCat(WholeUpdate(0, 0), Bytes({Step(CallStep::kRaw), method, 5, 10, 1, 'a', 16, 1})));
+  // Every method with a message that fits several; and with one that is theirs, of those that share memory.
+  for (size_t method = 0; method < std::size(kCalledMethods); ++method) {
+    folder.Add(RawCallOf(static_cast<int>(method), Bytes({10, 1, 'a', 16, 1})));
+  }
+  v1::ExportTargetRequest exported;
+  exported.set_model("a");
+  exported.set_version(1);
+  folder.Add(RawCallOf(MethodIndex("ExportTarget"), exported.SerializeAsString()));
+  folder.Add(RawCallOf(MethodIndex("RegisterTargets"), Registration().SerializeAsString()));
+  const std::string share = absl::StrCat(
+      Bytes({Step(CallStep::kExport), 0, 0}),
+      Bytes({Step(CallStep::kRegister), 0, 1, 2, 'h', 'h', 1, 'u', 0, 200, 1, 1, 1, 4, 0, 0, 1, 0, 0, 2, 1}));
+  folder.Add(absl::StrCat(WholeUpdate(0, 0), share));
+  // Each caller tries all, on a model of which somebody who may has committed a version.
+  for (size_t caller = 0; caller < kCallers; ++caller) {
+    const std::string become = Bytes({Step(CallStep::kCaller), static_cast<int>(caller)});
+    folder.Add(absl::StrCat(WholeUpdate(0, 0), BeginNext(0, 1, 1), become, PushNewest(200), CommitNewest(0),
+                            WholeUpdate(0, 2), Bytes({Step(CallStep::kAbort), 0, 0, 0}),
+                            Bytes({Step(CallStep::kRollback), 0, 4, Step(CallStep::kPull), 0, 0, 10, 0}),
+                            Bytes({Step(CallStep::kManifest), 0, 0, Step(CallStep::kDigest), 0, 0, 0}),
+                            Bytes({Step(CallStep::kWatch), 0, Step(CallStep::kState)}), share));
   }
 }
 

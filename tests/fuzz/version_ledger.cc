@@ -94,6 +94,7 @@ void VersionLedger::NoteBegun(const v1::BeginUpdateRequest& request, const v1::B
 
 void VersionLedger::NoteCommitted(FuzzedServer& server, const std::string& update_id,
                                   const v1::CommitUpdateResponse& response) {
+  const AsAdmin admin(server);
   const BegunUpdateRecord& update = UpdateOf(update_id);
   const std::string& model = update.request.model();
   Require(response.version() == update.request.version(), "an update commits its own version");
@@ -122,7 +123,7 @@ void VersionLedger::CheckPulled(FuzzedServer& server, const std::string& model, 
   v1::PullRequest request;
   request.set_model(model);
   request.set_version(version);
-  const auto context = NewFuzzContext();
+  const auto context = server.NewContext();
   const auto reader = server.stub().Pull(context.get(), request);
   std::map<std::string, uint64_t> pulled;
   google::protobuf::RepeatedPtrField<v1::TensorSpec> specs;
@@ -140,7 +141,7 @@ void VersionLedger::CheckPulled(FuzzedServer& server, const std::string& model, 
             "a committed version has its own sender's bytes, and all of them", chunk.name());
     tensor->second += chunk.data().size();
   }
-  const absl::Status status = CheckedStatus(reader->Finish(), "Pull");
+  const absl::Status status = server.Checked(reader->Finish(), "Pull");
   Require(status.ok(), "a version that is held can be pulled", status.ToString());
   Require(SpecsOf(specs) == SpecsOf(update.request.tensors()), "a version has its manifest's tensors");
   for (const v1::TensorSpec& tensor : update.request.tensors()) {
@@ -168,9 +169,10 @@ void VersionLedger::CheckModel(FuzzedServer& server, const v1::Model& model) con
 }
 
 void VersionLedger::CheckServer(FuzzedServer& server) const {
+  const AsAdmin admin(server);
   v1::ListModelsResponse models;
-  const absl::Status status =
-      CheckedStatus(server.stub().ListModels(NewFuzzContext().get(), v1::ListModelsRequest(), &models), "ListModels");
+  const absl::Status status = server.Checked(
+      server.stub().ListModels(server.NewContext().get(), v1::ListModelsRequest(), &models), "ListModels");
   Require(status.ok(), "the server answers", status.ToString());
   std::map<std::string, uint64_t> expected = current_;
   for (const v1::Model& model : models.models()) {
@@ -185,11 +187,12 @@ void VersionLedger::CheckServer(FuzzedServer& server) const {
 }
 
 void VersionLedger::CheckUpdatable(FuzzedServer& server, const std::string& model) {
+  const AsAdmin admin(server);
   v1::GetModelRequest question;
   question.set_model(model);
   v1::Model state;
   // NOT_FOUND leaves it empty: any version will do.
-  static_cast<void>(CheckedStatus(server.stub().GetModel(NewFuzzContext().get(), question, &state), "GetModel"));
+  static_cast<void>(server.Checked(server.stub().GetModel(server.NewContext().get(), question, &state), "GetModel"));
   // Nothing is above it: a sender that uses up all numbers has chosen so.
   if (state.highest_version() == kHighestVersion) return;
   uint64_t highest = state.highest_version();
@@ -207,7 +210,7 @@ void VersionLedger::CheckUpdatable(FuzzedServer& server, const std::string& mode
   tensor.add_shape(3000);
   v1::BeginUpdateResponse begun;
   absl::Status status =
-      CheckedStatus(server.stub().BeginUpdate(NewFuzzContext().get(), request, &begun), "BeginUpdate");
+      server.Checked(server.stub().BeginUpdate(server.NewContext().get(), request, &begun), "BeginUpdate");
   Require(status.ok() && !begun.resumed(), "every model can be updated", status.ToString());
   NoteBegun(request, begun);
   status = PushWhole(server, updates_.back(), begun.bucket_limit_bytes());
@@ -216,15 +219,16 @@ void VersionLedger::CheckUpdatable(FuzzedServer& server, const std::string& mode
   commit.set_model(model);
   commit.set_update_id(begun.update_id());
   v1::CommitUpdateResponse committed;
-  status = CheckedStatus(server.stub().CommitUpdate(NewFuzzContext().get(), commit, &committed), "CommitUpdate");
+  status = server.Checked(server.stub().CommitUpdate(server.NewContext().get(), commit, &committed), "CommitUpdate");
   Require(status.ok(), "every model takes a commit", status.ToString());
   NoteCommitted(server, begun.update_id(), committed);
 }
 
 void VersionLedger::CheckAllUpdatable(FuzzedServer& server) {
+  const AsAdmin admin(server);
   v1::ListModelsResponse models;
-  const absl::Status status =
-      CheckedStatus(server.stub().ListModels(NewFuzzContext().get(), v1::ListModelsRequest(), &models), "ListModels");
+  const absl::Status status = server.Checked(
+      server.stub().ListModels(server.NewContext().get(), v1::ListModelsRequest(), &models), "ListModels");
   Require(status.ok(), "the server answers", status.ToString());
   for (const v1::Model& model : models.models()) CheckUpdatable(server, model.name());
   CheckUpdatable(server, "unheard-of");
