@@ -13,7 +13,7 @@ from tests.end_to_end.processes import Command
 from tests.end_to_end.waiting import DeadlineError, let_pass, wait_until
 from tests.faults.receiver import Receiver, jump_clock
 from tests.faults.resends import Landed, Mark
-from tests.faults.schedule import KIB, LONG_STOP, Fault, Kind, seconds_of
+from tests.faults.schedule import KIB, LONG_STOP, MOST_SMALL_BYTES, Fault, Kind, seconds_of
 from tests.faults.stage import CLIENT_SECONDS, Stage
 from tests.faults.witness import BrokenInvariant
 
@@ -158,13 +158,18 @@ def blackhole(attempt: Attempt, receiver: Receiver, fault: Fault) -> None:
         receiver.proxy.go()
 
 
+def _of_size(attempt: Attempt, mbit: float) -> float:
+    """Of a large model a rate at which it takes as long as the largest of the others."""
+    return mbit * max(1.0, attempt.stage.schedule.model_bytes / MOST_SMALL_BYTES)
+
+
 def line_conditions(attempt: Attempt, receiver: Receiver, fault: Fault) -> None:
     """Until the push has ended."""
     rng = random.Random(fault.seed)
     conditions = {
         Kind.DELAY: f"delay_ms={seconds_of(fault.strength, 1, 25):.1f}",
         Kind.REORDER: f"reorder={seconds_of(fault.strength, 0.05, 0.4):.2f} loss={rng.choice([0, 0.001, 0.01])}",
-        Kind.BANDWIDTH: f"mbit={seconds_of(fault.strength, 20, 80):.0f}",
+        Kind.BANDWIDTH: f"mbit={_of_size(attempt, seconds_of(fault.strength, 20, 80)):.0f}",
     }
     if attempt.stage.network.lines:
         attempt.stage.network.lines[receiver.number].set(conditions[fault.kind])

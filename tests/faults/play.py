@@ -119,7 +119,8 @@ def _play_push(stage: Stage, push: Push, tally: Tally) -> None:
     _check_resends(stage, push, attempt, outcome, tally)
     for receiver in stage.receivers:
         receiver.check_alive()
-        tally.note_most("bytes of memory of a server's own on top of its start, at most", receiver.check_memory())
+        grown = receiver.check_memory(stage.schedule.most_growth_bytes)
+        tally.note_most("bytes of memory of a server's own on top of its start, at most", grown)
     _count(outcome, attempt, tally)
     source.unlink()
 

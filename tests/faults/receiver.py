@@ -111,10 +111,10 @@ class Receiver:
         with self.lock:
             self._expect_running()
 
-    def check_memory(self) -> int:
-        """It has taken no memory that grows with what it received: how much, in bytes."""
+    def check_memory(self, most_bytes: int) -> int:
+        """It has taken no more memory than that on top of its start: how much."""
         with self.lock:
-            return 0 if self.server.sanitized() else self.memory.check(f"server {self.number}")
+            return 0 if self.server.sanitized() else self.memory.check(f"server {self.number}", most_bytes)
 
     def settle(self) -> None:
         """It runs, its line is calm, its disk has room."""

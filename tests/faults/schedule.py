@@ -6,6 +6,8 @@ import enum
 import random
 from dataclasses import dataclass, replace
 
+from tests.faults.memory_watch import most_growth_bytes
+
 MIB = 1 << 20
 KIB = 1 << 10
 
@@ -40,10 +42,12 @@ MAY_FAIL = {Kind.DISK_FULL, Kind.TWO_SENDERS, Kind.CORRUPTION, Kind.SERVER_DEATH
 # Made with a line between namespaces; where there is none, the proxy holds the bytes up instead.
 NEEDS_LINE = {Kind.DELAY, Kind.REORDER, Kind.BANDWIDTH}
 
-# In one schedule of ten the model is larger than all the memory that a server may take beside it (memory_watch.py), so
-# that one which holds a model is found out. Seventeen kinds and ten have no common divisor: each kind gets its share.
+# In one schedule of ten the model is so many times as large as all the memory that a server may take beside it
+# (memory_watch.py), so that one which holds a model is found out. Seventeen kinds and ten have no common divisor: each
+# kind gets its share.
+MOST_SMALL_BYTES = int(MIB * 2**3.6)
 LARGE_EVERY = 10
-LARGE_MODEL_BYTES = 96 * MIB
+LARGE_FACTOR = 1.5
 LARGE_LINE_MBIT = 1000
 
 # A server that is stopped with more strength than this is so for longer than the client's keepalive: half of them.
@@ -100,6 +104,12 @@ class Schedule:
     device: str
     keep_versions: int
     pushes: tuple[Push, ...]
+
+    @property
+    def most_growth_bytes(self) -> int:
+        """How much memory of its own a server may take on top of its start: invariant 3."""
+        senders = 2 if Kind.TWO_SENDERS in self.kinds() else 1
+        return most_growth_bytes(senders * self.connections)
 
     def kinds(self) -> set[Kind]:
         pull_faults = [push.pull_fault for push in self.pushes if push.pull_fault]
@@ -171,7 +181,8 @@ def draw(seed: int) -> Schedule:
 
 def _enlarged(schedule: Schedule) -> Schedule:
     """The same with a large model: every fault comes at the same part of it."""
-    factor = LARGE_MODEL_BYTES / schedule.model_bytes
+    model_bytes = int(LARGE_FACTOR * schedule.most_growth_bytes)
+    factor = model_bytes / schedule.model_bytes
 
     def later(fault: Fault) -> Fault:
         return replace(fault, after_bytes=int(fault.after_bytes * factor))
@@ -179,7 +190,7 @@ def _enlarged(schedule: Schedule) -> Schedule:
     pushes = [replace(push, faults=tuple(map(later, push.faults))) for push in schedule.pushes]
     return replace(
         schedule,
-        model_bytes=LARGE_MODEL_BYTES,
+        model_bytes=model_bytes,
         line_mbit=max(schedule.line_mbit, LARGE_LINE_MBIT),
         pushes=tuple(pushes),
     )
