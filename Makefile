@@ -57,7 +57,8 @@ faults: setup ## Breaks real processes on purpose, 500 schedules; ARGS="--help" 
 	/usr/bin/python3 -m tests.faults.run $(ARGS)
 
 load: setup ## Loads one server with 64 clients for ten minutes; ARGS="--seconds=60", CONFIG=asan or tsan
-	$(BAZEL) build $(if $(CONFIG),--config=$(CONFIG)) //server:weightstream-server //tests/load:load_client
+	$(BAZEL) build $(if $(CONFIG),--config=$(CONFIG)) //server:weightstream-server \
+	  //tests/load:load_client //tests/load:libheap_gauge.so
 	/usr/bin/python3 -m tests.load.load $(if $(filter tsan,$(CONFIG)),$(LOAD_UNDER)) $(ARGS)
 
 python: setup ## Tests the Python package as installed, with PyTorch, and its example; fetches 3 GB the first time

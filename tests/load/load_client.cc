@@ -4,12 +4,17 @@
 //   load_client ADDRESS --clients=64 --seconds=600 --tensors=8 --model_kib=1024
 //   load_client ADDRESS --clients=1 --updates=10000
 //
-// Prints one JSON object a line: {"progress": updates so far} every --report_ms, and at the end a line with each
-// client's updates and the times from BeginUpdate to the commit's answer, in seconds. Any failed update ends it with 1.
+// In rounds, after each of which nothing is under way and all connections are closed, until a line on standard input
+// says to go on: what the server has then, it keeps.
+//
+// Prints one JSON object a line: {"progress": updates so far} every --report_ms, {"rest": updates so far} after each
+// round, and at the end a line with each client's updates and the times from BeginUpdate to the commit's answer, in
+// seconds. Any failed update ends it with 1.
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <cstdio>
+#include <limits>
 #include <memory>
 #include <string>
 #include <thread>
@@ -29,8 +34,9 @@
 #include "tensor/monotonic_clock.h"
 
 ABSL_FLAG(int, clients, 64, "Clients at a time, each with a model of its own.");
-ABSL_FLAG(double, seconds, 0, "How long to go on; 0 until --updates.");
-ABSL_FLAG(uint64_t, updates, 0, "Updates of each client; 0 until --seconds.");
+ABSL_FLAG(double, seconds, 0, "How long to go on, the rounds together; 0 until --updates.");
+ABSL_FLAG(uint64_t, updates, 0, "Updates of each client, in all rounds together; 0 until --seconds.");
+ABSL_FLAG(int, rounds, 4, "Rounds, with a rest after each.");
 ABSL_FLAG(int, tensors, 8, "Tensors of each model.");
 ABSL_FLAG(uint64_t, model_kib, 1024, "KiB of each model.");
 ABSL_FLAG(uint64_t, report_ms, 1000, "Milliseconds between two lines of progress.");
@@ -44,7 +50,6 @@ struct Run {
   explicit Run(std::string server) : address(std::move(server)) {}
 
   const std::string address;
-  const absl::Duration end = MonotonicNow() + absl::Seconds(absl::GetFlag(FLAGS_seconds));
   std::atomic<uint64_t> updates = 0;
   std::atomic<int> running = 0;
   absl::Mutex mutex;
@@ -65,10 +70,9 @@ class Client {
 
   const std::vector<double>& seconds() const { return seconds_; }
 
-  void Work() {
-    const uint64_t wanted = absl::GetFlag(FLAGS_updates);
-    const bool timed = absl::GetFlag(FLAGS_seconds) > 0;
-    while (!run_.Failed() && (!timed || MonotonicNow() < run_.end) && (wanted == 0 || seconds_.size() < wanted)) {
+  // One round: until `end` of MonotonicNow(), or until it has made so many updates, in all rounds together.
+  void Work(absl::Duration end, uint64_t wanted) {
+    while (!run_.Failed() && MonotonicNow() < end && seconds_.size() < wanted) {
       const absl::Status status = UpdateOnce();
       if (status.ok()) continue;
       absl::MutexLock lock(&run_.mutex);
@@ -119,15 +123,34 @@ void ReportProgress(Run& run) {
   }
 }
 
-absl::Status RunAll(const std::string& address) {
-  Run run(address);
-  run.running = absl::GetFlag(FLAGS_clients);
-  std::vector<std::unique_ptr<Client>> clients;
+void RunRound(Run& run, const std::vector<std::unique_ptr<Client>>& clients, int round) {
+  const int rounds = absl::GetFlag(FLAGS_rounds);
+  const uint64_t updates = absl::GetFlag(FLAGS_updates);
+  const absl::Duration end =
+      updates > 0 ? absl::InfiniteDuration() : MonotonicNow() + absl::Seconds(absl::GetFlag(FLAGS_seconds)) / rounds;
+  const uint64_t wanted = updates > 0 ? updates * (round + 1) / rounds : std::numeric_limits<uint64_t>::max();
+  run.running = static_cast<int>(clients.size());
   std::vector<std::thread> threads;
-  for (int i = 0; i < absl::GetFlag(FLAGS_clients); ++i) clients.push_back(std::make_unique<Client>(run, i));
-  for (const auto& client : clients) threads.emplace_back([&client] { client->Work(); });
+  for (const auto& client : clients) threads.emplace_back([&] { client->Work(end, wanted); });
   ReportProgress(run);
   for (std::thread& thread : threads) thread.join();
+}
+
+void Rest(Run& run) {
+  std::printf("{\"rest\": %llu}\n", static_cast<unsigned long long>(run.updates.load()));
+  std::fflush(stdout);
+  int character = std::getchar();
+  while (character != '\n' && character != EOF) character = std::getchar();
+}
+
+absl::Status RunAll(const std::string& address) {
+  Run run(address);
+  std::vector<std::unique_ptr<Client>> clients;
+  for (int i = 0; i < absl::GetFlag(FLAGS_clients); ++i) clients.push_back(std::make_unique<Client>(run, i));
+  for (int round = 0; round < absl::GetFlag(FLAGS_rounds) && !run.Failed(); ++round) {
+    RunRound(run, clients, round);
+    Rest(run);
+  }
   absl::MutexLock lock(&run.mutex);
   if (!run.failure.ok()) return run.failure;
   std::vector<size_t> counts;
@@ -146,7 +169,8 @@ absl::Status RunAll(const std::string& address) {
 
 int main(int argc, char** argv) {
   const std::vector<char*> arguments = absl::ParseCommandLine(argc, argv);
-  if (arguments.size() != 2 || (absl::GetFlag(FLAGS_seconds) <= 0) == (absl::GetFlag(FLAGS_updates) == 0)) {
+  if (arguments.size() != 2 || (absl::GetFlag(FLAGS_seconds) <= 0) == (absl::GetFlag(FLAGS_updates) == 0) ||
+      absl::GetFlag(FLAGS_rounds) < 1) {
     std::fprintf(stderr, "usage: load_client ADDRESS --seconds=N | --updates=N\n");
     return 2;
   }
