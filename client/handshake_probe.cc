@@ -222,9 +222,18 @@ class Probe {
         return Failed(
             "the server does not speak TLS; leave out --tls and the --tls-* flags for a plaintext server, or start the "
             "server with --tls-cert and --tls-key");
+      case SSL_R_UNSUPPORTED_PROTOCOL:
+        return TooOld();
       default:
         return ERR_GET_REASON(error) >= SSL_AD_REASON_OFFSET ? Refused(error) : ClosedByServer();
     }
+  }
+
+  static absl::Status TooOld() {
+    return Failed(
+        "the server speaks only versions of TLS before 1.2, which are not safe; is it a weightstream-server? If "
+        "something "
+        "stands before it that ends TLS, have that speak TLS 1.2 or 1.3");
   }
 
   absl::Status AfterHandshake(int kind) {
@@ -255,6 +264,8 @@ class Probe {
       case SSL_AD_UNSUPPORTED_CERTIFICATE:
       case SSL_AD_DECRYPT_ERROR:
         return CertificateRefused(words);
+      case SSL_AD_PROTOCOL_VERSION:
+        return TooOld();
       default:
         if (notes_.certificate_asked) return ClosedByServer();
         return Failed(absl::StrCat("the server refused: ", words));
