@@ -51,10 +51,10 @@ class CrashPoints(EndToEndTest):
 
     def check(self, on_disk: bool) -> None:
         data_dir = self.data_dir(on_disk=on_disk)
-        server = self.start_server(data_dir=data_dir)
+        address = self.reserve_address()
+        server = self.start_server(data_dir=data_dir, listen=address)
         if server.sanitizer() == "libtsan":
             self.skipTest("ThreadSanitizer's library must be the first, where crash_point would have to be")
-        address = server.address
         for version in (1, 2):
             source = write_filled(self.folder / "source.safetensors", version, WORDS)
             self.push(source, address, "model", f"--version={version}")

@@ -8,6 +8,7 @@ import functools
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import unittest
@@ -74,6 +75,18 @@ class EndToEndTest(unittest.TestCase):
         path = (self.folder if on_disk else self.shared_memory) / name
         self._data_dirs.add(path)
         return path
+
+    def reserve_address(self) -> str:
+        """An address of this machine that nobody else is given while the test lasts: for a server that is to be started
+        there more than once, or to be missed there.
+        """
+        held = socket.socket()
+        # Not listening, and so in no server's way. Without it the port of a server that is down is any client's, and
+        # any other test's.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        self.addCleanup(held.close)
+        return f"127.0.0.1:{held.getsockname()[1]}"
 
     def start_server(
         self,

@@ -172,8 +172,8 @@ class Killed(EndToEndTest):
         moments = [kills] * KILLS
         moments.insert(rng.randint(0, KILLS), Moment.PUSH)
         data_dir = self.data_dir(on_disk=on_disk)
-        server = self.start_server(data_dir=data_dir)
-        address = server.address
+        address = self.reserve_address()
+        server = self.start_server(data_dir=data_dir, listen=address)
         began = time.monotonic()
         # Through a proxy, as the others: what is received more slowly is interrupted more often.
         first = self.start_push(self.source(1), self.start_proxy(server).address, "--version=1").outcome()

@@ -172,7 +172,7 @@ class NeitherHangs(EndToEndTest):
         return outcome
 
     def test_the_receiver_is_killed(self) -> None:
-        server = self.start_server(NO_DRAIN, SLOW)
+        server = self.start_server(NO_DRAIN, SLOW, listen=self.reserve_address())
         command = self.direct_push(server, *CLIENT_FLAGS)
         self.await_landed(server, "model")
         server.kill()
@@ -180,7 +180,7 @@ class NeitherHangs(EndToEndTest):
         self.start_server(NO_DRAIN)  # Clears what the killed one left.
 
     def test_the_receiver_is_killed_with_default_limits(self) -> None:
-        server = self.start_server(NO_DRAIN, SLOW)
+        server = self.start_server(NO_DRAIN, SLOW, listen=self.reserve_address())
         command = self.direct_push(server)
         self.await_landed(server, "model")
         server.kill()
@@ -205,9 +205,7 @@ class NeitherHangs(EndToEndTest):
         self.assertRegex(outcome.error, "no progress|takes no data|ping timeout|keepalive")
 
     def test_nobody_listens(self) -> None:
-        server = self.start_server(NO_DRAIN)
-        address = server.address
-        server.stop()
+        address = self.reserve_address()
         source = write_filled(self.folder / "source.safetensors", 1, (10,))
         command = self.start_command("push", source, f"--to={address}", "--model=model", *CLIENT_FLAGS)
         self.assert_ends_with_cause(command, "UNAVAILABLE", address)

@@ -116,14 +116,12 @@ class Commands(OperationsTest):
             self.assert_current(server, "model", self.tensors(1))
 
     def test_push_to_a_dead_server_commits_nowhere_unless_allowed(self) -> None:
-        alive = self.start_server(data_dir=self.data_dir("alive"))
-        dead = self.start_server(data_dir=self.data_dir("dead"))
-        dead.stop()
-        both = f"{alive.address},{dead.address}"
+        alive, dead = self.start_server(), self.reserve_address()
+        both = f"{alive.address},{dead}"
         flags = ("--version=1", "--connect-seconds=2")
         outcome = self.push(self.source(1), both, "model", *flags, code=1)
         self.assertIn("UNAVAILABLE", outcome.error)
-        self.assertIn(dead.address, outcome.stderr)
+        self.assertIn(dead, outcome.stderr)
         self.assertFalse((alive.data_dir / "model" / "current").exists())
         self.assert_no_partial_files(alive)
         outcome = self.push(self.source(1), both, "model", *flags, "--allow-partial", code=1)
@@ -234,7 +232,7 @@ class Commands(OperationsTest):
             self.assertIn(key, events[-1])
 
     def test_watch_ends_at_its_time_and_at_a_servers_end(self) -> None:
-        server = self.start_server(LONG_DRAIN)
+        server = self.start_server(LONG_DRAIN, listen=self.reserve_address())
         flags = (f"--to={server.address}", "--model=model", "--until-version=2")
         late = self.weightstream("watch", *flags, "--timeout-seconds=1", code=1)
         self.assertIn("error", late.json)

@@ -216,7 +216,10 @@ class TerminalTest(EndToEndTest):
         self.assertLess(max(map(len, lines)), COLUMNS)
 
     def test_status_of_several_servers_is_a_table_that_fits(self) -> None:
-        servers = [self.start_server(data_dir=self.data_dir(f"data-{number}")) for number in range(3)]
+        servers = [
+            self.start_server(data_dir=self.data_dir(f"data-{number}"), listen=self.reserve_address())
+            for number in range(3)
+        ]
         self.push(self.source, ",".join(server.address for server in servers[:2]), "model")
         servers[1].stop()
         listed = ",".join(server.address for server in servers)

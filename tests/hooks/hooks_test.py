@@ -187,11 +187,11 @@ class Failures(HooksTest):
         self.assertIn("the server is shutting down", server.log())
 
     def test_nobody_there_is_named_and_sigterm_does_not_wait_for_it(self) -> None:
-        self.sglang.close()
-        server = self.start_server(*self.flags, "--drain-seconds=600")
+        url = f"http://{self.reserve_address()}"
+        server = self.start_server(f"--on-commit={url}", "--on-commit-preset=sglang", "--drain-seconds=600")
         self.push_version(server, 1)
         wait_until(lambda: self.state(server)["commit_hook"]["message"], "the first attempt fails")
-        self.assertIn(self.sglang.url, self.state(server)["commit_hook"]["message"])
+        self.assertIn(url, self.state(server)["commit_hook"]["message"])
         server.signal(signal.SIGTERM)
         self.assertEqual(server.wait(30), 0)
 

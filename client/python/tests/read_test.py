@@ -24,7 +24,7 @@ class ReadTest(EndToEndTest):
         rng = np.random.default_rng(11)
         self.arrays = {f"layer.{i}": rng.standard_normal((61, 7 * i)) for i in range(9)}
         self.arrays["wide"] = rng.standard_normal((1000, 500)).astype(np.float32)
-        self.server = self.start_server("--keep-versions=1")
+        self.server = self.start_server("--keep-versions=1", listen=self.reserve_address())
         self.client = Client(self.server.address)
         self.addCleanup(self.client.close)
 

@@ -116,7 +116,7 @@ class Lost(ResumeTest):
         self.assert_current(server, "model", self.tensors)
 
     def test_a_server_that_is_started_again_is_awaited(self) -> None:
-        server = self.start_server()
+        server = self.start_server(listen=self.reserve_address())
         proxy = self.start_proxy(server, 3 * MIB)
         client = Client(proxy.address)
         self.addCleanup(client.close)
