@@ -5,9 +5,18 @@
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "server/test_server.h"
+#include "server/test_update.h"
 
 namespace weightstream {
 namespace {
+
+std::string ScrapeOf(const TestServer& server) {
+  httplib::Client client("http://" + server.server().metrics_address());
+  // So long that a busy machine is not mistaken for a held endpoint.
+  client.set_read_timeout(60);
+  const httplib::Result result = client.Get("/metrics");
+  return result && result->status == 200 ? result->body : "no scrape";
+}
 
 class ServiceMetricsTest : public testing::Test {
  protected:
@@ -17,10 +26,7 @@ class ServiceMetricsTest : public testing::Test {
     return options;
   }
 
-  std::string Scrape() {
-    const httplib::Result result = httplib::Client("http://" + server_.server().metrics_address()).Get("/metrics");
-    return result && result->status == 200 ? result->body : "no scrape";
-  }
+  std::string Scrape() const { return ScrapeOf(server_); }
 
   void ExpectLines(std::initializer_list<const char*> lines) {
     const std::string scrape = Scrape();
@@ -90,11 +96,11 @@ TEST(StagedMetrics, TellsOfTheStagingRing) {
   options.limits.staging_bytes = 4096;
   TestServer server(options);
   ASSERT_TRUE(server.NewClient()->PushVersion("m", 1, VariedTensors(1)).ok());
-  const httplib::Result result = httplib::Client("http://" + server.server().metrics_address()).Get("/metrics");
-  ASSERT_TRUE(result);
-  EXPECT_TRUE(absl::StrContains(result->body, "\nweightstream_staging_slots 4\n")) << result->body;
-  EXPECT_TRUE(absl::StrContains(result->body, "\nweightstream_staging_slots_in_use 0\n")) << result->body;
-  EXPECT_TRUE(absl::StrContains(result->body, "\nweightstream_staging_wait_seconds_total ")) << result->body;
+  // A copy is done for the push before it has given its slot back.
+  EXPECT_TRUE(WaitFor([&] { return absl::StrContains(ScrapeOf(server), "\nweightstream_staging_slots_in_use 0\n"); }));
+  const std::string body = ScrapeOf(server);
+  EXPECT_TRUE(absl::StrContains(body, "\nweightstream_staging_slots 4\n")) << body;
+  EXPECT_TRUE(absl::StrContains(body, "\nweightstream_staging_wait_seconds_total ")) << body;
 }
 
 }  // namespace
