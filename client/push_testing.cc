@@ -58,8 +58,9 @@ uint64_t TestModel::total_bytes() const {
 TimeLimits ShortLimits() {
   TimeLimits limits;
   limits.connect = absl::Seconds(2);
-  limits.call = absl::Seconds(5);
-  limits.stall = absl::Seconds(2);
+  // What a test is about is set there: these are what else it has to come through on a busy machine.
+  limits.call = absl::Seconds(30);
+  limits.stall = absl::Seconds(30);
   limits.per_gib = absl::Seconds(1);
   return limits;
 }

@@ -35,7 +35,7 @@ class TestModel {
   std::vector<std::string> data_;
 };
 
-// For the model "m": small chunks, so that there are many, and limits of a second or so.
+// For the model "m": small chunks, so that there are many, and a server that does not answer is soon given up.
 PushOptions TestOptions();
 TimeLimits ShortLimits();
 

@@ -118,7 +118,7 @@ class ConnectionGateTest : public testing::Test {
   bool AwaitTaken(size_t count) {
     absl::MutexLock lock(&state_.mutex);
     const auto there = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_.mutex) { return state_.taken.size() >= count; };
-    return state_.mutex.AwaitWithTimeout(absl::Condition(&there), absl::Seconds(10));
+    return state_.mutex.AwaitWithTimeout(absl::Condition(&there), absl::Seconds(30));
   }
 
   HeldAcceptor::State state_;
