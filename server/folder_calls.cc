@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <string>
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
@@ -13,15 +14,43 @@ namespace {
 
 constexpr mode_t kFolderMode = 0750;
 
+// What to do about it; empty where only the message says anything.
+std::string Remedy(int error) {
+  switch (error) {
+    case ENOSPC:
+    case EDQUOT:
+      return "free space there or keep fewer versions";
+    case EACCES:
+    case EPERM:
+      return absl::StrCat(
+          "let uid ", ::geteuid(),
+          ", as which the server runs, read and write there (chown, chmod), or choose another --data-dir");
+    case EROFS:
+      return "it is mounted to be read only: mount it to be written to, or choose another --data-dir";
+    case EMFILE:
+      return "raise the limit of files that the server may have open (ulimit -n, LimitNOFILE= of a unit)";
+    case ENFILE:
+      return "raise the limit of files that this machine may have open (sysctl fs.file-max)";
+    case EIO:
+      return "the medium fails: look into the kernel's log, and choose a --data-dir on another";
+    case ENAMETOOLONG:
+      return "choose a --data-dir with a shorter path";
+    case ENOENT:
+      return "it is not there, or not any more: make it, and leave what is below the data directory to the server";
+    default:
+      return "";
+  }
+}
+
 }  // namespace
 
 absl::Status ErrnoStatus(int error, absl::string_view what, absl::string_view path) {
-  const std::string message = absl::StrCat(what, " ", path);
-  if (error == ENOSPC || error == EDQUOT) {
-    return absl::ResourceExhaustedError(absl::StrCat(message, ": ", std::system_category().message(error),
-                                                     "; free space there or keep fewer versions"));
-  }
-  return absl::ErrnoToStatus(error, message);
+  const std::string remedy = Remedy(error);
+  const std::string message =
+      absl::StrCat(what, " ", path, ": ", std::system_category().message(error), remedy.empty() ? "" : "; ", remedy);
+  // Whatever Abseil takes it for.
+  if (error == EDQUOT) return absl::ResourceExhaustedError(message);
+  return absl::Status(absl::ErrnoToStatusCode(error), message);
 }
 
 absl::Status OpenError(int error, int folder, const std::string& name, absl::string_view what, absl::string_view path) {

@@ -17,7 +17,7 @@ namespace weightstream {
 // Readable, unlike O_PATH: it is listed and synced through it.
 constexpr int kFolderFlags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
 
-// "WHAT PATH: errno's text"; RESOURCE_EXHAUSTED of a full medium.
+// "WHAT PATH: errno's text; remedy", with the code that errno has; RESOURCE_EXHAUSTED of a full medium or quota.
 absl::Status ErrnoStatus(int error, absl::string_view what, absl::string_view path);
 
 // Why `name` in the open folder could not be opened; `path` is its whole path. FAILED_PRECONDITION of a symbolic link
