@@ -11,6 +11,7 @@
 #include "server/model_registry.h"
 #include "server/open_calls.h"
 #include "server/target_claims.h"
+#include "server/unsent_replies.h"
 #include "server/version_medium.h"
 
 namespace weightstream {
@@ -20,6 +21,7 @@ struct CallEnvironment {
   ModelRegistry* registry = nullptr;
   const VersionMedium* medium = nullptr;
   OpenCalls* calls = nullptr;
+  UnsentReplies* replies = nullptr;
   TargetClaims* claims = nullptr;
   Device* device = nullptr;
   // Null for a device that needs none.

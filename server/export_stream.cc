@@ -43,7 +43,8 @@ absl::Status ServeExport(const CallEnvironment& environment, const std::atomic<b
                          grpc::ServerContext* context, const v1::ExportTargetRequest& request,
                          grpc::ServerWriterInterface<v1::ExportedTarget>* writer) {
   if (absl::Status local = CheckLocalPeer(context->peer(), "ExportTarget"); !local.ok()) return local;
-  absl::StatusOr<std::unique_ptr<OpenCalls::Call>> call = environment.calls->Enter(context, "ExportTarget");
+  absl::StatusOr<std::unique_ptr<OpenCalls::Call>> call =
+      environment.calls->Enter(context, "ExportTarget", OpenCalls::Kind::kLasting);
   if (!call.ok()) return call.status();
   absl::StatusOr<std::shared_ptr<Model>> model = environment.registry->Find(request.model());
   if (!model.ok()) return model.status();

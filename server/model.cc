@@ -46,7 +46,8 @@ Model::Model(StoredModel stored, ModelContext context)
       context_(std::move(context)),
       current_(stored.current),
       highest_(stored.versions.empty() ? 0 : stored.versions.back().version),
-      versions_(std::move(stored.versions)) {}
+      versions_(std::move(stored.versions)),
+      pace_(*context_.limits) {}
 
 absl::Status Model::CheckParams(const BeginParams& params) const {
   if (params.version == 0) {
@@ -117,6 +118,7 @@ absl::StatusOr<BegunUpdate> Model::Begin(const std::string& update_id, BeginPara
   update_ = *created;
   if (update_->mode() == UpdateMode::kRegistered) into_targets_ = update_;
   slot_ = *std::move(slot);
+  pace_.Began(MonotonicNow());
   Changed();
   return BegunUpdate{*std::move(created), false};
 }
@@ -296,6 +298,7 @@ void Model::Retire(const Update& update) {
   // Streams that have yet to notice feed nothing any more.
   history_.front().open_streams = 0;
   if (history_.size() > kHistory) history_.pop_back();
+  pace_.Ended(MonotonicNow(), update.ranges().landed_bytes(), history_.front().state == UpdateState::kCommitted);
   update_.reset();
   slot_.reset();
   Changed();
@@ -432,6 +435,17 @@ ModelSnapshot Model::Snapshot() const {
 void Model::AwaitChange(uint64_t seen, absl::Duration patience) const {
   absl::MutexLock lock(&mutex_);
   changed_.AwaitFor(mutex_, patience, [this, seen]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return change_ != seen; });
+}
+
+void Model::SamplePace() {
+  absl::MutexLock lock(&mutex_);
+  if (update_ != nullptr) pace_.Sample(MonotonicNow(), std::as_const(*update_).ranges().landed_bytes());
+}
+
+absl::optional<std::string> Model::WhyTooSlow(const Update& update) const {
+  absl::MutexLock lock(&mutex_);
+  if (update_.get() != &update) return absl::nullopt;
+  return pace_.WhyTooSlow(MonotonicNow(), update.ranges().missing_bytes());
 }
 
 bool Model::IsForgettable() const {

@@ -22,6 +22,7 @@
 #include "server/model_store.h"
 #include "server/registered_targets.h"
 #include "server/update.h"
+#include "server/update_pace.h"
 #include "server/update_slots.h"
 #include "server/version_medium.h"
 #include "tensor/monotonic_cond_var.h"
@@ -35,9 +36,9 @@ struct ModelContext {
   const Limits* limits = nullptr;
   Metrics* metrics = nullptr;
   UpdateSlots* slots = nullptr;
-  // Ends updates of other models that have been silent, if that frees so many bytes, for the sake of the update that
-  // is named; false if it would not, and then ends none. Called with no lock held.
-  std::function<bool(uint64_t lacking_bytes, absl::string_view subject)> end_silent = {};
+  // Ends updates of other models that are silent or too slow, if that frees so many bytes, for the sake of the update
+  // that is named; false if it would not, and then ends none. Called with no lock held.
+  std::function<bool(uint64_t lacking_bytes, absl::string_view subject)> end_stalled = {};
   // Called with no lock held, once a version has become current; with the update that brought it, empty for a rollback.
   std::function<void(const std::string& model, uint64_t version, const std::string& update)> on_current = {};
   // Called with no lock held, once a model may have no whole version any more (the current one, or what its targets
@@ -158,6 +159,12 @@ class Model {
   // higher before, or the last commit was cut off.
   void ApplyRetention() ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Looks how far the update in flight is, if there is one; to be called about once a second. What it saw is what
+  // WhyTooSlow goes by: see UpdatePace.
+  void SamplePace() ABSL_LOCKS_EXCLUDED(mutex_);
+  // None if this is not the update in flight, or gets on.
+  absl::optional<std::string> WhyTooSlow(const Update& update) const ABSL_LOCKS_EXCLUDED(mutex_);
+
   // True if nothing would be lost with this object: no version, nothing in flight.
   bool IsForgettable() const ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -242,6 +249,8 @@ class Model {
   mutable MonotonicCondVar changed_;
   // The operation that has the model to itself; empty if none.
   absl::string_view operation_ ABSL_GUARDED_BY(mutex_);
+  // Those that wait for it to be over.
+  int waiting_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t current_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t highest_ ABSL_GUARDED_BY(mutex_) = 0;
   // See ModelSnapshot. Both until a version is whole again.
@@ -263,6 +272,7 @@ class Model {
   std::shared_ptr<Update> update_ ABSL_GUARDED_BY(mutex_);
   // Of update_; null with it.
   std::shared_ptr<UpdateSlots::Slot> slot_ ABSL_GUARDED_BY(mutex_);
+  UpdatePace pace_ ABSL_GUARDED_BY(mutex_);
   std::deque<UpdateRecord> history_ ABSL_GUARDED_BY(mutex_);
   uint64_t change_ ABSL_GUARDED_BY(mutex_) = 1;
 };

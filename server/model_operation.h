@@ -2,6 +2,7 @@
 #ifndef WEIGHTSTREAM_SERVER_MODEL_OPERATION_H_
 #define WEIGHTSTREAM_SERVER_MODEL_OPERATION_H_
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
@@ -9,11 +10,23 @@
 
 namespace weightstream {
 
+// Calls of a model that wait for their turn. A sender has one under way; of those that race for a model few are left
+// after their first. Each holds a thread, which one model's calls must not take from all others.
+inline constexpr int kMostWaiting = 16;
+
 // Takes the model for the time of one operation. status() says whether it got it.
 class Model::Operation {
  public:
   Operation(Model& model, absl::string_view name) : model_(model) {
     absl::MutexLock lock(&model_.mutex_);
+    if (model_.waiting_ >= kMostWaiting) {
+      status_ =
+          absl::UnavailableError(absl::StrCat("model '", model_.name_, "' is busy with a ", model_.operation_, ", and ",
+                                              model_.waiting_, " other calls wait for it already; try again later"));
+      return;
+    }
+    ++model_.waiting_;
+    const absl::Cleanup no_more = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(model_.mutex_) { --model_.waiting_; };
     const auto free = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(model_.mutex_) { return model_.operation_.empty(); };
     if (!model_.changed_.AwaitFor(model_.mutex_, model_.context_.limits->operation_wait, free)) {
       status_ = absl::UnavailableError(

@@ -41,8 +41,8 @@ ModelRegistry::ModelRegistry(VersionMedium& medium, const Limits& limits, Metric
 
 ModelContext ModelRegistry::Context() {
   ModelContext context{&medium_, &limits_, &metrics_, &slots_};
-  context.end_silent = [this](uint64_t lacking_bytes, absl::string_view subject) {
-    return EndSilentForRoom(lacking_bytes, subject);
+  context.end_stalled = [this](uint64_t lacking_bytes, absl::string_view subject) {
+    return EndStalledForRoom(lacking_bytes, subject);
   };
   context.on_current = observers_.on_current;
   context.on_lost = observers_.on_lost;
@@ -56,49 +56,57 @@ absl::StatusOr<BegunUpdate> ModelRegistry::Begin(const std::string& model, Begin
   return (*found)->Begin(NewUpdateId(), std::move(params));
 }
 
-std::vector<ModelRegistry::InFlight> ModelRegistry::Silent() const {
-  const absl::Duration since = MonotonicNow() - limits_.silent_call;
-  std::vector<InFlight> silent;
+std::vector<ModelRegistry::Stalled> ModelRegistry::AllStalled() const {
+  const absl::Duration now = MonotonicNow();
+  std::vector<Stalled> stalled;
   for (const std::shared_ptr<Model>& model : All()) {
     const std::shared_ptr<Update> update = model->update_in_flight();
     if (update == nullptr || update->state() != UpdateState::kReceiving) continue;
     // Read once: a chunk may come while they are put in order.
-    if (const absl::Duration last = update->last_activity(); last <= since) silent.push_back({model, update, last});
+    const absl::Duration last = update->last_activity();
+    if (now - last >= limits_.silent_call) {
+      stalled.push_back({model, update, last, absl::StrCat("no chunk for ", absl::FormatDuration(now - last))});
+    } else if (absl::optional<std::string> why = model->WhyTooSlow(*update); why.has_value()) {
+      stalled.push_back({model, update, last, *std::move(why)});
+    }
   }
-  std::sort(silent.begin(), silent.end(), [](const InFlight& a, const InFlight& b) { return a.last < b.last; });
-  return silent;
+  std::sort(stalled.begin(), stalled.end(), [](const Stalled& a, const Stalled& b) { return a.last < b.last; });
+  return stalled;
 }
 
-void ModelRegistry::EndSilent(const InFlight& silent, absl::string_view why) {
-  const absl::Status aborted = silent.model->Abort(
-      silent.update->identity().id,
-      absl::StrCat("no chunk for ", absl::FormatDuration(MonotonicNow() - silent.last), ", and ", why));
-  if (!aborted.ok()) LogCannotAbort(*silent.update, aborted);
+void ModelRegistry::EndStalled(const Stalled& stalled, absl::string_view for_whom) {
+  const absl::Status aborted =
+      stalled.model->Abort(stalled.update->identity().id, absl::StrCat(stalled.why, ", and ", for_whom));
+  if (!aborted.ok()) LogCannotAbort(*stalled.update, aborted);
 }
 
 void ModelRegistry::MakeRoomForUpdate(const Model& beginning) {
   if (beginning.update_in_flight() != nullptr) return;
-  const std::vector<InFlight> silent = Silent();
-  if (silent.empty()) return;
-  EndSilent(silent.front(),
-            absl::StrCat("another update needed its place among ", limits_.updates, " (--max-updates)"));
+  const std::vector<Stalled> stalled = AllStalled();
+  if (stalled.empty()) return;
+  EndStalled(stalled.front(),
+             absl::StrCat("another update needed its place among ", limits_.updates, " (--max-updates)"));
 }
 
-bool ModelRegistry::EndSilentForRoom(uint64_t lacking_bytes, absl::string_view subject) {
-  std::vector<InFlight> ended;
+bool ModelRegistry::EndStalledForRoom(uint64_t lacking_bytes, absl::string_view subject) {
+  std::vector<Stalled> ended;
   uint64_t freed = 0;
-  for (InFlight& silent : Silent()) {
+  for (Stalled& stalled : AllStalled()) {
     // The others have no memory of their own.
-    if (silent.update->mode() != UpdateMode::kBeside || freed >= lacking_bytes) continue;
-    freed += std::as_const(*silent.update).target().bytes();
-    ended.push_back(std::move(silent));
+    if (stalled.update->mode() != UpdateMode::kBeside || freed >= lacking_bytes) continue;
+    freed += std::as_const(*stalled.update).target().bytes();
+    ended.push_back(std::move(stalled));
   }
   if (freed < lacking_bytes) return false;
-  for (InFlight& silent : ended) {
-    EndSilent(silent, absl::StrCat(subject, " needed its room"));
+  for (Stalled& stalled : ended) {
+    // Its sender may know nothing of other models: the name is for the log.
+    LogInfo(
+        "update_gives_way",
+        {{"model", stalled.model->name()}, {"update", stalled.update->identity().id}, {"to", std::string(subject)}});
+    EndStalled(stalled, "another update needed its room");
     // Its memory is free once they have left, and we have.
-    silent.update->CutStreams(kCutPatience);
-    silent.update.reset();
+    stalled.update->CutStreams(kCutPatience);
+    stalled.update.reset();
   }
   return true;
 }
@@ -168,9 +176,10 @@ uint64_t ModelRegistry::PromisedBytes() const {
   return promised;
 }
 
-void ModelRegistry::AbortIdle() {
+void ModelRegistry::Review() {
   const absl::Duration limit = MonotonicNow() - limits_.idle_update;
   for (const std::shared_ptr<Model>& model : All()) {
+    model->SamplePace();
     const std::shared_ptr<Update> update = model->update_in_flight();
     if (update == nullptr || update->state() != UpdateState::kReceiving || update->last_activity() > limit) continue;
     const absl::Status aborted = model->Abort(

@@ -51,8 +51,9 @@ class ModelRegistry {
   // The update in flight of this id; NOT_FOUND, or what became of it.
   absl::StatusOr<std::shared_ptr<Update>> FindUpdate(absl::string_view update_id) const ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Aborts the updates that got no chunk for limits.idle_update.
-  void AbortIdle() ABSL_LOCKS_EXCLUDED(mutex_);
+  // To be called about once a second: looks how each update gets on, and aborts those that got no chunk for
+  // limits.idle_update.
+  void Review() ABSL_LOCKS_EXCLUDED(mutex_);
 
   // From now on no update begins. Those in flight may finish; returns true once none is left, false after `patience`.
   bool Drain(absl::Duration patience) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -64,19 +65,22 @@ class ModelRegistry {
   uint64_t PromisedBytes() const ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
-  struct InFlight {
+  // An update in flight that gets nowhere.
+  struct Stalled {
     std::shared_ptr<Model> model;
     std::shared_ptr<Update> update;
     // When it got its last chunk.
     absl::Duration last;
+    // What is wrong with it, for whoever reads why it ended.
+    std::string why;
   };
-  // The updates that got no chunk for limits.silent_call, the longest silent first.
-  std::vector<InFlight> Silent() const ABSL_LOCKS_EXCLUDED(mutex_);
-  void EndSilent(const InFlight& silent, absl::string_view why);
-  // As ModelContext::end_silent. Of the models that it waits for none waits for the one that begins, which has no
+  // Those that got no chunk for limits.silent_call, the longest silent first, and then those that are too slow.
+  std::vector<Stalled> AllStalled() const ABSL_LOCKS_EXCLUDED(mutex_);
+  void EndStalled(const Stalled& stalled, absl::string_view for_whom);
+  // As ModelContext::end_stalled. Of the models that it waits for none waits for the one that begins, which has no
   // update in flight meanwhile.
-  bool EndSilentForRoom(uint64_t lacking_bytes, absl::string_view subject) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Where all updates that may be in flight are: ends the one that has been silent the longest, if for long enough.
+  bool EndStalledForRoom(uint64_t lacking_bytes, absl::string_view subject) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Where all updates that may be in flight are: ends the first of those that are stalled.
   void MakeRoomForUpdate(const Model& beginning) ABSL_LOCKS_EXCLUDED(mutex_);
   ModelContext Context();
 

@@ -11,6 +11,7 @@
 #include "server/file_versions.h"
 #include "server/test_update.h"
 #include "server/test_versions.h"
+#include "tensor/monotonic_clock.h"
 #include "tensor/test_files.h"
 
 namespace weightstream {
@@ -149,6 +150,40 @@ TEST_F(ModelRegistryTest, ASilentUpdateGivesWayWhereThereIsNoPlaceLeft) {
   EXPECT_TRUE(registry().FindUpdate(newer).ok());
 }
 
+TEST_F(ModelRegistryTest, ASlowUpdateGivesWayWhereThereIsNoPlaceLeft) {
+  limits_.updates = 1;
+  limits_.silent_call = absl::Milliseconds(200);
+  const auto slow = registry().FindUpdate(Begin("a", 1)).value();
+  // It has a chunk now and then, and so is never silent.
+  const auto drip = [&] {
+    slow->Touch();
+    registry().Review();
+  };
+  ExpectError(registry().Begin("b", Params(1)).status(), StatusCode::kResourceExhausted, {"--max-updates"});
+  EXPECT_TRUE(WaitFor([&] {
+    drip();
+    return registry().Begin("b", Params(1)).ok();
+  }));
+  ExpectError(slow->ReceivingStatus(), StatusCode::kAborted,
+              {"0 bytes a second lately", "--least-kib-per-second", "another update needed its place"});
+}
+
+TEST_F(ModelRegistryTest, AnUpdateThatIsFastEnoughGivesNoWay) {
+  limits_.updates = 1;
+  limits_.silent_call = absl::Milliseconds(500);
+  limits_.least_bytes_per_second = 1;
+  limits_.update_time = absl::InfiniteDuration();
+  const auto update = registry().Begin("a", Params(1, 1 << 30)).value().update;
+  const absl::Duration until = MonotonicNow() + 4 * limits_.silent_call;
+  for (uint64_t landed = 0; MonotonicNow() < until; ++landed) {
+    update->Touch();
+    update->ranges().Land(update->ranges().Claim({{0, {landed, landed + 1}}}));
+    registry().Review();
+    EXPECT_FALSE(registry().Begin("b", Params(1)).ok());
+  }
+  EXPECT_TRUE(update->ReceivingStatus().ok());
+}
+
 TEST_F(ModelRegistryTest, BytesPromisedToOneModelAreNotGivenToAnother) {
   const uint64_t most = store_->FreeBytes().value() / 5 * 3;
   ASSERT_TRUE(registry().Begin("a", Params(1, most)).ok());
@@ -166,9 +201,27 @@ TEST_F(ModelRegistryTest, ASilentUpdateGivesWayWhereThereIsNoRoomLeft) {
   const auto second = registry().Begin("b", Params(1, most));
   ASSERT_TRUE(second.ok()) << second.status();
   ExpectError(registry().FindUpdate(first).status(), StatusCode::kAborted,
-              {"no chunk for", "version 1 of model 'b' needed its room"});
+              {"no chunk for", "another update needed its room"});
   // The one silent for longest goes first, though it has little.
   ExpectError(registry().FindUpdate(small).status(), StatusCode::kAborted, {"needed its room"});
+}
+
+TEST_F(ModelRegistryTest, AnUpdateThatCannotBeWholeInTimeGivesWayWhereThereIsNoRoomLeft) {
+  limits_.silent_call = absl::Milliseconds(200);
+  limits_.least_bytes_per_second = 1;
+  limits_.update_time = absl::Hours(1);
+  const uint64_t most = store_->FreeBytes().value() / 5 * 3;
+  const auto slow = registry().Begin("a", Params(1, most)).value().update;
+  uint64_t landed = 0;
+  EXPECT_TRUE(WaitFor([&] {
+    slow->Touch();
+    slow->ranges().Land(slow->ranges().Claim({{0, {landed, landed + 1}}}));
+    ++landed;
+    registry().Review();
+    return registry().Begin("b", Params(1, most)).ok();
+  }));
+  ExpectError(slow->ReceivingStatus(), StatusCode::kAborted,
+              {"takes longer than 1h in all (--update-seconds)", "another update needed its room"});
 }
 
 TEST_F(ModelRegistryTest, NoSilentUpdateIsEndedForOneThatFindsNoRoomAllTheSame) {
@@ -218,14 +271,14 @@ TEST_F(ModelRegistryTest, IdleUpdatesAreAbortedAndBusyOnesAreNot) {
   const std::string id = Begin("m", 1);
   const auto update = registry().FindUpdate(id).value();
   EXPECT_TRUE(WaitFor([&] {
-    registry().AbortIdle();
+    registry().Review();
     return update->state() == UpdateState::kAborted;
   }));
   EXPECT_GE(absl::Now() - update->Record().begin_time, limits_.idle_update);
   ExpectError(update->ReceivingStatus(), StatusCode::kAborted, {"no chunk for 20ms", "--idle-update-seconds"});
   limits_.idle_update = absl::Hours(1);
   Begin("m", 1);
-  registry().AbortIdle();
+  registry().Review();
   EXPECT_NE(registry().Find("m").value()->update_in_flight(), nullptr);
 }
 
@@ -235,7 +288,7 @@ TEST_F(ModelRegistryTest, AnIdleUpdatesStreamsAreCut) {
   std::atomic<bool> cut{false};
   update->AddStream([&](const absl::Status&) { cut = true; });
   EXPECT_TRUE(WaitFor([&] {
-    registry().AbortIdle();
+    registry().Review();
     return cut.load();
   }));
 }

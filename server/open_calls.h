@@ -1,14 +1,16 @@
-// The streaming calls that are open: how many there may be, in all and of one peer, and how long one may keep the
-// server waiting for its peer.
+// The streaming calls that are open: how many there may be, in all and of one peer, how long one may keep the server
+// waiting for its peer, and how slow one may be where others want its place.
 //
 // A synchronous server spends a thread on each call. Without a bound on streams, a few hundred that say nothing would
-// take every thread, and commits, aborts and health checks with them, and one peer those of all others; and a reader
-// that stopped reading would keep a version's memory for ever, because gRPC answers pings in its name.
+// take every thread, and commits, aborts and health checks with them, and one peer those of all others; those that say
+// a byte now and then would keep theirs for ever; and a reader that stopped reading would keep a version's memory,
+// because gRPC answers pings in its name.
 #ifndef WEIGHTSTREAM_SERVER_OPEN_CALLS_H_
 #define WEIGHTSTREAM_SERVER_OPEN_CALLS_H_
 
 #include <grpcpp/server_context.h>
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -22,6 +24,8 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "server/peer_rates.h"
+#include "server/recent_rate.h"
+#include "tensor/monotonic_cond_var.h"
 
 namespace weightstream {
 
@@ -40,6 +44,15 @@ class OpenCalls {
     absl::Duration patience;
     // Payload that each peer may move a second; 0 is as fast as it goes.
     uint64_t peer_bytes_per_second = 0;
+    // What moves less over `patience` gives way to a call that finds no place; 0 is never.
+    uint64_t least_bytes_per_second = 0;
+  };
+
+  enum class Kind {
+    // Is there to move bytes, and to be over then.
+    kTransfer,
+    // Says something now and then for as long as its peer likes: a watch, a lease. These have half of all places.
+    kLasting,
   };
 
   explicit OpenCalls(const Bounds& bounds) : bounds_(bounds), rates_(bounds.peer_bytes_per_second) {}
@@ -64,8 +77,10 @@ class OpenCalls {
       return sent;
     }
 
-    // Notes that a message of so much payload came or went, and waits for as long as the peer's rate asks for, or until
-    // the call is over. No reading meanwhile: so the peer is held back.
+    // Notes that so many bytes are done with: came, went, or were summed for the peer.
+    void Advanced(uint64_t bytes) { advanced_.fetch_add(bytes, std::memory_order_relaxed); }
+    // The same of a message of so much payload, and waits for as long as the peer's rate asks for, or until the call is
+    // over. No reading meanwhile: so the peer is held back.
     void Moved(uint64_t payload_bytes);
 
     // Why the call is over: what it was cut with, or CANCELLED because the peer went away.
@@ -82,33 +97,56 @@ class OpenCalls {
     const grpc::ServerContext* const context_;
     // The peer's; null where its rate has no limit.
     const std::shared_ptr<PeerRates::Bucket> bucket_;
+    std::atomic<uint64_t> advanced_{0};
+    // It is, or was since this was last looked at, held back here: then it is not its peer that is slow.
+    std::atomic<bool> held_back_{false};
   };
 
-  // RESOURCE_EXHAUSTED if there are too many already, of all or of this peer. `context` must live until the Call is
-  // gone, and the Call until the handler returns.
-  absl::StatusOr<std::unique_ptr<Call>> Enter(grpc::ServerContext* context, absl::string_view method)
-      ABSL_LOCKS_EXCLUDED(mutex_);
+  // Where all places are taken, of all or of this peer's, cuts the slowest transfer that is slower than the least
+  // (UNAVAILABLE: it may try again) and waits a short time for it to leave. RESOURCE_EXHAUSTED if there is none, or no
+  // place for a call of this kind. `context` must live until the Call is gone, and the Call until the handler returns.
+  absl::StatusOr<std::unique_ptr<Call>> Enter(grpc::ServerContext* context, absl::string_view method,
+                                              Kind kind = Kind::kTransfer) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Cuts the calls whose peer was waited for too long: DEADLINE_EXCEEDED.
-  void CutSilent() ABSL_LOCKS_EXCLUDED(mutex_);
+  // To be called about once a second: looks how fast each call is, and cuts those whose peer was waited for too long,
+  // DEADLINE_EXCEEDED.
+  void Review() ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   struct State {
+    explicit State(RecentRate rate) : rate(rate) {}
+
     grpc::ServerContext* context = nullptr;
     std::string method;
     std::string peer;
+    Kind kind = Kind::kTransfer;
     // As MonotonicNow() tells.
     absl::Duration deadline = absl::InfiniteDuration();
     absl::Status cut;
+    Call* call = nullptr;
+    RecentRate rate;
   };
+
+  // RESOURCE_EXHAUSTED if there is no place for one more call of this peer.
+  absl::Status CheckPlace(const std::string& peer) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The same of one more of this kind.
+  absl::Status CheckKind(Kind kind) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // As CheckPlace, after slow ones have been cut and have left if need be.
+  absl::Status AwaitPlace(const std::string& peer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool PeerIsFull(const std::string& peer) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Cuts the slowest transfer, of this peer if that has all that it may have, and of all else. False if none is slow.
+  bool CutSlowest(const std::string& for_peer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const Bounds bounds_;
   PeerRates rates_;
   mutable absl::Mutex mutex_;
+  // Signalled when a call has left.
+  mutable MonotonicCondVar left_;
   uint64_t next_token_ ABSL_GUARDED_BY(mutex_) = 1;
   std::map<uint64_t, State> open_ ABSL_GUARDED_BY(mutex_);
-  // Of those, how many each peer has.
+  // Of those, how many each peer has, and how many last.
   std::map<std::string, int> of_peer_ ABSL_GUARDED_BY(mutex_);
+  int lasting_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace weightstream

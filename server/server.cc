@@ -39,14 +39,15 @@
 #include "server/reflection_calls.h"
 #include "server/server_security.h"
 #include "server/service.h"
+#include "server/unsent_replies.h"
 #include "tensor/file_descriptor.h"
 #include "tensor/monotonic_clock.h"
 
 namespace weightstream {
 namespace {
 
-// How often idle updates, and certificates and tokens that were replaced, are looked for: a small part of the shortest
-// useful limit.
+// How often idle updates, and certificates and tokens that were replaced, are looked for, and how fast streams and
+// updates are: a small part of the shortest useful limit.
 constexpr absl::Duration kIdleCheck = absl::Seconds(1);
 
 // Calls that are still open after a shutdown's deadline are cut; this is for their handlers to notice.
@@ -104,6 +105,7 @@ class GrpcServer final : public Server {
   TargetClaims claims_;
   // Apart, since reflection asks for no token: strangers must not take the streams of others.
   std::unique_ptr<OpenCalls> reflection_calls_;
+  std::unique_ptr<UnsentReplies> replies_;
   std::unique_ptr<WeightStreamService> service_;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<ConnectionGate> gate_;
@@ -145,13 +147,22 @@ absl::Status GrpcServer::Start() {
     hooks_ = std::make_unique<CommitHookRunner>(options_.on_commit, NewCommitHook(options_.on_commit));
   }
   const Limits& limits = options_.limits;
-  calls_ = std::make_unique<OpenCalls>(OpenCalls::Bounds{std::max(1, limits.threads * 3 / 4), limits.peer_streams,
-                                                         limits.silent_call, limits.peer_bytes_per_second});
-  reflection_calls_ = std::make_unique<OpenCalls>(
-      OpenCalls::Bounds{std::max(1, limits.threads / 16), limits.peer_streams, limits.silent_call, 0});
+  calls_ = std::make_unique<OpenCalls>(OpenCalls::Bounds{.most = std::max(1, limits.threads * 3 / 4),
+                                                         .most_per_peer = limits.peer_streams,
+                                                         .patience = limits.silent_call,
+                                                         .peer_bytes_per_second = limits.peer_bytes_per_second,
+                                                         .least_bytes_per_second = limits.least_bytes_per_second});
+  reflection_calls_ = std::make_unique<OpenCalls>(OpenCalls::Bounds{
+      .most = std::max(1, limits.threads / 16), .most_per_peer = limits.peer_streams, .patience = limits.silent_call});
+  replies_ =
+      std::make_unique<UnsentReplies>(UnsentReplies::Bounds{.most_per_peer = std::max(1, limits.threads / 2),
+                                                            .most_overdue_per_peer = std::max(1, limits.threads / 16),
+                                                            .patience = limits.silent_call,
+                                                            .least_bytes_per_second = limits.least_bytes_per_second,
+                                                            .bytes = limits.reply_bytes});
   service_ = std::make_unique<WeightStreamService>(
-      CallEnvironment{registry_.get(), medium_.get(), calls_.get(), &claims_, device_.get(), staging_.get(),
-                      hooks_.get(), &options_.limits, security_->authorizer(), &metrics_});
+      CallEnvironment{registry_.get(), medium_.get(), calls_.get(), replies_.get(), &claims_, device_.get(),
+                      staging_.get(), hooks_.get(), &options_.limits, security_->authorizer(), &metrics_});
   if (absl::Status listening = Listen(); !listening.ok()) return listening;
   if (absl::Status serving = ServeMetrics(); !serving.ok()) return serving;
   {
@@ -323,9 +334,10 @@ void GrpcServer::WatchIdle() {
     ::poll(&stop, 1, ToMillis(kIdleCheck));
     if (stopped()) return;
     security_->Reload();
-    calls_->CutSilent();
-    reflection_calls_->CutSilent();
-    registry_->AbortIdle();
+    calls_->Review();
+    reflection_calls_->Review();
+    replies_->Review();
+    registry_->Review();
     CheckDevice();
   }
 }

@@ -127,15 +127,21 @@ std::vector<FlagSpec> Flags() {
       Decimal("max-manifest-mib", kMostMessageMib, "Most MiB of a BeginUpdate message. Default 64."),
       Number("max-updates", 1'000'000,
              "Most updates in flight, of all models. When one more begins, one that has been silent for "
-             "--silent-stream-seconds gives way. Default 256."),
+             "--silent-stream-seconds, or is too slow, gives way. Default 256."),
       Decimal("idle-update-seconds", kMostSeconds,
               "An update that gets no chunk for this long is aborted. Default 600."),
+      Decimal("update-seconds", kMostSeconds,
+              "An update that at its rate would not be whole within this time of its begin gives way to one that finds "
+              "no room. Default 3600."),
+      Decimal("least-kib-per-second", kMostMib,
+              "A stream or an update that moves less over --silent-stream-seconds gives way to one that finds no place "
+              "or no room. Default 64."),
       Number("max-connections", 1'000'000, "Most connections at once, of all peers. Default 1024."),
       Number("max-peer-connections", 1'000'000,
              "Most connections of one peer: an IP address, or all clients of a unix socket. Default 256."),
       Number("max-peer-streams", 100'000,
              "Most streams (Push, Pull, DigestModel, WatchModel) of one peer at once; all peers together have three "
-             "quarters of --max-threads. Default 160."),
+             "quarters of --max-threads, half of them for watches and leases. Default 160."),
       Decimal("max-peer-mib-per-second", kMostMib,
               "Most payload MiB that one peer may push and pull in a second; its streams wait. Default: no limit."),
       Decimal("handshake-seconds", kMostSeconds,
@@ -180,6 +186,8 @@ Limits LimitsFrom(const CommandLine& line) {
   limits.manifest_tensors = line.Number("max-manifest-tensors", limits.manifest_tensors);
   limits.manifest_bytes = Bytes(line, "max-manifest-mib", kMiB, limits.manifest_bytes);
   limits.idle_update = Seconds(line, "idle-update-seconds", limits.idle_update);
+  limits.update_time = Seconds(line, "update-seconds", limits.update_time);
+  limits.least_bytes_per_second = Bytes(line, "least-kib-per-second", 1024, limits.least_bytes_per_second);
   limits.updates = line.Number("max-updates", limits.updates);
   limits.connections = line.Number("max-connections", limits.connections);
   limits.peer_connections = line.Number("max-peer-connections", limits.peer_connections);

@@ -35,6 +35,8 @@ TEST(ServerFlagsTest, EachFlagSetsItsLimit) {
                                                   "--max-manifest-tensors=9",
                                                   "--max-manifest-mib=2",
                                                   "--idle-update-seconds=1.5",
+                                                  "--update-seconds=7",
+                                                  "--least-kib-per-second=0.5",
                                                   "--drain-seconds=2",
                                                   "--keepalive-seconds=3",
                                                   "--max-threads=11",
@@ -61,6 +63,8 @@ TEST(ServerFlagsTest, EachFlagSetsItsLimit) {
   EXPECT_EQ(limits.manifest_tensors, 9u);
   EXPECT_EQ(limits.manifest_bytes, 2u << 20);
   EXPECT_EQ(limits.idle_update, absl::Milliseconds(1500));
+  EXPECT_EQ(limits.update_time, absl::Seconds(7));
+  EXPECT_EQ(limits.least_bytes_per_second, 512u);
   EXPECT_EQ(limits.drain, absl::Seconds(2));
   EXPECT_EQ(limits.keepalive_time, absl::Seconds(3));
   EXPECT_EQ(limits.keepalive_timeout, absl::Seconds(3));
@@ -82,7 +86,7 @@ TEST(ServerFlagsTest, BadValuesAreRefusedWithTheFlagNamed) {
   for (const std::string flag :
        {"--log-level=loud", "--log-format=xml", "--keep-versions=0", "--bucket-mib=0", "--max-threads=0",
         "--listen=", "--bucket_mib=4", "--drain-seconds=-1", "--max-updates=0", "--max-peer-streams=0",
-        "--max-connections=0", "--max-peer-mib-per-second=0"}) {
+        "--max-connections=0", "--max-peer-mib-per-second=0", "--least-kib-per-second=0", "--update-seconds=0"}) {
     const absl::StatusOr<CommandLine> line = Parse({flag});
     ASSERT_FALSE(line.ok()) << flag;
     EXPECT_TRUE(absl::StrContains(line.status().message(), flag.substr(0, flag.find('=')))) << line.status();

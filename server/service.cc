@@ -84,6 +84,7 @@ WeightStreamService::WeightStreamService(CallEnvironment environment)
 template <typename Request>
 absl::Status WeightStreamService::Receive(const grpc::ServerContext& context, absl::string_view method,
                                           grpc::ByteBuffer message, Request& request) const {
+  if (absl::Status admitted = environment_.replies->Admit(context); !admitted.ok()) return admitted;
   // Nothing that a stranger says is looked at.
   const Authorizer* const authorizer = environment_.authorizer;
   if (authorizer != nullptr && absl::IsUnauthenticated(authorizer->Check(EvidenceOf(context), method, ""))) {
@@ -115,8 +116,10 @@ absl::Status WeightStreamService::Authorize(const grpc::ServerContext& context, 
   return permit.Check("");
 }
 
-grpc::Status WeightStreamService::Ended(absl::string_view method, const absl::Status& status) const {
+grpc::Status WeightStreamService::Ended(grpc::ServerContext* context, absl::string_view method,
+                                        const absl::Status& status, uint64_t reply_bytes) const {
   environment_.metrics->CallEnded(method, status.code());
+  environment_.replies->Sending(context, method, reply_bytes);
   return ToGrpcStatus(status);
 }
 
@@ -138,7 +141,7 @@ void WeightStreamService::AddUnary(absl::string_view method,
             std::remove_const_t<Request> request;
             absl::Status status = service->Receive(*context, method, *message, request);
             if (status.ok()) status = (service->*handler)(context, request, response);
-            return service->Ended(method, status);
+            return service->Ended(context, method, status, status.ok() ? response->ByteSizeLong() : 0);
           },
           this)));
 }
@@ -158,7 +161,7 @@ void WeightStreamService::AddServerStream(absl::string_view method,
             Request request;
             absl::Status status = service->Receive(*context, method, *message, request);
             if (status.ok()) status = (service->*handler)(context, request, writer);
-            return service->Ended(method, status);
+            return service->Ended(context, method, status, 0);
           },
           this)));
 }
@@ -171,7 +174,9 @@ void WeightStreamService::AddPush() {
           [](WeightStreamService* service, grpc::ServerContext* context, grpc::ServerReader<grpc::ByteBuffer>* reader,
              v1::PushResponse* response) {
             const LogTrace trace(TraceFrom(*context));
-            return service->Ended("Push", ServePush(service->environment_, context, reader, response));
+            absl::Status status = service->environment_.replies->Admit(*context);
+            if (status.ok()) status = ServePush(service->environment_, context, reader, response);
+            return service->Ended(context, "Push", status, 0);
           },
           this)));
 }
@@ -329,7 +334,8 @@ ModelSnapshot WeightStreamService::SnapshotOf(const std::string& model) const {
 absl::Status WeightStreamService::WatchModel(grpc::ServerContext* context, const v1::WatchModelRequest& request,
                                              grpc::ServerWriter<v1::Model>* writer) {
   if (absl::Status valid = ValidateModelName(request.model()); !valid.ok()) return valid;
-  absl::StatusOr<std::unique_ptr<OpenCalls::Call>> call = environment_.calls->Enter(context, "WatchModel");
+  absl::StatusOr<std::unique_ptr<OpenCalls::Call>> call =
+      environment_.calls->Enter(context, "WatchModel", OpenCalls::Kind::kLasting);
   if (!call.ok()) return call.status();
   const absl::Duration interval = request.interval_ms() == 0
                                       ? kDefaultWatchInterval

@@ -42,8 +42,9 @@ class WeightStreamService final : public grpc::Service {
                        absl::Status (WeightStreamService::*handler)(grpc::ServerContext*, const Request&,
                                                                     grpc::ServerWriter<Response>*));
   void AddPush();
-  // Counts the call.
-  grpc::Status Ended(absl::string_view method, const absl::Status& status) const;
+  // Counts the call, and watches over its end, with so many bytes of reply.
+  grpc::Status Ended(grpc::ServerContext* context, absl::string_view method, const absl::Status& status,
+                     uint64_t reply_bytes) const;
 
   absl::Status BeginUpdate(grpc::ServerContext* context, BeginRequest& request, v1::BeginUpdateResponse* response);
   absl::Status CommitUpdate(grpc::ServerContext* context, const v1::CommitUpdateRequest& request,

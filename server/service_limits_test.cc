@@ -1,6 +1,7 @@
 // What a peer can take without a single bad byte: threads, memory, time.
 #include <grpcpp/grpcpp.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -48,26 +49,6 @@ TEST(ServiceLimitsTest, StreamsThatSayNothingAreCutWithTheCause) {
   EXPECT_TRUE(absl::StrContains(status.message(), "Push: the other side was waited for")) << status;
 }
 
-TEST(ServiceLimitsTest, StreamsLeaveThreadsForOtherCalls) {
-  const TestServer server(Options(absl::Minutes(10)));
-  const auto client = server.NewClient();
-  std::vector<std::unique_ptr<SilentStream>> silent;
-  for (int i = 0; i < 13; ++i) silent.push_back(std::make_unique<SilentStream>(*client));
-  // One of the thirteen is refused; which one is the server's affair. The others stay until they are cancelled.
-  const auto begun = client->Begin(BeginRequest("m", 1, {}));
-  ASSERT_TRUE(begun.ok()) << begun.status();
-  EXPECT_TRUE(client->Commit("m", begun->update_id()).ok());
-  for (const auto& stream : silent) stream->context->TryCancel();
-  int refused = 0;
-  for (const auto& stream : silent) {
-    const absl::Status status = stream->Finish();
-    if (status.code() != StatusCode::kResourceExhausted) continue;
-    EXPECT_TRUE(absl::StrContains(status.message(), "--max-threads")) << status;
-    ++refused;
-  }
-  EXPECT_LE(refused, 1);
-}
-
 // A stream that the server serves: its first message has come.
 struct Watch {
   std::unique_ptr<grpc::ClientContext> context = NewContext();
@@ -81,6 +62,126 @@ struct Watch {
   }
   bool Read() { return reader->Read(&model); }
 };
+
+TEST(ServiceLimitsTest, StreamsLeaveThreadsForOtherCalls) {
+  const TestServer server(Options(absl::Minutes(10)));
+  const auto client = server.NewClient();
+  // Twelve that are served, for as long as they are not cancelled.
+  std::vector<std::unique_ptr<SilentStream>> pushes;
+  std::vector<std::unique_ptr<Watch>> watches;
+  for (int i = 0; i < 6; ++i) {
+    watches.push_back(std::make_unique<Watch>(*client));
+    ASSERT_TRUE(watches.back()->Read()) << i;
+  }
+  const std::vector<TestTensor> tensors = {MakeTensor("t", DType::kU8, {6}, 1)};
+  const auto begun = client->Begin(BeginRequest("pushed", 1, tensors));
+  ASSERT_TRUE(begun.ok()) << begun.status();
+  for (uint64_t i = 0; i < 6; ++i) {
+    pushes.push_back(std::make_unique<SilentStream>(*client));
+    ASSERT_TRUE(pushes.back()->writer->Write(ChunkOf(tensors[0], i, 1, begun->update_id())));
+    ASSERT_TRUE(WaitFor([&] { return client->GetModel("pushed")->updates(0).open_streams() == i + 1; })) << i;
+  }
+  const absl::Status refused = SilentStream(*client).Finish();
+  EXPECT_EQ(refused.code(), StatusCode::kResourceExhausted) << refused;
+  EXPECT_TRUE(absl::StrContains(refused.message(), "12 streams at a time")) << refused;
+  EXPECT_TRUE(absl::StrContains(refused.message(), "--max-threads")) << refused;
+  // What is no stream has the other threads.
+  EXPECT_TRUE(client->Commit("pushed", begun->update_id()).ok());
+}
+
+TEST(ServiceLimitsTest, WatchesAndLeasesHaveHalfOfTheStreams) {
+  const TestServer server(Options(absl::Minutes(10)));
+  const auto client = server.NewClient();
+  std::vector<std::unique_ptr<Watch>> watches;
+  for (int i = 0; i < 6; ++i) {
+    watches.push_back(std::make_unique<Watch>(*client));
+    ASSERT_TRUE(watches.back()->Read()) << i;
+  }
+  Watch over(*client);
+  EXPECT_FALSE(over.Read());
+  const absl::Status refused = FromGrpcStatus(over.reader->Finish());
+  EXPECT_EQ(refused.code(), StatusCode::kResourceExhausted) << refused;
+  EXPECT_TRUE(absl::StrContains(refused.message(), "6 watches and leases")) << refused;
+  EXPECT_TRUE(absl::StrContains(refused.message(), "--max-threads")) << refused;
+  EXPECT_TRUE(client->PushVersion("other", 1, {MakeTensor("t", DType::kU8, {9}, 1)}).ok()) << "updates have the others";
+  watches.front()->context->TryCancel();
+  EXPECT_TRUE(WaitFor([&] { return Watch(*client).Read(); })) << "one that ended made room";
+}
+
+// A push stream that is served, has brought a byte, and keeps its place.
+struct Dripping {
+  std::vector<TestTensor> tensors = {MakeTensor("t", DType::kU8, {1000}, 1)};
+  std::string update;
+  SilentStream stream;
+
+  Dripping(TestClient& client, const std::string& model) : stream(client) {
+    const auto begun = client.Begin(BeginRequest(model, 1, tensors));
+    EXPECT_TRUE(begun.ok()) << begun.status();
+    update = begun.ok() ? begun->update_id() : "";
+    EXPECT_TRUE(stream.writer->Write(ChunkOf(tensors[0], 0, 900, update)));
+    EXPECT_TRUE(WaitFor([&] { return client.GetModel(model)->updates(0).landed_bytes() > 0; }));
+  }
+};
+
+TEST(ServiceLimitsTest, ASlowStreamGivesWayToOneThatFindsNoPlace) {
+  // A tenth of a second is looked at once a second.
+  TestServerOptions options = Options(absl::Milliseconds(100));
+  options.limits.peer_streams = 1;
+  const TestServer server(options);
+  const auto client = server.NewClient();
+  Dripping slow(*client, "slow");
+  const std::vector<TestTensor> tensors = {MakeTensor("t", DType::kU8, {100}, 2)};
+  const auto begun = client->Begin(BeginRequest("m", 1, tensors));
+  ASSERT_TRUE(begun.ok()) << begun.status();
+  absl::StatusOr<v1::PushResponse> pushed;
+  EXPECT_TRUE(WaitFor([&] {
+    pushed = client->Push(ChunksOf(tensors, 1000, begun->update_id()));
+    EXPECT_TRUE(pushed.ok() || absl::IsResourceExhausted(pushed.status())) << pushed.status();
+    return pushed.ok();
+  })) << pushed.status();
+  EXPECT_TRUE(client->Commit("m", begun->update_id()).ok());
+  const absl::Status status = slow.stream.Finish();
+  EXPECT_EQ(status.code(), StatusCode::kUnavailable) << status;
+  EXPECT_TRUE(absl::StrContains(status.message(), "Push: another stream needed its place")) << status;
+  EXPECT_TRUE(absl::StrContains(status.message(), "--least-kib-per-second")) << status;
+  // It may come again, and its update has lost nothing.
+  EXPECT_EQ(client->GetModel("slow")->updates(0).landed_bytes(), 900u);
+}
+
+TEST(ServiceLimitsTest, AStreamThatIsFastEnoughGivesNoWay) {
+  TestServerOptions options = Options(absl::Seconds(1));
+  options.limits.peer_streams = 1;
+  options.limits.least_bytes_per_second = 1;
+  const TestServer server(options);
+  const auto client = server.NewClient();
+  Dripping fast(*client, "fast");
+  std::atomic<bool> enough{false};
+  // The same bytes again: a stream is not slow for that its update gets nowhere.
+  std::thread sender([&] {
+    while (!enough) EXPECT_TRUE(fast.stream.writer->Write(ChunkOf(fast.tensors[0], 0, 900, fast.update)));
+  });
+  const absl::Duration until = MonotonicNow() + absl::Seconds(5);
+  while (MonotonicNow() < until) {
+    EXPECT_EQ(SilentStream(*server.NewClient()).Finish().code(), StatusCode::kResourceExhausted);
+  }
+  enough = true;
+  sender.join();
+  fast.stream.writer->WritesDone();
+  const absl::Status status = fast.stream.Finish();
+  EXPECT_TRUE(status.ok()) << status;
+}
+
+TEST(ServiceLimitsTest, AStreamThatTheServerHoldsBackIsNotSlow) {
+  TestServerOptions options = Options(absl::Milliseconds(100));
+  options.limits.peer_streams = 1;
+  options.limits.peer_bytes_per_second = 1;
+  const TestServer server(options);
+  const auto client = server.NewClient();
+  const Dripping held(*client, "held");
+  const absl::Duration until = MonotonicNow() + absl::Seconds(3);
+  while (MonotonicNow() < until) EXPECT_EQ(SilentStream(*client).Finish().code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(client->GetModel("held")->updates(0).open_streams(), 1u);
+}
 
 TEST(ServiceLimitsTest, APeerHasSoManyStreamsAndNoMore) {
   TestServerOptions options = Options(absl::Minutes(10));

@@ -62,7 +62,8 @@ absl::Status ServeRegister(const CallEnvironment& environment, const std::atomic
                            grpc::ServerWriterInterface<v1::TargetsState>* writer) {
   const std::string peer = context->peer();
   if (absl::Status local = CheckLocalPeer(peer, "RegisterTargets"); !local.ok()) return local;
-  absl::StatusOr<std::unique_ptr<OpenCalls::Call>> call = environment.calls->Enter(context, "RegisterTargets");
+  absl::StatusOr<std::unique_ptr<OpenCalls::Call>> call =
+      environment.calls->Enter(context, "RegisterTargets", OpenCalls::Kind::kLasting);
   if (!call.ok()) return call.status();
   absl::StatusOr<TargetRegistration> registration = ReadRegistration(request, peer);
   if (!registration.ok()) return registration.status();

@@ -210,6 +210,7 @@ absl::Status ServeDigest(const CallEnvironment& environment, grpc::ServerContext
           found->open->Digest(static_cast<uint32_t>(tensor), part, kDigestBlockBytes);
       if (!blocks.ok()) return blocks.status();
       for (const uint32_t block : *blocks) digest.add_crc32c(block);
+      (*call)->Advanced(part.size());
       rest.begin = part.end;
     }
     if (!(*call)->Write(*writer, digest)) return (*call)->EndStatus();
@@ -221,6 +222,10 @@ absl::Status ServeManifest(const CallEnvironment& environment, const v1::GetMani
                            v1::Manifest* response) {
   absl::StatusOr<FoundVersion> found = OpenModelVersion(environment, request.model(), request.version());
   if (!found.ok()) return found.status();
+  // The entries take about as much as they do in the file's header; until they are sent, when they are counted as they
+  // are.
+  absl::StatusOr<std::unique_ptr<UnsentReplies::Room>> room = environment.replies->Reserve(found->layout().data_start);
+  if (!room.ok()) return room.status();
   response->set_model(request.model());
   response->set_version(found->version);
   response->set_total_bytes(found->layout().data_bytes);

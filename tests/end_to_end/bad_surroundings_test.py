@@ -335,7 +335,7 @@ class FullMedium(EndToEndTest):
                     return ""
 
             second = wait_until(begun, "the silent update gives way", poll=0.1)
-            with refused(self, grpc.StatusCode.ABORTED, "version 1 of model 'second' needed its room"):
+            with refused(self, grpc.StatusCode.ABORTED, "another update needed its room"):
                 wire.commit("silent", silent.update_id)
             wire.abort("second", second)
 
