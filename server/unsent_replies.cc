@@ -37,15 +37,6 @@ class UnsentReplies::Entry {
 // place where a synchronous server hears of that. One for the process, as gRPC wants it.
 class UnsentReplies::SentCallback final : public grpc::Server::GlobalCallbacks {
  public:
-  static void Install() {
-    static SentCallback* const installed = [] {
-      auto* const callback = new SentCallback;
-      grpc::Server::SetGlobalCallbacks(callback);
-      return callback;
-    }();
-    static_cast<void>(installed);
-  }
-
   void PreSynchronousRequest(grpc::ServerContext*) override {}
   void PostSynchronousRequest(grpc::ServerContext*) override { OfThisThread().reset(); }
 
@@ -56,9 +47,11 @@ class UnsentReplies::SentCallback final : public grpc::Server::GlobalCallbacks {
   }
 };
 
-UnsentReplies::UnsentReplies(const Bounds& bounds) : bounds_(bounds) { SentCallback::Install(); }
-
-UnsentReplies::~UnsentReplies() = default;
+// Before main: gRPC takes one before the process's first server is made, of whatever service, and none later.
+const bool UnsentReplies::kHearsOfSent = [] {
+  grpc::Server::SetGlobalCallbacks(new SentCallback);
+  return true;
+}();
 
 UnsentReplies::Room::~Room() {
   absl::MutexLock lock(&replies_.mutex_);

@@ -37,8 +37,7 @@ class UnsentReplies {
     uint64_t bytes = 0;
   };
 
-  explicit UnsentReplies(const Bounds& bounds);
-  ~UnsentReplies();
+  explicit UnsentReplies(const Bounds& bounds) : bounds_(bounds) {}
 
   // Whether one more call of this caller is to be served: RESOURCE_EXHAUSTED if it does not take its replies.
   absl::Status Admit(const grpc::ServerContext& context) const ABSL_LOCKS_EXCLUDED(mutex_);
@@ -69,6 +68,8 @@ class UnsentReplies {
 
  private:
   class SentCallback;
+  static const bool kHearsOfSent;
+
   struct Reply {
     grpc::ServerContext* context = nullptr;
     std::string method;

@@ -339,8 +339,19 @@ class Streams(LimitsTest):
                 reflect = stranger.channel.stream_stream(REFLECTION)
                 silent = [reflect(nothing(), timeout=60) for _ in range(20)]
                 wait_until(lambda: sum(each.done() for each in silent) == 18, "all but two are refused")
-                # A refusal reaches us before its thread is free.
-                streams = [wait_until(lambda: self.watch_if_there_is_a_thread(wire), "a watch") for _ in range(24)]
+                # A refusal reaches us before its thread is free. Watches have half of the streams, an update the others.
+                streams = [wait_until(lambda: self.watch_if_there_is_a_thread(wire), "a watch") for _ in range(12)]
+                (tensor,) = self.tensors(count=1)
+                update = wire.begin("model", 1, [tensor])
+
+                def one_chunk(first: int) -> Iterator[Any]:
+                    chunk = chunk_of(tensor, first, first + 1)
+                    chunk.update_id = update.update_id
+                    yield chunk
+                    never.wait()
+
+                streams += [wire.stub.Push.future(one_chunk(i), timeout=60) for i in range(12)]
+                wait_until(lambda: wire.model("model").updates[0].open_streams == 12, "all others are an update's")
                 self.assertEqual(sum(each.done() for each in silent), 18)
                 for stream in [*streams, *silent]:
                     stream.cancel()
