@@ -44,6 +44,11 @@ def _sweep_shared_memory() -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def paths_below(folder: Path) -> list[Path]:
+    """All that lies below it. Unlike Path.rglob, which fails of it, this passes over a folder that goes meanwhile."""
+    return [Path(above) / name for above, folders, files in os.walk(folder) for name in (*folders, *files)]
+
+
 class EndToEndTest(unittest.TestCase):
     """A test with real processes.
 
@@ -173,7 +178,7 @@ class EndToEndTest(unittest.TestCase):
         """No file of an update lies in the folder, or is open or mapped in the server without a name."""
 
         def left() -> list[Path]:
-            return [path for path in server.data_dir.rglob("*") if ".incoming" in str(path) or ".next" in str(path)]
+            return [path for path in paths_below(server.data_dir) if ".incoming" in str(path) or ".next" in str(path)]
 
         # An update is ended before its files are removed, and a stream that has just been cut may be on its way out.
         wait_until(lambda: not left(), "the files of an ended update are removed")

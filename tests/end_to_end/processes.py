@@ -58,12 +58,20 @@ def sockets_at(port: int, states_left_out: Sequence[str] = (_TIME_WAIT,)) -> lis
 def socket_inodes() -> set[str]:
     """The sockets that the processes which this one can see have open."""
     found = set()
-    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+    for process in Path("/proc").glob("[0-9]*"):
+        # It ended meanwhile, or is not ours to look into.
         with contextlib.suppress(OSError):
-            target = str(descriptor.readlink())
-            if target.startswith("socket:["):
-                found.add(target.removeprefix("socket:[").removesuffix("]"))
+            found |= {socket for socket in map(_socket_inode, (process / "fd").iterdir()) if socket}
     return found
+
+
+def _socket_inode(descriptor: Path) -> str:
+    """Empty for one that is no socket, or was closed meanwhile."""
+    with contextlib.suppress(OSError):
+        target = str(descriptor.readlink())
+        if target.startswith("socket:["):
+            return target.removeprefix("socket:[").removesuffix("]")
+    return ""
 
 
 @dataclass(frozen=True)
