@@ -29,6 +29,9 @@ _MOST_BACK_SECONDS = 5.0
 _LANDED_POLL_SECONDS = 0.2
 # While a server may be down or stopped it can't be asked what has landed.
 _SPEECHLESS = {Kind.SERVER_KILL, Kind.SERVER_STOP, Kind.COMMIT_REPLY_AND_KILL, Kind.SERVER_DEATH}
+# These end no connection.
+_HARMLESS = {Kind.SERVER_CLOCK, Kind.CLIENT_CLOCK, Kind.DELAY, Kind.BANDWIDTH}
+_OF_THE_CLIENT = {Kind.CLIENT_KILL, Kind.CLIENT_STOP, Kind.TWO_SENDERS}
 _COMMIT_METHOD = "weightstream.v1.WeightStream/CommitUpdate"
 
 
@@ -77,9 +80,9 @@ class Attempt:
     def running(self) -> bool:
         return self._between_clients or self.command.running()
 
-    def mark(self, receiver: Receiver) -> None:
-        """Nothing is under way to the server now: what passes from here on belongs to the Begins from here on."""
-        mark = Mark(receiver.log_position(), receiver.proxy.passed_bytes)
+    def mark(self, receiver: Receiver, rest_bytes: int | None = 0) -> None:
+        """Nothing is under way to the server now; what a round that goes on may still send is given."""
+        mark = Mark(receiver.log_position(), receiver.proxy.passed_bytes, rest_bytes)
         self.marks.setdefault(receiver.number, []).append(mark)
 
     def passed(self, receiver: Receiver) -> int:
@@ -89,11 +92,22 @@ class Attempt:
         """Since the push began, by whichever process."""
         return receiver.proxy.passed_bytes - self.marks[receiver.number][0].passed_bytes
 
-    def note_landed(self, receiver: Receiver, of: Fault) -> None:
-        """Asks the server what has landed: whatever comes next, that is not sent to it again."""
+    def note_landed(self, receiver: Receiver, of: Fault) -> int | None:
+        """Asks the server what has landed: whatever comes next, that is not sent to it again.
+
+        What has not landed of it; None if there is nothing on its way, or the server cannot be asked.
+        """
         on_top = {fault.kind for fault in self.faults if fault is not of and fault.server == receiver.number}
-        if not on_top & _SPEECHLESS:
-            self.landed.setdefault(receiver.number, []).extend(receiver.landed(self.version))
+        if on_top & _SPEECHLESS:
+            return None
+        landed = receiver.landed(self.version)
+        self.landed.setdefault(receiver.number, []).extend(landed)
+        return sum(each.total_bytes - each.landed_bytes for each in landed) if landed else None
+
+    def undisturbed(self, receiver: Receiver) -> bool:
+        """Nothing was to break what a cut or a kill of the client had left of this push to the server."""
+        broken = [f for f in self.faults if f.kind not in _HARMLESS]
+        return len([f for f in broken if f.server == receiver.number or f.kind in _OF_THE_CLIENT]) <= 1
 
     def note_landed_at_rest(self, receiver: Receiver, of: Fault) -> None:
         """The same while nothing passes: all that the server has, unless it is slow to read what has arrived."""
@@ -132,12 +146,13 @@ def cut(attempt: Attempt, receiver: Receiver, fault: Fault) -> bool:
     held = fault.seed // 4 % 4 > 0
     connections = 0
     for _ in range(1 + fault.seed % 3):
+        rest = None
         if held:
             receiver.proxy.stop()
-            attempt.note_landed(receiver, fault)
+            rest = attempt.note_landed(receiver, fault)
         connections += receiver.proxy.cut()
         if held:
-            attempt.mark(receiver)
+            attempt.mark(receiver, rest)
         receiver.proxy.go()
         let_pass(0.2 * fault.strength)
     return connections > 0

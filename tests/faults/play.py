@@ -179,7 +179,8 @@ def _check_resends(stage: Stage, push: Push, attempt: Attempt, outcome: Outcome,
         proven = resends.check(all_begins, landed_before, bool({fault.kind for fault in push.faults} & _MAY_LOSE))
         tally.counts["resumes held to what had landed before"] += proven.resumes
         tally.counts["bytes that had landed before a resume"] += proven.bytes_kept
-        line = resends.check_line(all_begins, attempt.marks[receiver.number], receiver.proxy.passed_bytes, sent)
+        marks, passed = attempt.marks[receiver.number], receiver.proxy.passed_bytes
+        line = resends.check_line(all_begins, marks, passed, sent, attempt.undisturbed(receiver))
         tally.counts["bytes that passed on the lines to servers"] += attempt.passed_in_all(receiver)
         tally.counts["moments in mid push since which the line was counted"] += line.marks_in_mid_push
         tally.counts["bytes that passed since them"] += line.bytes_since_them

@@ -75,10 +75,15 @@ def check(begins: Sequence[Begin], landed: Sequence[Landed], may_lose: bool) -> 
 
 @dataclass(frozen=True)
 class Mark:
-    """A moment at which nothing was under way to a server: where its log was, and how many bytes had passed to it."""
+    """A moment at which nothing was under way to a server: where its log was, and how many bytes had passed to it.
+
+    A round may have been told what is missing before, and open its connections only now: it may send what had not
+    landed yet, `rest_bytes`; None if the server was not asked.
+    """
 
     log_position: int
     passed_bytes: int
+    rest_bytes: int | None = 0
 
 
 @dataclass(frozen=True)
@@ -105,21 +110,28 @@ class OnLine:
     bytes_since_them: int = 0
 
 
-def check_line(begins: Sequence[Begin], marks: Sequence[Mark], passed_bytes: int, sent: Sent) -> OnLine:
-    """BrokenInvariant if more passed since a mark than the rest, as the Begins since then were told it, and framing.
+def check_line(
+    begins: Sequence[Begin], marks: Sequence[Mark], passed_bytes: int, sent: Sent, undisturbed: bool = True
+) -> OnLine:
+    """BrokenInvariant if more passed since a mark than the rest and its framing.
 
     Neither client nor server counts here: `passed_bytes` is the proxy's count at the end of the push. What passes after
-    a mark answers a Begin after it, and each of these sends what it was told to be missing once at most; that this is
-    no more than the rest is what check() sees to.
+    a mark answers a Begin after it, each of which sends what it was told to be missing once at most (that this is no
+    more than the rest is what check() sees to), or the last one before it, which goes on. That one and the first after
+    the last mark bring the rest together, if nothing else broke meanwhile (`undisturbed`).
     """
     line = OnLine()
     for mark in marks:
-        since = [begin for begin in begins if begin.log_position >= mark.log_position]
+        since = [begin.missing_bytes for begin in begins if begin.log_position >= mark.log_position]
+        before = [begin.missing_bytes for begin in begins if begin.log_position < mark.log_position]
+        rest = mark.rest_bytes if mark.rest_bytes is not None else sum(before[-1:])
+        together = mark is marks[-1] and undisturbed
+        rounds = [max([rest, *since[:1]]), *since[1:]] if together else [rest, *since]
         passed = passed_bytes - mark.passed_bytes
-        most = _CALLS_BYTES + sum(sent.most_bytes(begin.missing_bytes) for begin in since)
+        most = _CALLS_BYTES + sum(map(sent.most_bytes, rounds))
         if passed > most:
             raise BrokenInvariant(
-                f"invariant 4: {passed} bytes passed on the line since {mark}, {most} at most: {since}"
+                f"invariant 4: {passed} bytes passed on the line since {mark}, {most} at most: {begins}"
             )
         if mark is not marks[0]:
             line.marks_in_mid_push += 1

@@ -56,7 +56,7 @@ class OnTheLine(unittest.TestCase):
     SENT = Sent(tensors=60, chunk_bytes=64 * KIB)
     BEGINS = (Begin("a", False, 12 * MIB, 10), Begin("a", True, 4 * MIB, 30))
     START = Mark(log_position=5, passed_bytes=1000)
-    CUT = Mark(log_position=20, passed_bytes=1000 + 9 * MIB)
+    CUT = Mark(log_position=20, passed_bytes=1000 + 9 * MIB, rest_bytes=4 * MIB)
 
     def passed_at_end(self, after_cut: int) -> int:
         return self.CUT.passed_bytes + after_cut
@@ -72,6 +72,29 @@ class OnTheLine(unittest.TestCase):
     def test_a_tenth_of_what_had_landed(self) -> None:
         with self.assertRaisesRegex(BrokenInvariant, "passed on the line"):
             check_line(self.BEGINS, (self.START, self.CUT), self.passed_at_end(4 * MIB + 8 * MIB // 10), self.SENT)
+
+    def test_a_round_that_had_begun_before_the_cut_and_goes_on(self) -> None:
+        # Its Begin was answered; its connections were not there yet.
+        begins = (self.BEGINS[0], Begin("a", True, 4 * MIB, 18))
+        check_line(begins, (self.START, self.CUT), self.passed_at_end(4 * MIB + 30 * KIB), self.SENT)
+        with self.assertRaisesRegex(BrokenInvariant, "passed on the line"):
+            check_line(begins, (self.START, self.CUT), self.passed_at_end(5 * MIB), self.SENT)
+        # Or begins once more for what it did not get through.
+        both = (*begins, Begin("a", True, 3 * MIB, 30))
+        check_line(both, (self.START, self.CUT), self.passed_at_end(4 * MIB + 30 * KIB), self.SENT)
+        with self.assertRaisesRegex(BrokenInvariant, "passed on the line"):
+            check_line(both, (self.START, self.CUT), self.passed_at_end(6 * MIB), self.SENT)
+
+    def test_a_killed_client_goes_on_with_nothing(self) -> None:
+        killed = Mark(log_position=20, passed_bytes=self.CUT.passed_bytes)
+        with self.assertRaisesRegex(BrokenInvariant, "passed on the line"):
+            check_line(self.BEGINS[:1], (self.START, killed), self.passed_at_end(MIB), self.SENT)
+
+    def test_what_else_broke_may_cost_what_was_in_flight(self) -> None:
+        passed = self.passed_at_end(7 * MIB)
+        check_line(self.BEGINS, (self.START, self.CUT), passed, self.SENT, undisturbed=False)
+        with self.assertRaisesRegex(BrokenInvariant, "passed on the line"):
+            check_line(self.BEGINS, (self.START, self.CUT), passed, self.SENT)
 
     def test_a_round_that_sends_twice_without_a_fault(self) -> None:
         with self.assertRaisesRegex(BrokenInvariant, "passed on the line"):

@@ -1,6 +1,7 @@
 #include "tests/fuzz/fuzzed_server.h"
 
 #include <google/protobuf/stubs/logging.h>
+#include <grpc/grpc.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/impl/rpc_method.h>
 #include <grpcpp/security/credentials.h>
@@ -73,6 +74,13 @@ FuzzedServer::FuzzedServer() {
   Require(quiet.ok(), "logging starts", quiet.ToString());
   static const auto silence = google::protobuf::SetLogHandler(nullptr);
   static_cast<void>(silence);
+  // gRPC stays for as long as the process: to take it down between two servers may wait ten seconds for a poller of its
+  // own.
+  static const bool stays = [] {
+    grpc_init();
+    return true;
+  }();
+  static_cast<void>(stays);
   std::ofstream rules(folder_.path() / "tokens");
   for (size_t i = 0; i < std::size(kRules); ++i) rules << kRules[i] << kTokens[i] << '\n';
   rules.close();
