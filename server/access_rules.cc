@@ -114,6 +114,11 @@ absl::Status AccessRules::Add(absl::string_view line, int number) {
 absl::StatusOr<AccessRules> AccessRules::Parse(absl::string_view text) {
   AccessRules rules;
   int number = 0;
+  // Cut off, `subject:ops.example` could be the name of another, and a list of models end sooner.
+  if (!text.empty() && text.back() != '\n') {
+    return absl::InvalidArgumentError(absl::StrCat("line ", std::count(text.begin(), text.end(), '\n') + 1,
+                                                   ", the last one, may be cut off: end it with a newline"));
+  }
   for (absl::string_view line : absl::StrSplit(text, '\n')) {
     ++number;
     line = absl::StripAsciiWhitespace(line);

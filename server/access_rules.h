@@ -7,6 +7,9 @@
 //   read   *             sha256:9a0c...                    or its SHA-256, so that the file holds no secret
 //   admin  *             subject:ops.example.org           or a client certificate's name, with mutual TLS
 //
+// Each line ends with a newline, the last one too: a file that was cut off at whatever byte then gives nothing that the
+// whole one does not.
+//
 // A line a credential, because such files are written by hand, appended to by scripts and compared by diff, and an
 // error can name the line.
 #ifndef WEIGHTSTREAM_SERVER_ACCESS_RULES_H_

@@ -1,8 +1,10 @@
 #include "server/access_rules.h"
 
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "weightstream/v1/weightstream.pb.h"
@@ -75,6 +77,49 @@ TEST(AccessRulesTest, AWrongLineIsNamedWithoutItsCredential) {
   }
   EXPECT_FALSE(AccessRules::Parse("").ok());
   EXPECT_FALSE(AccessRules::Parse("# nobody\n\n").ok());
+}
+
+// What a grant gives, without where it stands.
+std::vector<std::string> WhatIsGiven(const std::vector<const Grant*>& grants) {
+  std::vector<std::string> given;
+  for (const Grant* grant : grants) {
+    given.push_back(absl::StrCat(RoleName(grant->role), " ", absl::StrJoin(grant->models, ",")));
+  }
+  return given;
+}
+
+TEST(AccessRulesTest, AFileThatIsCutOffGivesNothingThatTheWholeDoesNot) {
+  const std::string token = "0123456789abcdef0123456789abcdef";
+  const std::string subject = "ops.example.org";
+  const std::string text = absl::StrCat("# all\npush llama,llama-2 token:", token, "\nread * sha256:", kDigest,
+                                        "\nadmin * subject:", subject, "\n");
+  const auto whole = AccessRules::Parse(text);
+  ASSERT_TRUE(whole.ok()) << whole.status();
+  int sound = 0;
+  for (size_t bytes = 0; bytes <= text.size(); ++bytes) {
+    const auto cut = AccessRules::Parse(text.substr(0, bytes));
+    if (!cut.ok()) {
+      if (bytes > 0 && text[bytes - 1] != '\n') {
+        EXPECT_THAT(std::string(cut.status().message()), AllOf(HasSubstr("cut off"), HasSubstr("newline")));
+      }
+      continue;
+    }
+    ++sound;
+    // Every credential that a cut line could name: each beginning of those in the file.
+    for (size_t part = 0; part <= token.size(); ++part) {
+      const std::string beginning = token.substr(0, part);
+      const auto given = WhatIsGiven(cut->OfToken(beginning));
+      if (given.empty()) continue;
+      EXPECT_EQ(given, WhatIsGiven(whole->OfToken(beginning))) << bytes << " bytes";
+    }
+    for (size_t part = 0; part <= subject.size(); ++part) {
+      const std::string beginning = subject.substr(0, part);
+      const auto given = WhatIsGiven(cut->OfSubjects({beginning}));
+      if (given.empty()) continue;
+      EXPECT_EQ(given, WhatIsGiven(whole->OfSubjects({beginning}))) << bytes << " bytes";
+    }
+  }
+  EXPECT_EQ(sound, 3) << "at the end of each line";
 }
 
 }  // namespace

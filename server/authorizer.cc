@@ -110,10 +110,12 @@ void Authorizer::Reload() {
     absl::MutexLock lock(&mutex_);
     unchanged = text.ok() && *text == text_;
   }
+  const bool settled = looks_.SawAgain(text.ok() ? *text : text.status().ToString());
   if (unchanged) {
     complaint_.Note(absl::OkStatus());
     return;
   }
+  if (!settled) return;
   absl::StatusOr<AccessRules> rules = text.ok() ? Parse(path_, *text) : absl::StatusOr<AccessRules>(text.status());
   complaint_.Note(rules.status());
   if (!rules.ok()) return;

@@ -17,6 +17,7 @@
 #include "absl/synchronization/mutex.h"
 #include "server/access_rules.h"
 #include "server/reload_complaint.h"
+#include "server/two_looks.h"
 
 namespace weightstream {
 
@@ -36,7 +37,8 @@ class Authorizer {
   // From --auth-token-file. FAILED_PRECONDITION names file, line and remedy, never a token.
   static absl::StatusOr<std::unique_ptr<Authorizer>> Load(const std::string& path);
 
-  // Reads the file again. A sound one holds from now on; another changes nothing, and is logged once.
+  // Looks at the file again, to be called about once a second. What two looks in a row saw alike, and is sound, holds
+  // from now on; what is not sound changes nothing, and is logged once.
   void Reload() ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Whether this caller may call `method` on `model`; an empty model stands for a call that names none, which any model
@@ -58,6 +60,7 @@ class Authorizer {
   mutable absl::Mutex mutex_;
   std::string text_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<const AccessRules> rules_ ABSL_GUARDED_BY(mutex_);
+  TwoLooks looks_;
   ReloadComplaint complaint_{"access_rules_not_reloaded", "the rules read before stay in use"};
 };
 

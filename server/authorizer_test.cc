@@ -30,6 +30,10 @@ class AuthorizerTest : public testing::Test {
     authorizer_ = *std::move(authorizer);
   }
 
+  void LookTwice() {
+    authorizer_->Reload();
+    authorizer_->Reload();
+  }
   void Write(const std::string& text) { WriteTestFile(path_, text); }
   StatusCode Code(const Evidence& evidence, absl::string_view method, absl::string_view model) {
     return authorizer_->Check(evidence, method, model).code();
@@ -84,24 +88,47 @@ TEST_F(AuthorizerTest, ACertificatesNamesAreACredentialToo) {
 
 TEST_F(AuthorizerTest, ANewFileHoldsAndABrokenOneDoesNot) {
   const uint64_t before = authorizer_->generation();
-  authorizer_->Reload();
+  LookTwice();
   EXPECT_EQ(authorizer_->generation(), before) << "nothing changed";
   Write("read * token:next-000123456789\n");
-  authorizer_->Reload();
+  LookTwice();
   EXPECT_GT(authorizer_->generation(), before);
   EXPECT_EQ(Code(Token("next-000123456789"), "Pull", "a"), StatusCode::kOk);
   EXPECT_EQ(Code(Token(kReader), "Pull", "a"), StatusCode::kUnauthenticated);
   for (const std::string& broken : {std::string(), std::string("read *\n"), std::string("# none\n")}) {
     Write(broken);
-    authorizer_->Reload();
+    LookTwice();
     EXPECT_EQ(Code(Token("next-000123456789"), "Pull", "a"), StatusCode::kOk) << broken;
   }
   ASSERT_EQ(unlink(path_.c_str()), 0);
-  authorizer_->Reload();
+  LookTwice();
   EXPECT_EQ(Code(Token("next-000123456789"), "Pull", "a"), StatusCode::kOk);
   Write(absl::StrCat("read * token:", kReader, "\n"));
-  authorizer_->Reload();
+  LookTwice();
   EXPECT_EQ(Code(Token(kReader), "Pull", "a"), StatusCode::kOk);
+}
+
+TEST_F(AuthorizerTest, AFileThatIsBeingWrittenIsNotTaken) {
+  const std::string next = absl::StrCat("read * token:next-000123456789\nadmin * token:", kAdmin, "\n");
+  for (size_t bytes = 1; bytes < next.size(); ++bytes) {
+    Write(next.substr(0, bytes));
+    authorizer_->Reload();
+    EXPECT_EQ(Code(Token(kReader), "Pull", "a"), StatusCode::kOk) << "the rules before hold at byte " << bytes;
+    EXPECT_EQ(Code(Token(kAdmin), "RollbackModel", "a"), StatusCode::kOk) << bytes;
+  }
+  Write(next);
+  authorizer_->Reload();
+  EXPECT_EQ(Code(Token(kReader), "Pull", "a"), StatusCode::kOk) << "seen once";
+  authorizer_->Reload();
+  EXPECT_EQ(Code(Token(kReader), "Pull", "a"), StatusCode::kUnauthenticated) << "seen twice";
+  EXPECT_EQ(Code(Token("next-000123456789"), "Pull", "a"), StatusCode::kOk);
+}
+
+TEST_F(AuthorizerTest, AFileWithoutItsLastNewlineStaysOut) {
+  Write("admin * subject:ops.example\nadmin * subject:ops");
+  LookTwice();
+  EXPECT_EQ(Code(Token(kReader), "Pull", "a"), StatusCode::kOk) << "the rules before";
+  EXPECT_EQ(Code({{}, {"ops"}}, "Pull", "a"), StatusCode::kUnauthenticated);
 }
 
 TEST(AuthorizerLoadTest, AFileThatIsNotSoundIsNamedWithItsLine) {
@@ -112,6 +139,9 @@ TEST(AuthorizerLoadTest, AFileThatIsNotSoundIsNamedWithItsLine) {
   const absl::Status status = Authorizer::Load(path).status();
   ExpectError(status, StatusCode::kFailedPrecondition, {"--auth-token-file=" + path, "line 2", "docs/security.md"});
   EXPECT_THAT(std::string(status.message()), Not(HasSubstr("secret-")));
+  WriteTestFile(path, "# ours\nread * token:secret-0123456789");
+  ExpectError(Authorizer::Load(path).status(), StatusCode::kFailedPrecondition,
+              {"--auth-token-file=" + path, "line 2", "may be cut off", "newline"});
 }
 
 }  // namespace

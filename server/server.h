@@ -43,7 +43,8 @@ class Server {
   // Where it listens, with the real port.
   virtual const std::string& address() const = 0;
 
-  // Reads certificates and tokens again, which it also does by itself about once a second.
+  // Looks at certificates and tokens again, which it also does by itself about once a second. What has changed is taken
+  // once two such looks in a row saw the same.
   virtual void ReloadSecurity() = 0;
   // Where metrics are served, with the real port; empty if they are not.
   virtual std::string metrics_address() const = 0;

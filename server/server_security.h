@@ -28,8 +28,9 @@ class ServerSecurity {
   // Null where everybody may do everything.
   const Authorizer* authorizer() const { return authorizer_.get(); }
 
-  // Reads the files again, and uses those that changed and are sound. Their content is compared, some kilobytes, not
-  // their times: so it does not matter how they are replaced. To be called about once a second.
+  // Reads the files again, and uses those that changed, are sound, and were the same at the call before: none is taken
+  // while it is being written. Their content is compared, some kilobytes, not their times: so it does not matter how
+  // they are replaced. To be called about once a second.
   void Reload();
 
  private:

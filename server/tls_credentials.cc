@@ -68,14 +68,12 @@ std::shared_ptr<grpc::ServerCredentials> TlsCredentials::grpc_credentials() {
 
 void TlsCredentials::Reload() {
   const absl::StatusOr<Material> material = Read(options_);
+  if (!looks_.SawAgain(material.ok() ? material->Text() : material.status().ToString())) return;
   complaint_.Note(material.status());
   if (!material.ok()) return;
   {
     absl::MutexLock lock(&mutex_);
-    if (material->pair.certificates_pem == material_.pair.certificates_pem &&
-        material->pair.key_pem == material_.pair.key_pem && material->client_ca_pem == material_.client_ca_pem) {
-      return;
-    }
+    if (material->Text() == material_.Text()) return;
     material_ = *material;
     ++generation_;
   }

@@ -17,10 +17,12 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "security/pem_files.h"
 #include "server/reload_complaint.h"
 #include "server/security_options.h"
+#include "server/two_looks.h"
 
 namespace weightstream {
 
@@ -33,14 +35,17 @@ class TlsCredentials {
 
   std::shared_ptr<grpc::ServerCredentials> grpc_credentials();
 
-  // Reads the files again. What has changed and is sound holds for the connections that come from now on; what is not
-  // sound changes nothing, and is logged once.
+  // Looks at the files again, to be called about once a second. What two looks in a row saw alike, and is sound, holds
+  // for the connections that come from now on; what is not sound changes nothing, and is logged once.
   void Reload() ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   struct Material {
     KeyPair pair;
     std::string client_ca_pem;
+
+    // What tells it from another.
+    std::string Text() const { return absl::StrCat(pair.certificates_pem, "\n", pair.key_pem, "\n", client_ca_pem); }
   };
 
   TlsCredentials(SecurityOptions options, Material material)
@@ -57,6 +62,7 @@ class TlsCredentials {
   uint64_t generation_ ABSL_GUARDED_BY(mutex_) = 1;
   // The generation that gRPC has.
   uint64_t fetched_ ABSL_GUARDED_BY(mutex_) = 0;
+  TwoLooks looks_;
   ReloadComplaint complaint_{"tls_not_reloaded", "the files read before stay in use"};
 };
 

@@ -33,6 +33,12 @@ class TlsTest : public testing::Test {
     return options;
   }
 
+  // A change is taken once two looks saw the same.
+  static void LookTwice(const TestServer& server) {
+    server.server().ReloadSecurity();
+    server.server().ReloadSecurity();
+  }
+
   // A new connection that trusts this CA and presents this certificate.
   static TestClient Client(const TestServer& server, const TestCa& ca, const TestPair& own = {},
                            const std::string& token = "") {
@@ -102,7 +108,7 @@ TEST_F(TlsTest, APairThatIsReplacedOneFileAfterTheOtherIsTakenOnceItIsWhole) {
   ASSERT_TRUE(begun.ok());
   WriteTestFile(Path("cert"), next_.certificate_pem);
   // Looked at in this state, however long it lasts: the pair from before serves.
-  server.server().ReloadSecurity();
+  LookTwice(server);
   EXPECT_TRUE(Answers(server, ca_));
   EXPECT_FALSE(Answers(server, next_ca_));
   WriteTestFile(Path("key"), next_.key_pem);
@@ -141,14 +147,14 @@ TEST_F(TlsTest, ABrokenFileChangesNothingAndTheNextSoundOneIsTaken) {
   TestServer server(Options());
   for (const std::string& broken : {std::string(), std::string("nonsense"), pair_.certificate_pem.substr(0, 100)}) {
     WriteTestFile(Path("cert"), broken);
-    server.server().ReloadSecurity();
+    LookTwice(server);
     EXPECT_TRUE(Answers(server, ca_)) << broken;
   }
   ASSERT_EQ(unlink(Path("key").c_str()), 0);
-  server.server().ReloadSecurity();
+  LookTwice(server);
   EXPECT_TRUE(Answers(server, ca_));
   Install(next_);
-  server.server().ReloadSecurity();
+  LookTwice(server);
   EXPECT_TRUE(Answers(server, next_ca_));
 }
 
@@ -160,7 +166,7 @@ TEST_F(TlsTest, AClientCaThatIsReplacedHoldsForNewConnections) {
   const TestPair client = ca_.Sign("client", "");
   EXPECT_TRUE(Answers(server, ca_, client));
   WriteTestFile(Path("client-ca"), next_ca_.certificate_pem());
-  server.server().ReloadSecurity();
+  LookTwice(server);
   EXPECT_FALSE(Answers(server, ca_, client));
   EXPECT_TRUE(Answers(server, ca_, next_ca_.Sign("client", "")));
 }

@@ -274,16 +274,20 @@ class SafeByDefault(SecurityTest):
     def test_files_of_the_server_that_are_not_sound(self) -> None:
         pair = self.ca.sign("server")
         other = self.ca.sign("other")
+        broken = self.tokens("read *\n")
         listen = "--listen=127.0.0.1:0"
         for flags, words in (
             ([f"--tls-cert={pair.certificate}", f"--tls-key={other.key}"], ["--tls-key=", "is not the key"]),
             ([f"--tls-cert={self.folder}/none", f"--tls-key={pair.key}"], ["--tls-cert=", "No such file"]),
             ([*self.tls_flags(pair), f"--tls-client-ca={pair.key}"], ["--tls-client-ca=", "holds no certificate"]),
-            ([*self.tls_flags(pair), f"--auth-token-file={self.tokens('read *')}"], ["--auth-token-file=", "line 1"]),
+            ([*self.tls_flags(pair), f"--auth-token-file={broken}"], ["--auth-token-file=", "line 1"]),
         ):
             message = self.start_refused(listen, *flags, code=1)
             for word in words:
                 self.assertIn(word, message)
+        cut = self.tokens(TOKENS.rstrip())
+        message = self.start_refused(listen, *self.tls_flags(pair), f"--auth-token-file={cut}", code=1)
+        self.assertIn("line 4, the last one, may be cut off", message)
         self.start_refused(listen, f"--tls-cert={pair.certificate}", code=2)
 
     def test_a_unix_socket_is_for_owner_and_group_whatever_the_umask(self) -> None:

@@ -94,21 +94,16 @@ void CheckRules(const AccessRules& rules, const std::vector<CredentialLine>& lin
   Require(rules.OfSubjects({}).empty() && rules.OfSubjects({""}).empty(), "nobody has no role");
 }
 
-}  // namespace
-}  // namespace weightstream
-
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  using namespace weightstream;
-  const std::string text(reinterpret_cast<const char*>(data), size);
+void CheckFile(const std::string& text) {
   const std::vector<CredentialLine> lines = LinesOf(text);
   const absl::StatusOr<AccessRules> rules = AccessRules::Parse(text);
   // A line that is none changes nothing but the numbers.
-  const absl::StatusOr<AccessRules> again = AccessRules::Parse(absl::StrCat("# comment\n \t\n", text, "\n\n#"));
+  const absl::StatusOr<AccessRules> again = AccessRules::Parse(absl::StrCat("# comment\n \t\n", text, "\n#\n"));
   Require(rules.ok() == again.ok(), "comments and empty lines do not count", again.status().ToString());
   if (rules.ok()) {
     Require(again->size() == rules->size(), "comments and empty lines give nothing");
     CheckRules(*rules, lines);
-    return 0;
+    return;
   }
   RequireClearError(rules.status());
   for (const CredentialLine& line : lines) {
@@ -117,5 +112,20 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (secret.size() < kTellingBytes || secret.find_first_of(" \t") != std::string::npos) continue;
     Require(!absl::StrContains(rules.status().message(), secret), "a message tells no credential");
   }
+}
+
+}  // namespace
+}  // namespace weightstream
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using namespace weightstream;
+  std::string text(reinterpret_cast<const char*>(data), size);
+  if (text.empty() || text.back() != '\n') {
+    const absl::StatusOr<AccessRules> cut = AccessRules::Parse(text);
+    Require(!cut.ok(), "a file that may be cut off is refused");
+    RequireClearError(cut.status());
+    text += '\n';
+  }
+  CheckFile(text);
   return 0;
 }
