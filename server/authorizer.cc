@@ -10,6 +10,7 @@
 #include "absl/strings/strip.h"
 #include "security/small_file.h"
 #include "server/log.h"
+#include "server/peer.h"
 #include "tensor/text.h"
 
 namespace weightstream {
@@ -145,6 +146,17 @@ absl::Status Authorizer::Check(const Evidence& evidence, absl::string_view metho
   return allowed ? absl::OkStatus() : Denied(method, model, *needed, *grants);
 }
 
+void Authorizer::LogRefusal(const std::string& grpc_peer, absl::string_view method, absl::string_view model,
+                            const absl::Status& why) const {
+  const uint64_t refused = brake_.Count(PeerOf(grpc_peer));
+  if (refused == 0) return;
+  LogWarning("call_refused", {{"peer", grpc_peer},
+                              {"method", method},
+                              {"model", Printable(model)},
+                              {"error", why.ToString()},
+                              {"refused", refused}});
+}
+
 Permit::Permit(const Authorizer* authorizer, const grpc::ServerContextBase& context, absl::string_view method)
     : authorizer_(authorizer), context_(context), method_(method) {
   if (authorizer_ != nullptr) evidence_ = EvidenceOf(context);
@@ -160,10 +172,7 @@ absl::Status Permit::Check(absl::string_view model) {
     generation_ = generation;
     model_ = std::string(model);
   } else {
-    LogWarning("call_refused", {{"peer", context_.peer()},
-                                {"method", std::string(method_)},
-                                {"model", Printable(model)},
-                                {"error", allowed.ToString()}});
+    authorizer_->LogRefusal(context_.peer(), method_, model, allowed);
   }
   return allowed;
 }

@@ -16,6 +16,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "server/access_rules.h"
+#include "server/log_brake.h"
 #include "server/reload_complaint.h"
 #include "server/two_looks.h"
 
@@ -46,6 +47,11 @@ class Authorizer {
   absl::Status Check(const Evidence& evidence, absl::string_view method, absl::string_view model) const
       ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Says in the log that a call was refused: of each peer once in a while, since whoever reaches the server can be
+  // refused as often as they like.
+  void LogRefusal(const std::string& grpc_peer, absl::string_view method, absl::string_view model,
+                  const absl::Status& why) const;
+
   // Grows with each change of the rules.
   uint64_t generation() const { return generation_.load(std::memory_order_acquire); }
 
@@ -61,6 +67,7 @@ class Authorizer {
   std::string text_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<const AccessRules> rules_ ABSL_GUARDED_BY(mutex_);
   TwoLooks looks_;
+  mutable LogBrake brake_;
   ReloadComplaint complaint_{"access_rules_not_reloaded", "the rules read before stay in use"};
 };
 
@@ -71,7 +78,7 @@ class Permit {
   // `authorizer` may be null: then everything is allowed. Both outlive this; `method` is a literal.
   Permit(const Authorizer* authorizer, const grpc::ServerContextBase& context, absl::string_view method);
 
-  // Refusals are logged.
+  // Refusals are logged, as LogRefusal does.
   absl::Status Check(absl::string_view model);
 
  private:

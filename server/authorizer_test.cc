@@ -2,9 +2,12 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "server/log.h"
 #include "tensor/test_files.h"
 
 namespace weightstream {
@@ -129,6 +132,21 @@ TEST_F(AuthorizerTest, AFileWithoutItsLastNewlineStaysOut) {
   LookTwice();
   EXPECT_EQ(Code(Token(kReader), "Pull", "a"), StatusCode::kOk) << "the rules before";
   EXPECT_EQ(Code({{}, {"ops"}}, "Pull", "a"), StatusCode::kUnauthenticated);
+}
+
+TEST_F(AuthorizerTest, RefusalsOfOnePeerAreALineInTenSeconds) {
+  testing::internal::CaptureStderr();
+  EXPECT_TRUE(StartLogging("info", LogFormat::kText).ok());
+  for (int i = 0; i < 1000; ++i) {
+    const std::string peer = absl::StrCat("ipv4:10.0.0.7:", 40000 + i);
+    authorizer_->LogRefusal(peer, "Pull", "a", authorizer_->Check({}, "Pull", "a"));
+  }
+  authorizer_->LogRefusal("ipv4:10.0.0.8:40000", "Pull", "a", absl::UnauthenticatedError("no token"));
+  const std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_EQ(std::count(log.begin(), log.end(), '\n'), 2) << log;
+  EXPECT_THAT(log, HasSubstr("call_refused peer=ipv4:10.0.0.7:40000 method=Pull model=a error=\"UNAUTHENTICATED: "));
+  EXPECT_THAT(log, HasSubstr("refused=1\n"));
+  EXPECT_THAT(log, HasSubstr("call_refused peer=ipv4:10.0.0.8:40000"));
 }
 
 TEST(AuthorizerLoadTest, AFileThatIsNotSoundIsNamedWithItsLine) {

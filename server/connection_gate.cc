@@ -29,8 +29,6 @@ constexpr size_t kPrefaceBytes = 24;
 constexpr int kAcceptsAtOnce = 64;
 // Without a descriptor left accept fails at once, again and again.
 constexpr int kNoDescriptorPauseMillis = 100;
-// Who is turned away comes back: the log says so once in a while, with how many they were.
-constexpr absl::Duration kTellEvery = absl::Seconds(10);
 
 // False with errno set where the kernel has no room for one more.
 bool Watch(const FileDescriptor& poll, int fd, uint32_t events) {
@@ -217,12 +215,10 @@ void ConnectionGate::TurnAway(const std::string& peer, OpenConnections::Verdict 
 }
 
 void ConnectionGate::Tell(const std::string& peer, absl::string_view why) {
-  ++untold_;
-  const absl::Duration now = MonotonicNow();
-  if (now - last_told_ < kTellEvery) return;
-  last_told_ = now;
-  LogWarning("connection_refused",
-             {{"peer", peer}, {"error", std::string(why)}, {"refused", std::exchange(untold_, 0)}});
+  // Who is turned away comes back.
+  const uint64_t refused = brake_.Count(peer);
+  if (refused == 0) return;
+  LogWarning("connection_refused", {{"peer", peer}, {"error", std::string(why)}, {"refused", refused}});
 }
 
 void ConnectionGate::DropOverdue() {

@@ -30,6 +30,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "server/listening_sockets.h"
+#include "server/log_brake.h"
 #include "server/metrics.h"
 #include "server/open_connections.h"
 #include "tensor/file_descriptor.h"
@@ -108,8 +109,7 @@ class ConnectionGate {
   WaitingList waiting_;
   std::unordered_map<int, WaitingList::iterator> by_fd_;
   std::map<std::string, size_t> waiting_of_peer_;
-  absl::Duration last_told_ = -absl::InfiniteDuration();
-  uint64_t untold_ = 0;
+  LogBrake brake_;
 
   FileDescriptor poll_;
   FileDescriptor stop_;
