@@ -5,6 +5,7 @@
 
 #include <cstring>
 
+#include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 
 namespace weightstream {
@@ -31,8 +32,23 @@ sockaddr_storage V6(const char* text) {
 TEST(PeerTest, APeerIsAnAddressWhateverItsPort) {
   EXPECT_EQ(PeerOf("ipv4:10.0.0.7:41000"), "10.0.0.7");
   EXPECT_EQ(PeerOf("ipv4:10.0.0.7:41001"), "10.0.0.7");
-  EXPECT_EQ(PeerOf("ipv6:%5B2001:db8::7%5D:41000"), "2001:db8::7");
-  EXPECT_EQ(PeerOf("ipv6:[2001:db8::7]:41000"), "2001:db8::7");
+  EXPECT_EQ(PeerOf("ipv6:%5B2001:db8::7%5D:41000"), "2001:db8::/64");
+  EXPECT_EQ(PeerOf("ipv6:[2001:db8::7]:41000"), "2001:db8::/64");
+}
+
+TEST(PeerTest, AnIpv6HostThatChangesItsAddressStaysOnePeer) {
+  for (const char* address : {"2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff", "2001:db8:1:2:8000::"}) {
+    EXPECT_EQ(PeerOf(V6(address)), "2001:db8:1:2::/64") << address;
+    EXPECT_EQ(PeerOf(absl::StrCat("ipv6:%5B", address, "%5D:41000")), "2001:db8:1:2::/64") << address;
+  }
+  EXPECT_EQ(PeerOf(V6("2001:db8:1:3::1")), "2001:db8:1:3::/64") << "the neighbouring network is another";
+  EXPECT_EQ(PeerOf("ipv6:%5Bfe80::1%25eth0%5D:41000"), "fe80::/64");
+  EXPECT_EQ(PeerOf("ipv6:%5Bfe80::1%eth0%5D:41000"), "fe80::/64");
+}
+
+TEST(PeerTest, LoopbackIsOneHost) {
+  EXPECT_EQ(PeerOf("ipv6:%5B::1%5D:41000"), "::1");
+  EXPECT_EQ(PeerOf(V6("::1")), "::1");
 }
 
 TEST(PeerTest, AllClientsOfAUnixSocketAreOnePeer) {
@@ -46,8 +62,9 @@ TEST(PeerTest, AllClientsOfAUnixSocketAreOnePeer) {
 
 TEST(PeerTest, ASocketSaysTheSameAsGrpc) {
   EXPECT_EQ(PeerOf(V4("10.0.0.7")), "10.0.0.7");
-  EXPECT_EQ(PeerOf(V6("2001:db8::7")), "2001:db8::7");
+  EXPECT_EQ(PeerOf(V6("2001:db8::7")), PeerOf("ipv6:%5B2001:db8::7%5D:41000"));
   EXPECT_EQ(PeerOf(V6("::ffff:10.0.0.7")), "10.0.0.7");
+  EXPECT_EQ(PeerOf("ipv6:%5B::ffff:10.0.0.7%5D:41000"), "10.0.0.7");
 }
 
 }  // namespace

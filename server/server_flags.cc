@@ -138,7 +138,8 @@ std::vector<FlagSpec> Flags() {
               "or no room. Default 64."),
       Number("max-connections", 1'000'000, "Most connections at once, of all peers. Default 1024."),
       Number("max-peer-connections", 1'000'000,
-             "Most connections of one peer: an IP address, or all clients of a unix socket. Default 256."),
+             "Most connections of one peer: an IPv4 address, an IPv6 network (/64), or all clients of a unix socket. "
+             "Default 256."),
       Number("max-peer-streams", 100'000,
              "Most streams (Push, Pull, DigestModel, WatchModel) of one peer at once; all peers together have three "
              "quarters of --max-threads, half of them for watches and leases. Default 160."),
