@@ -48,4 +48,9 @@ absl::StatusOr<std::string> ReadSmallFile(absl::string_view flag, const std::str
   return text;
 }
 
+mode_t RightsOfOthers(const std::string& path) {
+  struct stat info {};
+  return ::stat(path.c_str(), &info) == 0 ? info.st_mode & (S_IROTH | S_IWOTH) : 0;
+}
+
 }  // namespace weightstream

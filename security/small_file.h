@@ -2,6 +2,8 @@
 #ifndef WEIGHTSTREAM_SECURITY_SMALL_FILE_H_
 #define WEIGHTSTREAM_SECURITY_SMALL_FILE_H_
 
+#include <sys/types.h>
+
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -16,6 +18,10 @@ absl::StatusOr<std::string> ReadSmallFile(absl::string_view flag, const std::str
 
 // "--flag=path: what", FAILED_PRECONDITION: how every error about such a file starts.
 absl::Status FileError(absl::string_view flag, const std::string& path, absl::string_view what);
+
+// What others than the file's user and group may do with it: S_IROTH, S_IWOTH, both or neither. Neither where it cannot
+// be asked.
+mode_t RightsOfOthers(const std::string& path);
 
 }  // namespace weightstream
 

@@ -8,6 +8,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "security/small_file.h"
 #include "server/exposure.h"
 #include "server/log.h"
 
@@ -26,10 +27,37 @@ void WarnOfPlaintext(const std::string& address, const SecurityOptions& options)
 
 }  // namespace
 
+ServerSecurity::ServerSecurity(const SecurityOptions& options) {
+  constexpr mode_t kReadOrWrite = S_IROTH | S_IWOTH;
+  // Who can write the CAs admits whom they like, and all the world has them to read.
+  for (Guarded file : {Guarded{options.tls_key, kReadOrWrite}, Guarded{options.auth_token_file, kReadOrWrite},
+                       Guarded{options.tls_client_ca, S_IWOTH}}) {
+    if (!file.path.empty()) guarded_.push_back(std::move(file));
+  }
+}
+
+void ServerSecurity::WarnOfOpenFiles() {
+  std::vector<Guarded> newly_open;
+  {
+    absl::MutexLock lock(&mutex_);
+    for (Guarded& file : guarded_) {
+      const mode_t open = RightsOfOthers(file.path) & file.forbidden;
+      if (std::exchange(file.open, open) != open && open != 0) newly_open.push_back(file);
+    }
+  }
+  for (const Guarded& file : newly_open) {
+    LogWarning("secret_open_to_others", {{"file", file.path},
+                                         {"others_may", (file.open & S_IWOTH) == 0   ? "read"
+                                                        : (file.open & S_IROTH) == 0 ? "write"
+                                                                                     : "read and write"},
+                                         {"note", "every user of this host; chmod o-rwx it"}});
+  }
+}
+
 absl::StatusOr<std::unique_ptr<ServerSecurity>> ServerSecurity::Load(const std::string& address,
                                                                      const SecurityOptions& options) {
   if (absl::Status exposed = CheckExposure(address, options); !exposed.ok()) return exposed;
-  std::unique_ptr<ServerSecurity> security(new ServerSecurity());
+  std::unique_ptr<ServerSecurity> security(new ServerSecurity(options));
   if (options.tls()) {
     absl::StatusOr<std::unique_ptr<TlsCredentials>> tls = TlsCredentials::Load(options);
     if (!tls.ok()) return tls.status();
@@ -41,6 +69,7 @@ absl::StatusOr<std::unique_ptr<ServerSecurity>> ServerSecurity::Load(const std::
     security->authorizer_ = *std::move(authorizer);
   }
   WarnOfPlaintext(address, options);
+  security->WarnOfOpenFiles();
   return security;
 }
 
@@ -51,6 +80,7 @@ std::shared_ptr<grpc::ServerCredentials> ServerSecurity::credentials() {
 void ServerSecurity::Reload() {
   if (tls_ != nullptr) tls_->Reload();
   if (authorizer_ != nullptr) authorizer_->Reload();
+  WarnOfOpenFiles();
 }
 
 UnixSocketMask::UnixSocketMask() : before_(::umask(kOthers)) {

@@ -3,12 +3,16 @@
 #define WEIGHTSTREAM_SERVER_SERVER_SECURITY_H_
 
 #include <grpcpp/security/server_credentials.h>
+#include <sys/types.h>
 
 #include <memory>
 #include <string>
+#include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "server/authorizer.h"
 #include "server/security_options.h"
 #include "server/tls_credentials.h"
@@ -31,11 +35,25 @@ class ServerSecurity {
   // Reads the files again, and uses those that changed, are sound, and were the same at the call before: none is taken
   // while it is being written. Their content is compared, some kilobytes, not their times: so it does not matter how
   // they are replaced. To be called about once a second.
-  void Reload();
+  void Reload() ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
-  ServerSecurity() = default;
+  // A file that others of the host should not get at.
+  struct Guarded {
+    std::string path;
+    // What they must not be able to do: S_IROTH, S_IWOTH.
+    mode_t forbidden = 0;
+    // What they could at the last look.
+    mode_t open = 0;
+  };
 
+  explicit ServerSecurity(const SecurityOptions& options);
+
+  // Says in the log that others may read or write such a file, once each time that it becomes so.
+  void WarnOfOpenFiles() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  absl::Mutex mutex_;
+  std::vector<Guarded> guarded_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<TlsCredentials> tls_;
   std::unique_ptr<Authorizer> authorizer_;
 };
