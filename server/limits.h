@@ -99,6 +99,11 @@ struct Limits {
   // than the time between two updates usually is.
   absl::Duration idle_connection = absl::Minutes(30);
 
+  // Under mutual TLS, a connection this old gets no new calls: its client connects again, and must show a certificate
+  // that holds now. gRPC looks at one in the handshake only. Calls in flight go on, so that no push is cut; an hour is
+  // shorter than any certificate lives.
+  absl::Duration connection_age = absl::Hours(1);
+
   // Payload that one peer may push and pull in a second, all its streams together. 0 is as fast as it goes.
   uint64_t peer_bytes_per_second = 0;
 

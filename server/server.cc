@@ -280,6 +280,11 @@ void GrpcServer::ConfigureConnections(grpc::ServerBuilder& builder) const {
   builder.AddChannelArgument(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);
   builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, ToMillis(limits.handshake));
   builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, ToMillis(limits.idle_connection));
+  if (!options_.security.tls_client_ca.empty()) {
+    // The grace is for calls in flight, and without an end: a push may take longer than any.
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, ToMillis(limits.connection_age));
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, std::numeric_limits<int>::max());
+  }
   // More than can be served would only be kept in memory; a client holds the others back by itself.
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, std::max(limits.threads, kLeastConcurrentStreams));
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, ToMillis(limits.keepalive_time));

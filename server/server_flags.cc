@@ -149,6 +149,9 @@ std::vector<FlagSpec> Flags() {
               "How long a connection may take to say its first bytes, and then to finish its handshake. Default 20."),
       Decimal("idle-connection-seconds", kMostSeconds,
               "A connection without a call for this long is closed. Default 1800."),
+      Decimal("max-connection-age-seconds", kMostSeconds,
+              "With --tls-client-ca: a connection this old gets no new calls, so that its client connects again and "
+              "shows a certificate that holds then. Calls in flight go on. Default 3600."),
       Decimal("silent-stream-seconds", kMostSeconds,
               "A Push stream without a first chunk, or a reader that takes nothing, is cut after this long. "
               "Default 30."),
@@ -196,6 +199,7 @@ Limits LimitsFrom(const CommandLine& line) {
   limits.peer_bytes_per_second = Bytes(line, "max-peer-mib-per-second", kMiB, limits.peer_bytes_per_second);
   limits.handshake = Seconds(line, "handshake-seconds", limits.handshake);
   limits.idle_connection = Seconds(line, "idle-connection-seconds", limits.idle_connection);
+  limits.connection_age = Seconds(line, "max-connection-age-seconds", limits.connection_age);
   limits.silent_call = Seconds(line, "silent-stream-seconds", limits.silent_call);
   limits.drain = Seconds(line, "drain-seconds", limits.drain);
   limits.keepalive_time = limits.keepalive_timeout = Seconds(line, "keepalive-seconds", limits.keepalive_time);
@@ -254,6 +258,7 @@ const CommandSpec& ServerCommand() {
       .needs = {{"tls-cert", "tls-key"},
                 {"tls-key", "tls-cert"},
                 {"tls-client-ca", "tls-cert"},
+                {"max-connection-age-seconds", "tls-client-ca"},
                 {"on-commit-body", "on-commit"},
                 {"on-commit-preset", "on-commit"}},
       .done = "stopped by a signal",

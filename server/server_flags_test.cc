@@ -47,6 +47,10 @@ TEST(ServerFlagsTest, EachFlagSetsItsLimit) {
                                                   "--max-peer-mib-per-second=0.5",
                                                   "--handshake-seconds=4",
                                                   "--idle-connection-seconds=60",
+                                                  "--tls-cert=c",
+                                                  "--tls-key=k",
+                                                  "--tls-client-ca=a",
+                                                  "--max-connection-age-seconds=90",
                                                   "--silent-stream-seconds=2.5",
                                                   "--listen=127.0.0.1:0",
                                                   "--data-dir=/x",
@@ -55,6 +59,7 @@ TEST(ServerFlagsTest, EachFlagSetsItsLimit) {
   const absl::StatusOr<ServerOptions> options = OptionsFrom(*line);
   ASSERT_TRUE(options.ok()) << options.status();
   const Limits& limits = options->limits;
+  EXPECT_EQ(limits.connection_age, absl::Seconds(90));
   EXPECT_EQ(limits.bucket_bytes, 256u << 10);
   EXPECT_EQ(limits.staging_bytes, 8u << 20);
   EXPECT_EQ(limits.keep_versions, 3u);

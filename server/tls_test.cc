@@ -3,6 +3,8 @@
 #include <unistd.h>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "security/test_certificates.h"
@@ -169,6 +171,52 @@ TEST_F(TlsTest, AClientCaThatIsReplacedHoldsForNewConnections) {
   LookTwice(server);
   EXPECT_FALSE(Answers(server, ca_, client));
   EXPECT_TRUE(Answers(server, ca_, next_ca_.Sign("client", "")));
+}
+
+TEST_F(TlsTest, AnOpenConnectionDoesNotOutliveItsCertificateForLong) {
+  WriteTestFile(Path("client-ca"), ca_.certificate_pem());
+  TestServerOptions options = Options();
+  options.security.tls_client_ca = Path("client-ca");
+  options.limits.connection_age = absl::Seconds(2);
+  TestServer server(options);
+  TestClient client = Client(server, ca_, ca_.Sign("client", ""));
+  const auto begun = client.Begin(BeginRequest("m", 1, tensors_));
+  ASSERT_TRUE(begun.ok()) << begun.status();
+  const auto chunks = ChunksOf(tensors_, begun->bucket_limit_bytes(), begun->update_id());
+  const auto context = NewContext();
+  v1::PushResponse response;
+  const auto open = client.stub().Push(context.get(), &response);
+  ASSERT_TRUE(open->Write(chunks.front()));
+  // The CA is one no more, and nobody closes the connection: it ends of itself.
+  WriteTestFile(Path("client-ca"), next_ca_.certificate_pem());
+  LookTwice(server);
+  EXPECT_TRUE(WaitFor([&] { return absl::IsUnavailable(client.GetModel("m").status()); }));
+  // Its push, which was under way, goes on all the same.
+  for (size_t i = 1; i < chunks.size(); ++i) ASSERT_TRUE(open->Write(chunks[i])) << i;
+  ASSERT_TRUE(open->WritesDone());
+  const grpc::Status pushed = open->Finish();
+  EXPECT_TRUE(pushed.ok()) << pushed.error_message();
+  EXPECT_EQ(response.chunks(), chunks.size());
+  TestClient next = Client(server, ca_, next_ca_.Sign("client", ""));
+  EXPECT_TRUE(next.Commit("m", begun->update_id()).ok());
+  EXPECT_EQ(next.PullTensors("m").value(), DataOf(tensors_));
+}
+
+TEST_F(TlsTest, CallsGoOnOverTheAgeOfTheirConnections) {
+  WriteTestFile(Path("client-ca"), ca_.certificate_pem());
+  TestServerOptions options = Options();
+  options.security.tls_client_ca = Path("client-ca");
+  options.limits.connection_age = absl::Milliseconds(50);
+  TestServer server(options);
+  TestClient client = Client(server, ca_, ca_.Sign("client", ""));
+  // Of some hundred calls each on its own, many meet a connection at its end.
+  const absl::Time end = absl::Now() + absl::Seconds(3);
+  uint64_t version = 0;
+  while (absl::Now() < end) {
+    const absl::Status pushed = client.PushVersion("m", ++version, tensors_);
+    ASSERT_TRUE(pushed.ok()) << version << ": " << pushed;
+  }
+  EXPECT_EQ(client.PullTensors("m").value(), DataOf(tensors_));
 }
 
 TEST_F(TlsTest, FilesThatAreNotSoundAreNamedAtTheStart) {

@@ -290,6 +290,10 @@ class SafeByDefault(SecurityTest):
         self.assertIn("line 4, the last one, may be cut off", message)
         self.start_refused(listen, f"--tls-cert={pair.certificate}", code=2)
 
+    def test_the_age_is_for_mutual_tls(self) -> None:
+        message = self.start_refused("--max-connection-age-seconds=60", code=2)
+        self.assertIn("--tls-client-ca", message)
+
     def test_a_unix_socket_is_for_owner_and_group_whatever_the_umask(self) -> None:
         before = os.umask(0)
         try:
@@ -351,6 +355,20 @@ class Replaced(SecurityTest):
         self.assertNotIn(READER, server.log())
         reader = f"--auth-token-file={self.token_file(READER)}"
         self.weightstream("status", f"--to={server.address}", f"--tls-ca={self.ca.certificate}", reader)
+
+
+class Ages(SecurityTest):
+    def test_a_push_outlasts_its_connections_age(self) -> None:
+        """Half a MiB takes seconds at this rate, and connections get no new calls after half a second."""
+        mutual = [*self.tls_flags(self.ca.sign("server")), f"--tls-client-ca={self.ca.certificate}"]
+        server = self.start_server(*mutual, "--max-connection-age-seconds=0.5", "--max-peer-mib-per-second=0.125")
+        client = [f"--tls-ca={self.ca.certificate}", *self.tls_flags(self.ca.sign("ops"))]
+        for version in (1, 2):
+            flags = (f"--version={version}", "--bucket-mib=0.0625", "--connections=2", *client)
+            pushed = self.push(self.source(version), server.address, "model", *flags).json
+            self.assertGreater(pushed["seconds"], 2)
+            self.assertEqual(pushed["servers"][0]["retries"], 0, "no stream was cut")
+            self.assert_current(server, "model", self.tensors(version))
 
 
 class Tokens(SecurityTest):
