@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
+#include <functional>
 #include <iterator>
 #include <limits>
 #include <thread>
@@ -82,7 +83,12 @@ class GrpcServer final : public Server {
   absl::Status Listen();
   absl::Status ServeMetrics();
   void ConfigureConnections(grpc::ServerBuilder& builder) const;
-  void WatchIdle();
+  // Both until the end, each on a thread of its own: a token that was taken away must not wait for a model that is
+  // busy.
+  void WatchCallers();
+  void WatchModels();
+  // Calls it about once a second, until the end.
+  void EachSecond(const std::function<void()>& look) ABSL_LOCKS_EXCLUDED(mutex_);
   void BecameCurrent(const std::string& model, uint64_t version, const std::string& update);
   // A model is SERVING while it has a whole version and the device works.
   void TellHealth(const std::string& model) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -111,9 +117,10 @@ class GrpcServer final : public Server {
   std::unique_ptr<ConnectionGate> gate_;
   std::string address_;
   std::unique_ptr<MetricsEndpoint> metrics_endpoint_;
-  // Wakes the thread that looks for what is idle, at the end.
+  // Wakes the threads that look for what changes by itself, at the end.
   const FileDescriptor stop_{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
-  std::thread idle_watch_;
+  std::thread callers_watch_;
+  std::thread models_watch_;
 
   absl::Mutex mutex_;
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
@@ -176,7 +183,8 @@ absl::Status GrpcServer::Start() {
   for (const StoredModel& model : medium_->Recovered()) {
     LogInfo("recovered", {{"model", model.name}, {"current", model.current}, {"versions", model.versions.size()}});
   }
-  idle_watch_ = std::thread([this] { WatchIdle(); });
+  callers_watch_ = std::thread([this] { WatchCallers(); });
+  models_watch_ = std::thread([this] { WatchModels(); });
   return absl::OkStatus();
 }
 
@@ -327,23 +335,34 @@ void GrpcServer::CheckDevice() {
   if (options_.on_device_failed) options_.on_device_failed();
 }
 
-void GrpcServer::WatchIdle() {
-  const auto stopped = [this] {
-    absl::MutexLock lock(&mutex_);
-    return stopped_;
-  };
+void GrpcServer::WatchCallers() {
+  EachSecond([this] {
+    security_->Reload();
+    calls_->Review();
+    reflection_calls_->Review();
+    replies_->Review();
+  });
+}
+
+void GrpcServer::WatchModels() {
+  EachSecond([this] {
+    // Waits for a model that is busy, and for its memory to be freed.
+    registry_->Review();
+    CheckDevice();
+  });
+}
+
+void GrpcServer::EachSecond(const std::function<void()>& look) {
   pollfd stop{stop_.get(), POLLIN, 0};
   for (;;) {
     // The kernel's wait knows no wall clock, and Abseil's does: one that is set back by an hour would last an hour
     // longer.
     ::poll(&stop, 1, ToMillis(kIdleCheck));
-    if (stopped()) return;
-    security_->Reload();
-    calls_->Review();
-    reflection_calls_->Review();
-    replies_->Review();
-    registry_->Review();
-    CheckDevice();
+    {
+      absl::MutexLock lock(&mutex_);
+      if (stopped_) return;
+    }
+    look();
   }
 }
 
@@ -354,7 +373,8 @@ void GrpcServer::Shutdown(absl::Duration patience) {
     if (std::exchange(stopped_, true)) return;
   }
   ::eventfd_write(stop_.get(), 1);
-  if (idle_watch_.joinable()) idle_watch_.join();
+  if (callers_watch_.joinable()) callers_watch_.join();
+  if (models_watch_.joinable()) models_watch_.join();
   if (server_ == nullptr) return;
   LogInfo("shutting_down", {{"address", address_}});
   // Load balancers look elsewhere from now on; senders that are at work may finish.

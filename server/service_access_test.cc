@@ -1,7 +1,10 @@
 // Tokens at the calls of a whole server: no token is sent in plaintext but where a test says so.
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "kernels/cuda/fake_runtime.h"
 #include "server/test_server.h"
 #include "server/test_update.h"
 #include "tensor/test_files.h"
@@ -132,6 +135,35 @@ TEST_F(ServiceAccessTest, ATokenThatIsTakenAwayEndsItsOpenStreams) {
   static_cast<void>(writer->Write(ChunkOf(tensors_[0], 2000, 1000, "")));
   EXPECT_EQ(writer->Finish().error_code(), grpc::StatusCode::UNAUTHENTICATED);
   EXPECT_EQ(Client(kAdmin).GetModel("a")->updates(0).landed_bytes(), 2000u);
+}
+
+// What looks for idle updates waits as long as a model's memory takes to be freed.
+TEST(ServiceAccessOnADeviceTest, ATokenIsTakenAwayWhileAnUpdateDoesNotEnd) {
+  const std::string tokens = absl::StrCat(MakeTestFolder(), "/tokens");
+  WriteTestFile(tokens, AllTokens());
+  TestServerOptions options;
+  options.security.auth_token_file = tokens;
+  options.security.allow_plaintext_tokens = true;
+  options.cuda = std::make_shared<FakeCudaRuntime>();
+  options.limits.idle_update = absl::Milliseconds(100);
+  absl::Notification ending;
+  absl::Notification go_on;
+  TestServer server(options);
+  TestClient pusher(server.server().address(), kPusherOfA);
+  ASSERT_TRUE(pusher.Begin(BeginRequest("a", 1, {MakeTensor("t", DType::kU8, {3000}, 1)})).ok());
+  options.cuda->SetRule([&](absl::string_view call, uint64_t) {
+    if (call == "Free" && !ending.HasBeenNotified()) {
+      ending.Notify();
+      go_on.WaitForNotification();
+    }
+    return kCudaSuccess;
+  });
+  const absl::Cleanup release = [&] {
+    if (!go_on.HasBeenNotified()) go_on.Notify();
+  };
+  ASSERT_TRUE(ending.WaitForNotificationWithTimeout(absl::Seconds(30)));
+  WriteTestFile(tokens, absl::StrCat("admin * token:", kAdmin, "\n"));
+  EXPECT_TRUE(WaitFor([&] { return pusher.GetModel("a").status().code() == StatusCode::kUnauthenticated; }));
 }
 
 }  // namespace
