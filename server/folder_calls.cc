@@ -14,17 +14,16 @@ namespace {
 
 constexpr mode_t kFolderMode = 0750;
 
-// What to do about it; empty where only the message says anything.
-std::string Remedy(int error) {
+// What to do about it; empty where only the message says anything. `access` is what to do where there is none. Literals
+// are handed on as they are: a test looks for their words in the binary, where the compiler takes strings apart.
+absl::string_view Remedy(int error, absl::string_view access) {
   switch (error) {
     case ENOSPC:
     case EDQUOT:
       return "free space there or keep fewer versions";
     case EACCES:
     case EPERM:
-      return absl::StrCat(
-          "let uid ", ::geteuid(),
-          ", as which the server runs, read and write there (chown, chmod), or choose another --data-dir");
+      return access;
     case EROFS:
       return "it is mounted to be read only: mount it to be written to, or choose another --data-dir";
     case EMFILE:
@@ -45,7 +44,10 @@ std::string Remedy(int error) {
 }  // namespace
 
 absl::Status ErrnoStatus(int error, absl::string_view what, absl::string_view path) {
-  const std::string remedy = Remedy(error);
+  const std::string access =
+      absl::StrCat("let uid ", ::geteuid(),
+                   ", as which the server runs, read and write there (chown, chmod), or choose another --data-dir");
+  const absl::string_view remedy = Remedy(error, access);
   const std::string message =
       absl::StrCat(what, " ", path, ": ", std::system_category().message(error), remedy.empty() ? "" : "; ", remedy);
   // Whatever Abseil takes it for.
