@@ -35,9 +35,7 @@ class SlowPeersTest(EndToEndTest):
         failures = []
 
         def pushed() -> bool:
-            outcome = self.start_command(
-                "push", source, f"--to={address}", f"--model={model}", "--version=1"
-            ).outcome()
+            outcome = self.start_command("push", source, f"--to={address}", f"--model={model}", "--version=1").outcome()
             failures.append(outcome.error)
             return outcome.code == 0
 
