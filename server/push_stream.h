@@ -12,8 +12,8 @@
 
 namespace weightstream {
 
-// Serves one stream, on the calling thread, until it ends. Not reading is the brake: while a chunk lands, the next ones
-// wait in TCP.
+// Serves one stream, on the calling thread, until it ends. Not reading is the brake: while a chunk lands, what comes
+// after it waits, in the reader (server/read_ahead.h) and in the windows of HTTP/2 and TCP.
 absl::Status ServePush(const CallEnvironment& environment, grpc::ServerContext* context,
                        grpc::ServerReaderInterface<grpc::ByteBuffer>* reader, v1::PushResponse* response);
 

@@ -16,6 +16,7 @@
 #include "server/log.h"
 #include "server/model_state.h"
 #include "server/push_stream.h"
+#include "server/read_ahead.h"
 #include "server/target_stream.h"
 #include "server/version_stream.h"
 #include "tensor/monotonic_clock.h"
@@ -168,17 +169,16 @@ void WeightStreamService::AddServerStream(absl::string_view method,
 
 void WeightStreamService::AddPush() {
   method_names_.push_back(std::make_unique<std::string>(absl::StrCat(kServicePrefix, "Push")));
-  AddMethod(new grpc::internal::RpcServiceMethod(
-      method_names_.back()->c_str(), grpc::internal::RpcMethod::CLIENT_STREAMING,
-      new grpc::internal::ClientStreamingHandler<WeightStreamService, grpc::ByteBuffer, v1::PushResponse>(
-          [](WeightStreamService* service, grpc::ServerContext* context, grpc::ServerReader<grpc::ByteBuffer>* reader,
-             v1::PushResponse* response) {
-            const LogTrace trace(TraceFrom(*context));
-            absl::Status status = service->environment_.replies->Admit(*context);
-            if (status.ok()) status = ServePush(service->environment_, context, reader, response);
-            return service->Ended(context, "Push", status, 0);
-          },
-          this)));
+  std::unique_ptr<grpc::internal::MethodHandler> handler =
+      NewReadAheadHandler([this](grpc::ServerContext* context, grpc::ServerReaderInterface<grpc::ByteBuffer>* reader,
+                                 v1::PushResponse* response) {
+        const LogTrace trace(TraceFrom(*context));
+        absl::Status status = environment_.replies->Admit(*context);
+        if (status.ok()) status = ServePush(environment_, context, reader, response);
+        return Ended(context, "Push", status, 0);
+      });
+  AddMethod(new grpc::internal::RpcServiceMethod(method_names_.back()->c_str(),
+                                                 grpc::internal::RpcMethod::CLIENT_STREAMING, handler.release()));
 }
 
 absl::Status WeightStreamService::BeginUpdate(grpc::ServerContext* context, BeginRequest& received,
