@@ -43,13 +43,12 @@ struct Limits {
   // started again.
   absl::Duration idle_update = absl::Minutes(10);
 
-  // What is slower than this over `silent_call` (an update in what lands of it, a Push, Pull or DigestModel in what it
-  // moves) gives way where its place is needed. A link of half a megabit a second has more; nobody sends weights over
-  // less.
+  // What is slower than this over `silent_call` gives way where its place is needed: an update in what lands of it, the
+  // Push, Pull and DigestModel calls of a peer in what they move together, for each four of them. A link of half a
+  // megabit a second has more; nobody sends weights over less.
   uint64_t least_bytes_per_second = 64 << 10;
 
-  // An update that at its rate will not be whole within this time of its begin gives way where its room is needed.
-  // 100 GiB take 15 minutes over 1 Gbit/s.
+  // An update that is under way for longer gives way where its room is needed. 100 GiB take 15 minutes over 1 Gbit/s.
   absl::Duration update_time = absl::Hours(1);
 
   // How long a call waits for another one that is changing the same model.
@@ -79,7 +78,7 @@ struct Limits {
   // allow in normal use.
   uint64_t receive_bytes = uint64_t{2} << 30;
 
-  // Replies that are made or being sent, of those that grow with a model (GetManifest): a million tensors take 60 MB.
+  // Replies that are made or being sent, of those that grow with a model: a million tensors take 60 MB.
   uint64_t reply_bytes = 256 << 20;
 
   // Streams of one peer at once: of those that `threads` leaves, enough for 16 connections with ten streams each, or 64

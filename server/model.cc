@@ -98,7 +98,7 @@ absl::StatusOr<BegunUpdate> Model::Begin(const std::string& update_id, BeginPara
   if (!layout.ok()) return layout.status();
   if (absl::Status checked = CheckSize(params.version, layout->data_bytes); !checked.ok()) return checked;
 
-  Operation operation(*this, "begin");
+  Operation operation(*this, "begin", OperationOf::kCaller);
   if (!operation.status().ok()) return operation.status();
   if (absl::Status checked = CheckVersion(params.version); !checked.ok()) return checked;
   if (absl::Status checked = context_.medium->CheckPlace(name_, params.version); !checked.ok()) return checked;
@@ -124,8 +124,11 @@ absl::StatusOr<BegunUpdate> Model::Begin(const std::string& update_id, BeginPara
 }
 
 absl::StatusOr<std::shared_ptr<UpdateSlots::Slot>> Model::SlotForUpdate() const {
-  absl::MutexLock lock(&mutex_);
-  if (slot_ != nullptr) return slot_;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (slot_ != nullptr) return slot_;
+  }
+  if (context_.slots->full() && context_.end_stalled_for_place) context_.end_stalled_for_place();
   return context_.slots->Take();
 }
 
@@ -169,7 +172,7 @@ absl::StatusOr<std::shared_ptr<Update>> Model::Create(const std::string& update_
 }
 
 absl::StatusOr<VersionRecord> Model::Commit(const std::string& update_id, const CommitExpectation& expected) {
-  Operation operation(*this, "commit");
+  Operation operation(*this, "commit", OperationOf::kCaller);
   if (!operation.status().ok()) return operation.status();
   std::shared_ptr<Update> update;
   {
@@ -244,7 +247,7 @@ absl::Status Model::Abort(const std::string& update_id, absl::string_view reason
 }
 
 absl::StatusOr<uint64_t> Model::Rollback(uint64_t version) {
-  Operation operation(*this, "rollback");
+  Operation operation(*this, "rollback", OperationOf::kCaller);
   if (!operation.status().ok()) return operation.status();
   if (version == 0)
     return absl::InvalidArgumentError("the version to roll back to is 0; name one that the model holds");
@@ -348,7 +351,7 @@ void Model::RemoveFromMedium(uint64_t version, absl::string_view for_update) {
 
 absl::StatusOr<std::unique_ptr<Model::Pin>> Model::PinVersion(uint64_t version) {
   // No update can begin meanwhile, and decide to be written over it.
-  Operation operation(*this, "export");
+  Operation operation(*this, "export", OperationOf::kCaller);
   if (!operation.status().ok()) return operation.status();
   absl::StatusOr<VersionRecord> held = FindVersion(version);
   if (!held.ok()) return held.status();
@@ -439,7 +442,14 @@ void Model::AwaitChange(uint64_t seen, absl::Duration patience) const {
 
 void Model::SamplePace() {
   absl::MutexLock lock(&mutex_);
-  if (update_ != nullptr) pace_.Sample(MonotonicNow(), std::as_const(*update_).ranges().landed_bytes());
+  if (update_ == nullptr) return;
+  const uint64_t landed = std::as_const(*update_).ranges().landed_bytes();
+  // What the server itself holds back is not slow.
+  if (update_->TakeHeldBack()) {
+    pace_.Restart(MonotonicNow(), landed);
+  } else {
+    pace_.Sample(MonotonicNow(), landed);
+  }
 }
 
 absl::optional<std::string> Model::WhyTooSlow(const Update& update) const {

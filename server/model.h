@@ -38,7 +38,9 @@ struct ModelContext {
   UpdateSlots* slots = nullptr;
   // Ends updates of other models that are silent or too slow, if that frees so many bytes, for the sake of the update
   // that is named; false if it would not, and then ends none. Called with no lock held.
-  std::function<bool(uint64_t lacking_bytes, absl::string_view subject)> end_stalled = {};
+  std::function<bool(uint64_t lacking_bytes, absl::string_view subject)> end_stalled_for_room = {};
+  // Ends one of them for the sake of one that finds all places taken, if there is one. Likewise.
+  std::function<void()> end_stalled_for_place = {};
   // Called with no lock held, once a version has become current; with the update that brought it, empty for a rollback.
   std::function<void(const std::string& model, uint64_t version, const std::string& update)> on_current = {};
   // Called with no lock held, once a model may have no whole version any more (the current one, or what its targets

@@ -14,9 +14,9 @@ absl::StatusOr<UpdateArena> Model::ProvideArena(const ArenaRequest& request) {
   VersionMedium& medium = *context_.medium;
   absl::StatusOr<std::shared_ptr<Target>> target = medium.Provide(request);
   // Whoever begins an update and sends nothing, or next to nothing, keeps nobody out.
-  if (absl::IsResourceExhausted(target.status()) && context_.end_stalled) {
+  if (absl::IsResourceExhausted(target.status()) && context_.end_stalled_for_room) {
     const uint64_t lacking = medium.LackingBytes(request);
-    if (lacking > 0 && context_.end_stalled(lacking, request.subject)) target = medium.Provide(request);
+    if (lacking > 0 && context_.end_stalled_for_room(lacking, request.subject)) target = medium.Provide(request);
   }
   if (target.ok()) return UpdateArena{*std::move(target)};
   if (!absl::IsResourceExhausted(target.status()) || !medium.may_overwrite()) return target.status();

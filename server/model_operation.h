@@ -14,12 +14,15 @@ namespace weightstream {
 // after their first. Each holds a thread, which one model's calls must not take from all others.
 inline constexpr int kMostWaiting = 16;
 
+// Whose operation it is. What ends something (an update, a registration) always waits: nobody else would end it.
+enum class OperationOf { kCaller, kServer };
+
 // Takes the model for the time of one operation. status() says whether it got it.
 class Model::Operation {
  public:
-  Operation(Model& model, absl::string_view name) : model_(model) {
+  Operation(Model& model, absl::string_view name, OperationOf whose = OperationOf::kServer) : model_(model) {
     absl::MutexLock lock(&model_.mutex_);
-    if (model_.waiting_ >= kMostWaiting) {
+    if (whose == OperationOf::kCaller && model_.waiting_ >= kMostWaiting) {
       status_ =
           absl::UnavailableError(absl::StrCat("model '", model_.name_, "' is busy with a ", model_.operation_, ", and ",
                                               model_.waiting_, " other calls wait for it already; try again later"));

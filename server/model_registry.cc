@@ -41,9 +41,10 @@ ModelRegistry::ModelRegistry(VersionMedium& medium, const Limits& limits, Metric
 
 ModelContext ModelRegistry::Context() {
   ModelContext context{&medium_, &limits_, &metrics_, &slots_};
-  context.end_stalled = [this](uint64_t lacking_bytes, absl::string_view subject) {
+  context.end_stalled_for_room = [this](uint64_t lacking_bytes, absl::string_view subject) {
     return EndStalledForRoom(lacking_bytes, subject);
   };
+  context.end_stalled_for_place = [this] { EndStalledForPlace(); };
   context.on_current = observers_.on_current;
   context.on_lost = observers_.on_lost;
   return context;
@@ -52,7 +53,6 @@ ModelContext ModelRegistry::Context() {
 absl::StatusOr<BegunUpdate> ModelRegistry::Begin(const std::string& model, BeginParams params) {
   absl::StatusOr<std::shared_ptr<Model>> found = FindOrAdd(model);
   if (!found.ok()) return found.status();
-  if (slots_.full()) MakeRoomForUpdate(**found);
   return (*found)->Begin(NewUpdateId(), std::move(params));
 }
 
@@ -80,10 +80,12 @@ void ModelRegistry::EndStalled(const Stalled& stalled, absl::string_view for_who
   if (!aborted.ok()) LogCannotAbort(*stalled.update, aborted);
 }
 
-void ModelRegistry::MakeRoomForUpdate(const Model& beginning) {
-  if (beginning.update_in_flight() != nullptr) return;
-  const std::vector<Stalled> stalled = AllStalled();
+void ModelRegistry::EndStalledForPlace() {
+  std::vector<Stalled> stalled = AllStalled();
   if (stalled.empty()) return;
+  // Where one is written over a version there may be none left without it.
+  std::stable_partition(stalled.begin(), stalled.end(),
+                        [](const Stalled& each) { return each.update->mode() == UpdateMode::kBeside; });
   EndStalled(stalled.front(),
              absl::StrCat("another update needed its place among ", limits_.updates, " (--max-updates)"));
 }

@@ -77,11 +77,10 @@ class ModelRegistry {
   // Those that got no chunk for limits.silent_call, the longest silent first, and then those that are too slow.
   std::vector<Stalled> AllStalled() const ABSL_LOCKS_EXCLUDED(mutex_);
   void EndStalled(const Stalled& stalled, absl::string_view for_whom);
-  // As ModelContext::end_stalled. Of the models that it waits for none waits for the one that begins, which has no
-  // update in flight meanwhile.
+  // As in ModelContext. Of the models that these wait for none waits for the one that begins, which has no update in
+  // flight meanwhile.
   bool EndStalledForRoom(uint64_t lacking_bytes, absl::string_view subject) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Where all updates that may be in flight are: ends the first of those that are stalled.
-  void MakeRoomForUpdate(const Model& beginning) ABSL_LOCKS_EXCLUDED(mutex_);
+  void EndStalledForPlace() ABSL_LOCKS_EXCLUDED(mutex_);
   ModelContext Context();
 
   VersionMedium& medium_;

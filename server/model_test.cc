@@ -1,5 +1,6 @@
 #include "server/model.h"
 
+#include <atomic>
 #include <filesystem>
 #include <thread>
 #include <vector>
@@ -403,6 +404,45 @@ TEST_F(ModelTest, OperationsWaitForEachOtherButNotForEver) {
   go_on.Notify();
   committer.join();
   EXPECT_TRUE(Begin(Params(2)).ok());
+}
+
+TEST_F(ModelTest, SoManyCallsWaitForAModelAndNoMoreButWhatEndsSomethingMay) {
+  const auto begun = Begin(Params(1));
+  ASSERT_TRUE(begun.ok());
+  FillUpdate(*begun->update, 1);
+  absl::Notification go_on;
+  device_.SetRule([&](const DeviceCall& call) {
+    if (call.kind == DeviceCall::Kind::kSync) go_on.WaitForNotificationWithTimeout(absl::Seconds(30));
+    return absl::OkStatus();
+  });
+  std::thread committer([&] { EXPECT_TRUE(model().Commit("u1").ok()); });
+  EXPECT_TRUE(WaitFor([&] { return model().Snapshot().updates[0].state == UpdateState::kCommitting; }));
+  // Of seventeen one finds sixteen that wait already. It is told at once, and the others once the commit is over.
+  std::atomic<int> told{0};
+  std::atomic<int> committed{0};
+  std::vector<std::thread> callers;
+  for (int i = 0; i < 17; ++i) {
+    callers.emplace_back([&] {
+      const absl::Status status = model().Commit("u1").status();
+      if (status.ok()) {
+        ++committed;
+      } else {
+        ++told;
+        ExpectError(status, StatusCode::kUnavailable,
+                    {"'m' is busy with a commit", "16 other calls wait", "try again"});
+      }
+    });
+  }
+  EXPECT_TRUE(WaitFor([&] { return told == 1; }));
+  EXPECT_EQ(committed, 0);
+  // As the server does, to end one.
+  std::thread aborter([&] { ExpectError(model().Abort("u1", "r"), StatusCode::kFailedPrecondition, {"committed"}); });
+  go_on.Notify();
+  for (std::thread& caller : callers) caller.join();
+  aborter.join();
+  committer.join();
+  EXPECT_EQ(told, 1);
+  EXPECT_EQ(committed, 16);
 }
 
 TEST_F(ModelTest, EachChangeOfStateWakesWatchersAndProgressDoesNot) {

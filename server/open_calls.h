@@ -23,6 +23,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "absl/types/optional.h"
 #include "server/peer_rates.h"
 #include "server/recent_rate.h"
 #include "tensor/monotonic_cond_var.h"
@@ -44,14 +45,17 @@ class OpenCalls {
     absl::Duration patience;
     // Payload that each peer may move a second; 0 is as fast as it goes.
     uint64_t peer_bytes_per_second = 0;
-    // What moves less over `patience` gives way to a call that finds no place; 0 is never.
+    // Transfers of a peer give way to a call that finds no place where all of them together move less than this, for
+    // each four of them, over `patience`; 0 is never. Several share a line, and chunks are large: one alone may show
+    // nothing for long.
     uint64_t least_bytes_per_second = 0;
   };
 
   enum class Kind {
     // Is there to move bytes, and to be over then.
     kTransfer,
-    // Says something now and then for as long as its peer likes: a watch, a lease. These have half of all places.
+    // Says something now and then for as long as its peer likes: a watch, a lease. These have half of all places, and
+    // one peer five sixths of those.
     kLasting,
   };
 
@@ -80,8 +84,8 @@ class OpenCalls {
     // Notes that so many bytes are done with: came, went, or were summed for the peer.
     void Advanced(uint64_t bytes) { advanced_.fetch_add(bytes, std::memory_order_relaxed); }
     // The same of a message of so much payload, and waits for as long as the peer's rate asks for, or until the call is
-    // over. No reading meanwhile: so the peer is held back.
-    void Moved(uint64_t payload_bytes);
+    // over. No reading meanwhile: so the peer is held back. True if it was.
+    bool Moved(uint64_t payload_bytes);
 
     // Why the call is over: what it was cut with, or CANCELLED because the peer went away.
     absl::Status EndStatus() const;
@@ -102,7 +106,7 @@ class OpenCalls {
     std::atomic<bool> held_back_{false};
   };
 
-  // Where all places are taken, of all or of this peer's, cuts the slowest transfer that is slower than the least
+  // Where all places are taken, of all or of this peer's, cuts the slowest transfer of a peer that is too slow
   // (UNAVAILABLE: it may try again) and waits a short time for it to leave. RESOURCE_EXHAUSTED if there is none, or no
   // place for a call of this kind. `context` must live until the Call is gone, and the Call until the handler returns.
   absl::StatusOr<std::unique_ptr<Call>> Enter(grpc::ServerContext* context, absl::string_view method,
@@ -126,16 +130,29 @@ class OpenCalls {
     Call* call = nullptr;
     RecentRate rate;
   };
+  struct Peer {
+    // All calls, and those of each kind.
+    int calls = 0;
+    int transfers = 0;
+    int lasting = 0;
+    // That of all transfers: one that is made anew again and again is as slow as one that stays. None while there are
+    // none, and then what ended ones advanced counts no more.
+    absl::optional<RecentRate> rate;
+    uint64_t advanced_before = 0;
+  };
 
   // RESOURCE_EXHAUSTED if there is no place for one more call of this peer.
   absl::Status CheckPlace(const std::string& peer) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The same of one more of this kind.
-  absl::Status CheckKind(Kind kind) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status CheckKind(const std::string& peer, Kind kind) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // As CheckPlace, after slow ones have been cut and have left if need be.
   absl::Status AwaitPlace(const std::string& peer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool PeerIsFull(const std::string& peer) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Cuts the slowest transfer, of this peer if that has all that it may have, and of all else. False if none is slow.
+  // The rate of all transfers of a peer that is too slow; none if it is not.
+  absl::optional<double> SlowRate(const Peer& peer) const;
+  // Cuts the slowest transfer of a slow peer: of this one if it has all that it may have. False if there is none.
   bool CutSlowest(const std::string& for_peer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ReviewRates(absl::Duration now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const Bounds bounds_;
   PeerRates rates_;
@@ -144,9 +161,11 @@ class OpenCalls {
   mutable MonotonicCondVar left_;
   uint64_t next_token_ ABSL_GUARDED_BY(mutex_) = 1;
   std::map<uint64_t, State> open_ ABSL_GUARDED_BY(mutex_);
-  // Of those, how many each peer has, and how many last.
-  std::map<std::string, int> of_peer_ ABSL_GUARDED_BY(mutex_);
+  // Those that have any.
+  std::map<std::string, Peer> peers_ ABSL_GUARDED_BY(mutex_);
   int lasting_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Calls that wait for one that was cut to leave.
+  int waiting_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace weightstream

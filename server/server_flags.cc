@@ -131,11 +131,11 @@ std::vector<FlagSpec> Flags() {
       Decimal("idle-update-seconds", kMostSeconds,
               "An update that gets no chunk for this long is aborted. Default 600."),
       Decimal("update-seconds", kMostSeconds,
-              "An update that at its rate would not be whole within this time of its begin gives way to one that finds "
-              "no room. Default 3600."),
-      Decimal("least-kib-per-second", kMostMib,
-              "A stream or an update that moves less over --silent-stream-seconds gives way to one that finds no place "
-              "or no room. Default 64."),
+              "An update that is under way for longer gives way to one that finds no place or no room. Default 3600."),
+      Decimal(
+          "least-kib-per-second", kMostMib,
+          "An update that lands less over --silent-stream-seconds, or a peer's streams that move less for each four "
+          "of them, give way to one that finds no place or no room. Default 64."),
       Number("max-connections", 1'000'000, "Most connections at once, of all peers. Default 1024."),
       Number("max-peer-connections", 1'000'000,
              "Most connections of one peer: an IPv4 address, an IPv6 network (/64), or all clients of a unix socket. "

@@ -30,13 +30,7 @@ constexpr size_t kMaxReasonBytes = 1024;
 constexpr absl::Duration kDefaultWatchInterval = absl::Milliseconds(500);
 constexpr absl::Duration kLeastWatchInterval = absl::Milliseconds(50);
 
-void SetMissing(const Update& update, bool takes_everything_missing, v1::BeginUpdateResponse* response) {
-  // What lands meanwhile may be sent twice: it is then dropped.
-  if (takes_everything_missing && update.ranges().landed_bytes() == 0) {
-    response->set_everything_missing(true);
-    response->set_missing_bytes(update.ranges().total_bytes());
-    return;
-  }
+void SetMissing(const Update& update, v1::BeginUpdateResponse* response) {
   uint64_t missing_bytes = 0;
   for (const RangeTracker::TensorMissing& missing : update.ranges().Missing()) {
     *response->add_missing() = ToProto(update.layout().tensors[missing.tensor].spec.name, missing.ranges);
@@ -211,7 +205,17 @@ absl::Status WeightStreamService::BeginUpdate(grpc::ServerContext* context, Begi
   const uint64_t bucket = update.bucket_limit_bytes();
   response->set_bucket_limit_bytes(request.bucket_limit_bytes() == 0 ? bucket
                                                                      : std::min(bucket, request.bucket_limit_bytes()));
-  SetMissing(update, request.takes_everything_missing(), response);
+  // What lands meanwhile may be sent twice: it is then dropped.
+  if (request.takes_everything_missing() && update.ranges().landed_bytes() == 0) {
+    response->set_everything_missing(true);
+    response->set_missing_bytes(update.ranges().total_bytes());
+  } else {
+    // Refused here, the update stays in flight, and the next attempt resumes it.
+    absl::StatusOr<std::unique_ptr<UnsentReplies::Room>> room =
+        environment_.replies->Reserve(update.layout().data_start);
+    if (!room.ok()) return room.status();
+    SetMissing(update, response);
+  }
   environment_.metrics->PhaseTook(UpdatePhase::kBegin, MonotonicNow() - start);
   LogInfo(begun->resumed ? "update_resumed" : "update_begun", {{"peer", context->peer()},
                                                                {"model", request.model()},

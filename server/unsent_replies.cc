@@ -16,8 +16,9 @@ namespace {
 // What a reply may take, whatever its size, before its peer counts as one that does not take it: those that do, take it
 // in microseconds.
 constexpr absl::Duration kOverdue = absl::Seconds(1);
-// And how much more for its bytes: a slow link is no bad will.
+// And how much more for its bytes, at most ten seconds: a slow link is no bad will.
 constexpr double kOverdueBytesPerSecond = 1 << 20;
+constexpr absl::Duration kMostForBytes = absl::Seconds(10);
 
 }  // namespace
 
@@ -72,7 +73,7 @@ absl::Status UnsentReplies::Admit(const grpc::ServerContext& context) const {
     if (IsOverdue(reply, now)) ++overdue;
   }
   if (all < bounds_.most_per_peer && overdue < bounds_.most_overdue_per_peer) return absl::OkStatus();
-  return absl::ResourceExhaustedError(absl::StrCat(
+  return absl::UnavailableError(absl::StrCat(
       peer, " has ", all, " calls whose replies it does not take, ", overdue,
       " of them for a second or longer; read them, or cancel the calls, before you make more (docs/limits.md)"));
 }
@@ -95,10 +96,13 @@ void UnsentReplies::Sending(grpc::ServerContext* context, absl::string_view meth
   reply.peer = PeerOf(context->peer());
   reply.bytes = bytes;
   reply.began = MonotonicNow();
-  absl::MutexLock lock(&mutex_);
-  const uint64_t token = next_token_++;
-  unsent_.emplace(token, std::move(reply));
-  bytes_ += bytes;
+  uint64_t token = 0;
+  {
+    absl::MutexLock lock(&mutex_);
+    token = next_token_++;
+    unsent_.emplace(token, std::move(reply));
+    bytes_ += bytes;
+  }
   SentCallback::OfThisThread() = std::make_unique<Entry>(*this, token);
 }
 
@@ -110,7 +114,8 @@ void UnsentReplies::Remove(uint64_t token) {
 }
 
 bool UnsentReplies::IsOverdue(const Reply& reply, absl::Duration now) const {
-  return now - reply.began >= kOverdue + absl::Seconds(static_cast<double>(reply.bytes) / kOverdueBytesPerSecond);
+  return now - reply.began >=
+         kOverdue + std::min(kMostForBytes, absl::Seconds(static_cast<double>(reply.bytes) / kOverdueBytesPerSecond));
 }
 
 void UnsentReplies::Cut(Reply& reply, absl::string_view why) {

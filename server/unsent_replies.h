@@ -39,7 +39,7 @@ class UnsentReplies {
 
   explicit UnsentReplies(const Bounds& bounds) : bounds_(bounds) {}
 
-  // Whether one more call of this caller is to be served: RESOURCE_EXHAUSTED if it does not take its replies.
+  // Whether one more call of this caller is to be served: UNAVAILABLE if it does not take its replies.
   absl::Status Admit(const grpc::ServerContext& context) const ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Holds memory for a reply that is being made.

@@ -139,6 +139,11 @@ class Update {
   absl::optional<TraceContext> trace() const ABSL_LOCKS_EXCLUDED(mutex_);
   void SetTrace(TraceContext trace) ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Notes that the server made a stream wait, by its peer's rate.
+  void NoteHeldBack() { held_back_.store(true, std::memory_order_relaxed); }
+  // Whether it did since this was last asked.
+  bool TakeHeldBack() { return held_back_.exchange(false, std::memory_order_relaxed); }
+
   // Notes that the sender is alive.
   void Touch() { last_activity_nanos_.store(absl::ToInt64Nanoseconds(MonotonicNow()), std::memory_order_relaxed); }
   // When it began, and when its sender last gave a sign of life, as MonotonicNow() tells: a clock that is set is no
@@ -165,6 +170,7 @@ class Update {
   std::atomic<bool> may_write_;
   RangeTracker ranges_;
   std::atomic<int64_t> last_activity_nanos_;
+  std::atomic<bool> held_back_{false};
 
   mutable absl::Mutex mutex_;
   // Signalled when the last stream has left.

@@ -23,11 +23,13 @@ class UpdatePace {
   void Began(absl::Duration now);
   // So many bytes of the update in flight have landed. To be called about once a second.
   void Sample(absl::Duration now, uint64_t landed_bytes);
+  // The same, and nothing that did not land until now counts.
+  void Restart(absl::Duration now, uint64_t landed_bytes);
   void Ended(absl::Duration now, uint64_t landed_bytes, bool committed);
 
-  // Why the update in flight, which lacks so many bytes, is too slow to keep others out: less than the least rate in
-  // the last span (limits.silent_call), or not to be whole in time (limits.update_time) at the rate that it had then.
-  // None if it is not. Requires one in flight.
+  // Why the update in flight, which lacks so many bytes, is too slow to keep others out: longer under way than
+  // limits.update_time, or less than the least rate in the last span (limits.silent_call) though something is missing:
+  // one that waits for its commit has nothing to send. None if it is not. Requires one in flight.
   absl::optional<std::string> WhyTooSlow(absl::Duration now, uint64_t missing_bytes) const;
 
  private:
