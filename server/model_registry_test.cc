@@ -177,7 +177,7 @@ TEST_F(ModelRegistryTest, AnUpdateThatIsFastEnoughGivesNoWay) {
   const absl::Duration until = MonotonicNow() + 4 * limits_.silent_call;
   for (uint64_t landed = 0; MonotonicNow() < until; ++landed) {
     update->Touch();
-    update->ranges().Land(update->ranges().Claim({{0, {landed, landed + 1}}}));
+    update->ranges().Land(update->ranges().Claim({{0, {landed * 1000, (landed + 1) * 1000}}}));
     registry().Review();
     EXPECT_FALSE(registry().Begin("b", Params(1)).ok());
   }
