@@ -159,9 +159,14 @@ std::vector<std::shared_ptr<Model>> ModelRegistry::All() const {
 }
 
 absl::StatusOr<std::shared_ptr<Update>> ModelRegistry::FindUpdate(absl::string_view update_id) const {
+  absl::StatusOr<std::shared_ptr<Model>> model = FindModelOf(update_id);
+  if (!model.ok()) return model.status();
+  return (*model)->FindUpdate(update_id);
+}
+
+absl::StatusOr<std::shared_ptr<Model>> ModelRegistry::FindModelOf(absl::string_view update_id) const {
   for (const std::shared_ptr<Model>& model : All()) {
-    absl::StatusOr<std::shared_ptr<Update>> update = model->FindUpdate(update_id);
-    if (!absl::IsNotFound(update.status())) return update;
+    if (!absl::IsNotFound(model->FindUpdate(update_id).status())) return model;
   }
   return absl::NotFoundError(absl::StrCat("there is no update '", Printable(update_id),
                                           "'; it may have ended, or the server was restarted: begin it again"));

@@ -48,6 +48,8 @@ class ModelRegistry {
   // Waits until there is a model of this name, or the time is over.
   void AwaitNewModel(const std::string& model, absl::Duration patience) const ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // The model whose update has this id, in flight or ended not long ago; NOT_FOUND if there is none.
+  absl::StatusOr<std::shared_ptr<Model>> FindModelOf(absl::string_view update_id) const ABSL_LOCKS_EXCLUDED(mutex_);
   // The update in flight of this id; NOT_FOUND, or what became of it.
   absl::StatusOr<std::shared_ptr<Update>> FindUpdate(absl::string_view update_id) const ABSL_LOCKS_EXCLUDED(mutex_);
 

@@ -56,9 +56,13 @@ absl::Status TakeChunk(const CallEnvironment& environment, grpc::ServerContext* 
   if (absl::Status intact = chunk.CheckIntact(); !intact.ok()) return intact;
   if (absl::Status checked = CheckUpdateId(chunk.header(), feed); !checked.ok()) return checked;
   if (!feed.has_value()) {
-    absl::StatusOr<std::shared_ptr<Update>> update = environment.registry->FindUpdate(chunk.header().update_id);
+    const std::string& id = chunk.header().update_id;
+    const absl::StatusOr<std::shared_ptr<Model>> model = environment.registry->FindModelOf(id);
+    if (!model.ok()) return model.status();
+    // Before anything is said of the update, ended or not.
+    if (absl::Status allowed = permit.Check((*model)->name()); !allowed.ok()) return allowed;
+    absl::StatusOr<std::shared_ptr<Update>> update = (*model)->FindUpdate(id);
     if (!update.ok()) return update.status();
-    if (absl::Status allowed = permit.Check((*update)->identity().model); !allowed.ok()) return allowed;
     feed.emplace(environment, context, *std::move(update));
   }
   if (absl::Status allowed = permit.Check(feed->update().identity().model); !allowed.ok()) return allowed;

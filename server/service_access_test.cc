@@ -81,6 +81,9 @@ TEST_F(ServiceAccessTest, ATokenForOneModelCannotTouchAnUpdateOfAnother) {
   EXPECT_EQ(intruder.Abort("a", begun->update_id(), "").code(), StatusCode::kNotFound);
   EXPECT_TRUE(owner.Push(ChunksOf(tensors_, 1000, begun->update_id())).ok());
   EXPECT_TRUE(owner.Commit("b", begun->update_id()).ok());
+  // Nor does it hear what became of it.
+  ExpectError(intruder.Push(ChunksOf(tensors_, 1000, begun->update_id())).status(), StatusCode::kPermissionDenied,
+              {"Push", "'b'", "no role on that model"});
 }
 
 TEST_F(ServiceAccessTest, AReaderReadsAndSeesItsModelsOnly) {
