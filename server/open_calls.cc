@@ -102,15 +102,15 @@ absl::Status OpenCalls::CheckPlace(const std::string& peer) const {
 
 absl::Status OpenCalls::CheckKind(const std::string& peer, Kind kind) const {
   if (kind != Kind::kLasting) return absl::OkStatus();
-  constexpr absl::string_view kWhat =
-      " watches and leases (WatchModel, ExportTarget, RegisterTargets) at a time and all are taken; end some first, or "
-      "raise --max-threads";
   const int most = std::max(1, bounds_.most / 2);
-  if (lasting_ >= most) return absl::ResourceExhaustedError(absl::StrCat("this server serves ", most, kWhat));
   const int of_a_peer = std::max(1, most * 5 / 6);
   const auto found = peers_.find(peer);
-  if (found == peers_.end() || found->second.lasting < of_a_peer) return absl::OkStatus();
-  return absl::ResourceExhaustedError(absl::StrCat("this server serves one peer ", of_a_peer, kWhat));
+  const bool full = lasting_ >= most;
+  if (!full && (found == peers_.end() || found->second.lasting < of_a_peer)) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat("this server serves ", full ? "" : "one peer ", full ? most : of_a_peer,
+                   " watches and leases (WatchModel, ExportTarget, RegisterTargets) at a time and all are taken; end "
+                   "some first, or raise --max-threads"));
 }
 
 absl::optional<double> OpenCalls::SlowRate(const Peer& peer) const {
