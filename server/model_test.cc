@@ -52,6 +52,21 @@ class ModelTest : public testing::Test {
     return model().Begin(absl::StrCat("u", next_id_++), std::move(params));
   }
 
+  // Begins update "u1", fills it and commits it on a thread, which the caller joins: under way on return, and until
+  // `go_on`.
+  std::thread CommitUntil(absl::Notification& go_on) {
+    const auto begun = Begin(Params(1));
+    EXPECT_TRUE(begun.ok());
+    if (begun.ok()) FillUpdate(*begun->update, 1);
+    device_.SetRule([&go_on](const DeviceCall& call) {
+      if (call.kind == DeviceCall::Kind::kSync) go_on.WaitForNotificationWithTimeout(absl::Seconds(30));
+      return absl::OkStatus();
+    });
+    std::thread committer([this] { EXPECT_TRUE(model().Commit("u1").ok()); });
+    EXPECT_TRUE(WaitFor([this] { return model().Snapshot().updates[0].state == UpdateState::kCommitting; }));
+    return committer;
+  }
+
   // Begins, fills and commits.
   absl::StatusOr<VersionRecord> Push(uint64_t version) {
     absl::StatusOr<BegunUpdate> begun = Begin(Params(version));
@@ -388,17 +403,9 @@ TEST_F(ModelTest, FindVersionSaysWhatThereIs) {
 
 TEST_F(ModelTest, OperationsWaitForEachOtherButNotForEver) {
   limits_.operation_wait = absl::Milliseconds(20);
-  const auto begun = Begin(Params(1));
-  ASSERT_TRUE(begun.ok());
-  FillUpdate(*begun->update, 1);
   absl::Notification go_on;
-  device_.SetRule([&](const DeviceCall& call) {
-    if (call.kind == DeviceCall::Kind::kSync) go_on.WaitForNotificationWithTimeout(absl::Seconds(30));
-    return absl::OkStatus();
-  });
-  std::thread committer([&] { EXPECT_TRUE(model().Commit("u1").ok()); });
-  EXPECT_TRUE(WaitFor([&] { return model().Snapshot().updates[0].state == UpdateState::kCommitting; }));
-  ExpectError(begun->update->ReceivingStatus(), StatusCode::kFailedPrecondition, {"is being committed"});
+  std::thread committer = CommitUntil(go_on);
+  ExpectError(model().update_in_flight()->ReceivingStatus(), StatusCode::kFailedPrecondition, {"is being committed"});
   ExpectError(Begin(Params(2)).status(), StatusCode::kUnavailable, {"'m' is busy with a commit", "try again"});
   ExpectError(model().Abort("u1", "r"), StatusCode::kUnavailable, {"busy"});
   go_on.Notify();
@@ -407,16 +414,8 @@ TEST_F(ModelTest, OperationsWaitForEachOtherButNotForEver) {
 }
 
 TEST_F(ModelTest, SoManyCallsWaitForAModelAndNoMoreButWhatEndsSomethingMay) {
-  const auto begun = Begin(Params(1));
-  ASSERT_TRUE(begun.ok());
-  FillUpdate(*begun->update, 1);
   absl::Notification go_on;
-  device_.SetRule([&](const DeviceCall& call) {
-    if (call.kind == DeviceCall::Kind::kSync) go_on.WaitForNotificationWithTimeout(absl::Seconds(30));
-    return absl::OkStatus();
-  });
-  std::thread committer([&] { EXPECT_TRUE(model().Commit("u1").ok()); });
-  EXPECT_TRUE(WaitFor([&] { return model().Snapshot().updates[0].state == UpdateState::kCommitting; }));
+  std::thread committer = CommitUntil(go_on);
   // Of seventeen one finds sixteen that wait already. It is told at once, and the others once the commit is over.
   std::atomic<int> told{0};
   std::atomic<int> committed{0};

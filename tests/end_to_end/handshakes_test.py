@@ -16,7 +16,7 @@ from tests.end_to_end.certificates import Ca
 from tests.end_to_end.checkpoints import Tensor, random_tensor, write_safetensors
 from tests.end_to_end.harness import EndToEndTest
 from tests.end_to_end.processes import Server
-from tests.end_to_end.waiting import wait_until
+from tests.end_to_end.waiting import is_closed, wait_until
 from tools import python_cases
 
 TLS_1_1 = ssl.TLSVersion.TLSv1_1
@@ -24,19 +24,6 @@ TLS_1_1 = ssl.TLSVersion.TLSv1_1
 CROWD = 32
 # For a busy machine.
 OVERDUE_SECONDS = 30
-
-
-def is_closed(plain: socket.socket) -> bool:
-    """Whether the other side has closed it; what it said before is thrown away."""
-    plain.settimeout(0)
-    try:
-        while plain.recv(4096):
-            pass
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def old_context(purpose: ssl.Purpose, ca: Ca) -> ssl.SSLContext:

@@ -21,7 +21,7 @@ from weightstream.v1 import weightstream_pb2 as ws
 from tests.end_to_end.checkpoints import Tensor, random_tensor, write_safetensors
 from tests.end_to_end.harness import EndToEndTest
 from tests.end_to_end.processes import Server, binary
-from tests.end_to_end.waiting import wait_until
+from tests.end_to_end.waiting import is_closed, wait_until
 from tests.end_to_end.wire import Wire, chunk_of, refused
 from tools import python_cases
 
@@ -47,19 +47,6 @@ def connect(server: Server) -> socket.socket:
         return plain
     host, port = server.address.rsplit(":", 1)
     return socket.create_connection((host, int(port)), timeout=30)
-
-
-def is_closed(plain: socket.socket) -> bool:
-    """Whether the other side has closed it; what it said before is thrown away."""
-    plain.settimeout(0)
-    try:
-        while plain.recv(4096):
-            pass
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 class LimitsTest(EndToEndTest):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -32,3 +33,16 @@ def wait_until(condition: Callable[[], T], what: str, seconds: float = 30, poll:
 def let_pass(seconds: float) -> None:
     """Lets a span of time pass that is itself what a test is about (a moment drawn from a seed), not a guess."""
     threading.Event().wait(seconds)
+
+
+def is_closed(plain: socket.socket) -> bool:
+    """Whether the other side has closed it; what it said before is thrown away."""
+    plain.settimeout(0)
+    try:
+        while plain.recv(4096):
+            pass
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
