@@ -36,6 +36,14 @@ class TlsTest : public testing::Test {
     return options;
   }
 
+  // The same, of clients with a certificate of this CA.
+  TestServerOptions MutualOptions(const TestCa& client_ca) {
+    WriteTestFile(Path("client-ca"), client_ca.certificate_pem());
+    TestServerOptions options = Options();
+    options.security.tls_client_ca = Path("client-ca");
+    return options;
+  }
+
   // A change is taken once two looks saw the same.
   static void LookTwice(const TestServer& server) {
     server.server().ReloadSecurity();
@@ -76,10 +84,7 @@ TEST_F(TlsTest, TheWholeFlowRunsOverTlsAndPlaintextIsNotAnswered) {
 
 TEST_F(TlsTest, WithAClientCaOnlyItsCertificatesConnect) {
   const TestCa client_ca("client CA");
-  WriteTestFile(Path("client-ca"), client_ca.certificate_pem());
-  TestServerOptions options = Options();
-  options.security.tls_client_ca = Path("client-ca");
-  TestServer server(options);
+  TestServer server(MutualOptions(client_ca));
   EXPECT_TRUE(Answers(server, ca_, client_ca.Sign("client", "")));
   EXPECT_FALSE(Answers(server, ca_)) << "without one";
   EXPECT_FALSE(Answers(server, ca_, ca_.Sign("client", ""))) << "of another CA";
@@ -87,11 +92,9 @@ TEST_F(TlsTest, WithAClientCaOnlyItsCertificatesConnect) {
 }
 
 TEST_F(TlsTest, ASubjectOfAClientCertificateHasItsRole) {
-  WriteTestFile(Path("client-ca"), ca_.certificate_pem());
   WriteTestFile(Path("tokens"),
                 "push m subject:trainer.example\nadmin * subject:Ops Team\nread * token:reader-0123456789\n");
-  TestServerOptions options = Options();
-  options.security.tls_client_ca = Path("client-ca");
+  TestServerOptions options = MutualOptions(ca_);
   options.security.auth_token_file = Path("tokens");
   TestServer server(options);
   TestClient trainer = Client(server, ca_, ca_.Sign("whoever", "DNS:trainer.example"));
@@ -162,10 +165,7 @@ TEST_F(TlsTest, ABrokenFileChangesNothingAndTheNextSoundOneIsTaken) {
 }
 
 TEST_F(TlsTest, AClientCaThatIsReplacedHoldsForNewConnections) {
-  WriteTestFile(Path("client-ca"), ca_.certificate_pem());
-  TestServerOptions options = Options();
-  options.security.tls_client_ca = Path("client-ca");
-  TestServer server(options);
+  TestServer server(MutualOptions(ca_));
   const TestPair client = ca_.Sign("client", "");
   EXPECT_TRUE(Answers(server, ca_, client));
   WriteTestFile(Path("client-ca"), next_ca_.certificate_pem());
@@ -175,9 +175,7 @@ TEST_F(TlsTest, AClientCaThatIsReplacedHoldsForNewConnections) {
 }
 
 TEST_F(TlsTest, AnOpenConnectionDoesNotOutliveItsCertificateForLong) {
-  WriteTestFile(Path("client-ca"), ca_.certificate_pem());
-  TestServerOptions options = Options();
-  options.security.tls_client_ca = Path("client-ca");
+  TestServerOptions options = MutualOptions(ca_);
   options.limits.connection_age = absl::Seconds(2);
   TestServer server(options);
   TestClient client = Client(server, ca_, ca_.Sign("client", ""));
@@ -204,9 +202,7 @@ TEST_F(TlsTest, AnOpenConnectionDoesNotOutliveItsCertificateForLong) {
 }
 
 TEST_F(TlsTest, CallsGoOnOverTheAgeOfTheirConnections) {
-  WriteTestFile(Path("client-ca"), ca_.certificate_pem());
-  TestServerOptions options = Options();
-  options.security.tls_client_ca = Path("client-ca");
+  TestServerOptions options = MutualOptions(ca_);
   options.limits.connection_age = absl::Milliseconds(50);
   TestServer server(options);
   TestClient client = Client(server, ca_, ca_.Sign("client", ""));
