@@ -65,7 +65,7 @@ class ChunkWriter {
     char* out = reinterpret_cast<char*>(const_cast<uint8_t*>(slice.begin()));
     uint32_t crc = 0;
     const auto append = [&](absl::string_view data) {
-      crc = CopyAndExtendCrc32c(crc, out, data);
+      crc = CopyAndExtendCrc32c(crc, out, data, Stores::kCached);
       out += data.size();
     };
     append(context_.source.data(chunk.tensor));

@@ -13,9 +13,12 @@ namespace weightstream {
 // The checksum of what `crc` covers followed by `bytes`; start with 0. Crc32c(0, "123456789") is 0xE3069283.
 uint32_t ExtendCrc32c(uint32_t crc, absl::string_view bytes);
 
+// Where what is copied will be wanted next: soon, from the cache, or not before it has left it (non_temporal_copy.h).
+enum class Stores { kCached, kNonTemporal };
+
 // The same, and copies `bytes` to `destination`, reading the source from memory once: it goes block by block, each
 // block summed while it comes into the cache, then copied from there. The regions must not overlap.
-uint32_t CopyAndExtendCrc32c(uint32_t crc, char* destination, absl::string_view bytes);
+uint32_t CopyAndExtendCrc32c(uint32_t crc, char* destination, absl::string_view bytes, Stores stores);
 
 // The checksum of the concatenation of two byte strings, from their own checksums and the second one's length.
 uint32_t ConcatCrc32c(uint32_t first_crc, uint32_t second_crc, uint64_t second_bytes);

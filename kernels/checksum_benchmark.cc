@@ -69,16 +69,19 @@ void BM_CopyThenChecksum(benchmark::State& state) {
 }
 BENCHMARK(BM_CopyThenChecksum);
 
-void BM_FusedByBlocks(benchmark::State& state) {
+void BM_FusedByBlocks(benchmark::State& state, Stores stores) {
   const auto block_bytes = static_cast<size_t>(state.range(0));
   Measure(
       state,
-      [block_bytes](uint32_t crc, Walk& walk) {
-        return internal::CopyAndExtendCrc32cByBlocks(crc, walk.destination(), walk.source(), block_bytes);
+      [block_bytes, stores](uint32_t crc, Walk& walk) {
+        return internal::CopyAndExtendCrc32cByBlocks(crc, walk.destination(), walk.source(), stores, block_bytes);
       },
       /*misalignment=*/static_cast<size_t>(state.range(1)));
 }
-BENCHMARK(BM_FusedByBlocks)->ArgsProduct({benchmark::CreateRange(1 << 10, 256 << 10, 2), {0, 13}});
+BENCHMARK_CAPTURE(BM_FusedByBlocks, Cached, Stores::kCached)
+    ->ArgsProduct({benchmark::CreateRange(1 << 10, 256 << 10, 2), {0, 13}});
+BENCHMARK_CAPTURE(BM_FusedByBlocks, NonTemporal, Stores::kNonTemporal)
+    ->ArgsProduct({benchmark::CreateRange(1 << 10, 256 << 10, 2), {0, 13}});
 
 void BM_Concat(benchmark::State& state) {
   uint32_t crc = 1;

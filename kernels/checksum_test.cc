@@ -61,30 +61,35 @@ TEST(ChecksumTest, ExtendsInPieces) {
   }
 }
 
-TEST(ChecksumTest, FusedCopyCopiesAndSums) {
-  const std::string bytes = RandomBytes(3 * internal::kCopyBlockBytes + 20, 3);
-  for (const size_t size : {size_t{0}, size_t{1}, internal::kCopyBlockBytes - 1, internal::kCopyBlockBytes,
-                            internal::kCopyBlockBytes + 1, 3 * internal::kCopyBlockBytes + 5}) {
+class FusedCopyTest : public testing::TestWithParam<Stores> {};
+
+TEST_P(FusedCopyTest, CopiesAndSums) {
+  constexpr size_t kBlock = internal::kCopyBlockBytes;
+  const std::string bytes = RandomBytes(3 * kBlock + 20, 3);
+  for (const size_t size : {size_t{0}, size_t{1}, kBlock - 1, kBlock, kBlock + 1, 3 * kBlock + 5}) {
     for (const size_t start : {0, 1, 13}) {
       const absl::string_view source = View(bytes).substr(start, size);
       std::string destination(size + 2, '#');
-      EXPECT_EQ(CopyAndExtendCrc32c(5, destination.data() + 1, source), ExtendCrc32c(5, source)) << size;
+      EXPECT_EQ(CopyAndExtendCrc32c(5, destination.data() + 1, source, GetParam()), ExtendCrc32c(5, source)) << size;
       EXPECT_TRUE(destination == "#" + bytes.substr(start, size) + "#") << size;
     }
   }
 }
 
-TEST(ChecksumTest, FusedCopyChainsAcrossSlices) {
+TEST_P(FusedCopyTest, ChainsAcrossSlices) {
   const std::string bytes = RandomBytes(100'000, 4);
   std::string destination(bytes.size(), '\0');
   uint32_t crc = 0;
   for (size_t at = 0, slice = 1; at < bytes.size(); at += slice, slice = slice * 3 % 17'011 + 1) {
-    crc = CopyAndExtendCrc32c(crc, destination.data() + at, View(bytes).substr(at, slice));
+    crc = CopyAndExtendCrc32c(crc, destination.data() + at, View(bytes).substr(at, slice), GetParam());
     if (at + slice >= bytes.size()) break;
   }
   EXPECT_EQ(crc, ExtendCrc32c(0, View(bytes)));
   EXPECT_TRUE(destination == bytes);
 }
+
+INSTANTIATE_TEST_SUITE_P(, FusedCopyTest, testing::Values(Stores::kCached, Stores::kNonTemporal),
+                         [](const auto& info) { return info.param == Stores::kCached ? "Cached" : "NonTemporal"; });
 
 TEST(ChecksumTest, ConcatEqualsTheChecksumOfTheWhole) {
   const std::string bytes = RandomBytes(70'000, 5);

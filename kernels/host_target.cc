@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
 #include <utility>
 
@@ -15,6 +14,7 @@
 #include "kernels/checksum.h"
 #include "kernels/digest.h"
 #include "kernels/file_error.h"
+#include "kernels/non_temporal_copy.h"
 
 namespace weightstream {
 namespace {
@@ -187,7 +187,8 @@ absl::Status HostTarget::Write(absl::string_view bytes, uint64_t offset) {
     return absl::InternalError(absl::StrCat("copy to bytes ", range.begin, " to ", range.end, " of target ", spec_.path,
                                             " before they were prepared; this is a defect of the program"));
   }
-  std::memcpy(mapping_->At(spec_.start_in_file + offset), bytes.data(), bytes.size());
+  NonTemporalCopy(mapping_->At(spec_.start_in_file + offset), bytes);
+  NonTemporalFence();
   return absl::OkStatus();
 }
 

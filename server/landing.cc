@@ -139,7 +139,7 @@ absl::Status ChunkLander::LandDirectly(const CheckedChunk& chunk, absl::Span<con
     sum_to(run.in_payload.begin);
     char* destination = update_->target().host_data() + run.in_target;
     reader.Take(run.in_payload.size(), [&](absl::string_view bytes) {
-      crc = CopyAndExtendCrc32c(crc, destination, bytes);
+      crc = CopyAndExtendCrc32c(crc, destination, bytes, Stores::kNonTemporal);
       destination += bytes.size();
     });
     at = run.in_payload.end;
@@ -166,7 +166,7 @@ absl::Status ChunkLander::LandThroughStaging(const CheckedChunk& chunk, absl::Sp
   uint64_t filled = 0;
   PieceReader reader(pieces);
   reader.Take(chunk.bytes, [&](absl::string_view part) {
-    crc = CopyAndExtendCrc32c(crc, acquired->data() + filled, part);
+    crc = CopyAndExtendCrc32c(crc, acquired->data() + filled, part, Stores::kCached);
     filled += part.size();
   });
   if (crc != chunk.crc32c) return ChecksumStatus(*update_, chunk, crc);

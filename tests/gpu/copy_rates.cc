@@ -88,7 +88,8 @@ class CopyRates {
       absl::StatusOr<StagingSlot> slot = ring.Acquire(kPatience, nullptr);
       if (!slot.ok()) return done(slot.status());
       const auto held = std::make_shared<StagingSlot>(*std::move(slot));
-      CopyAndExtendCrc32c(0, held->data(), absl::string_view(source_).substr(at % source_.size(), chunk));
+      const absl::string_view source = absl::string_view(source_).substr(at % source_.size(), chunk);
+      CopyAndExtendCrc32c(0, held->data(), source, Stores::kCached);
       device_.CopyToTarget({held->data(), chunk}, target_, at, [held, done = std::move(done)](absl::Status copied) {
         *held = StagingSlot();
         done(std::move(copied));
