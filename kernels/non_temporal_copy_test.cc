@@ -53,7 +53,8 @@ TEST(NonTemporalCopyTest, IsSeenByWhoeverIsToldOfItAfterTheFence) {
       while ((told = copied.load(std::memory_order_acquire)) != round && told != kStop) {
       }
       if (told == kStop) return;
-      if (std::any_of(std::begin(place), std::end(place), [round](char byte) { return byte != static_cast<char>(round); })) {
+      if (std::any_of(std::begin(place), std::end(place),
+                      [round](char byte) { return byte != static_cast<char>(round); })) {
         stale.fetch_add(1);
       }
       looked.store(round, std::memory_order_release);

@@ -70,9 +70,10 @@ struct Limits {
   // see this: gRPC answers pings for a program that hangs.
   absl::Duration silent_call = absl::Seconds(30);
 
-  // What a sender may have on its way in one stream, as far as the stream's own window goes: enough to fill 1 Gbit/s
-  // over 60 ms. The connection's window, of which that is a part, is smaller: see client/pace.h.
-  uint64_t window_bytes = 8 << 20;
+  // What a sender may send ahead in one stream beyond the messages that the server has asked for: HTTP/2's own default.
+  // With more, what comes while the server lands the last two messages would trickle in through the connection's
+  // window, a part of that size at a time, each with two wake-ups (docs/performance.md).
+  uint64_t window_bytes = 65535;
 
   // Messages being received, of all connections. Beyond this gRPC resets streams, so it is far above what the windows
   // allow in normal use.

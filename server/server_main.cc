@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "flags/command_line.h"
 #include "kernels/allocator.h"
+#include "proto/grpc_tuning.h"
 #include "security/openssl_at_exit.h"
 #include "server/log.h"
 #include "server/server.h"
@@ -56,6 +57,7 @@ sigset_t BlockSignals() {
 
 int Serve(const CommandLine& line, bool json) {
   const sigset_t signals = BlockSignals();
+  TuneGrpcForStreaming();
   if (const absl::Status logging = StartLoggingFrom(line); !logging.ok()) return FailToStart(json, logging);
   absl::StatusOr<ServerOptions> options = OptionsFrom(line);
   if (!options.ok()) return FailToStart(json, options.status());

@@ -14,6 +14,7 @@
 #include "client/command/signals.h"
 #include "flags/command_line.h"
 #include "kernels/allocator.h"
+#include "proto/grpc_tuning.h"
 #include "security/openssl_at_exit.h"
 #include "tensor/spec.h"
 
@@ -75,6 +76,7 @@ int CommandMain(int argc, char** argv) {
   const std::vector<std::string> arguments(argv + 1, argv + argc);
   InstallSignalHandlers(AsksForJson(arguments));
   TuneAllocatorForStreaming();
+  TuneGrpcForStreaming();
   return Dispatch(arguments);
 }
 

@@ -13,6 +13,7 @@
 #include "absl/strings/str_split.h"
 #include "client/push.h"
 #include "client/weight_source.h"
+#include "proto/grpc_tuning.h"
 #include "tests/bench/round_report.h"
 #include "tests/bench/sending.h"
 #include "tests/bench/shapes.h"
@@ -67,6 +68,7 @@ absl::Status Push(const std::string& addresses) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  weightstream::TuneGrpcForStreaming();
   const std::vector<char*> arguments = absl::ParseCommandLine(argc, argv);
   if (arguments.size() != 2) {
     std::fprintf(stderr, "usage: library_push ADDRESS[,ADDRESS...]\n");
