@@ -5,6 +5,9 @@
 //   options.model = "llama";
 //   auto result = Push(**source, {"10.0.0.5:7070", "10.0.0.6:7070"}, options, [](const PushProgress& p) { Draw(p); });
 //
+// A program whose main begins with KeepOpensslAtExit() and TuneGrpcForStreaming() (process/) pushes faster: they
+// concern the whole process, so the library does not call them.
+//
 // What it promises: all or nothing over all servers (unless allow_partial), commit only once every byte is there on
 // every one of them, and only if the source is still what it was (WeightSource::CheckUnchanged); a lost connection
 // costs the chunks in flight, and is retried with backoff; one slow or dead server does not stop the others from

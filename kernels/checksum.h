@@ -17,7 +17,8 @@ uint32_t ExtendCrc32c(uint32_t crc, absl::string_view bytes);
 enum class Stores { kCached, kNonTemporal };
 
 // The same, and copies `bytes` to `destination`, reading the source from memory once: it goes block by block, each
-// block summed while it comes into the cache, then copied from there. The regions must not overlap.
+// block summed while it comes into the cache, then copied from there. The regions must not overlap. However it stores,
+// what another thread is told of afterwards, by a release store or under a lock, it finds copied.
 uint32_t CopyAndExtendCrc32c(uint32_t crc, char* destination, absl::string_view bytes, Stores stores);
 
 // The checksum of the concatenation of two byte strings, from their own checksums and the second one's length.

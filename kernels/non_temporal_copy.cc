@@ -5,7 +5,16 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+// GCC's and Clang's ways to say that there is a sanitizer.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define WEIGHTSTREAM_SANITIZED
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define WEIGHTSTREAM_SANITIZED
+#endif
+#endif
+
+#if defined(__x86_64__) && !defined(WEIGHTSTREAM_SANITIZED)
 #define WEIGHTSTREAM_HAS_NON_TEMPORAL_STORES
 #include <immintrin.h>
 #endif

@@ -14,7 +14,7 @@ namespace weightstream {
 void NonTemporalCopy(char* destination, absl::string_view bytes);
 
 // Orders this thread's copies before its later stores, as those that tell another thread of them. It waits for the
-// copies to reach memory, so call it once for many.
+// copies to reach memory, so it is not for every block.
 void NonTemporalFence();
 
 }  // namespace weightstream

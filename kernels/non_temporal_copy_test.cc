@@ -2,14 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <atomic>
-#include <iterator>
 #include <string>
-#include <thread>
-
-#include "absl/time/clock.h"
-#include "absl/time/time.h"
 
 namespace weightstream {
 namespace {
@@ -35,43 +28,6 @@ TEST(NonTemporalCopyTest, CopiesTheBytesAndNothingBesideThem) {
       ASSERT_TRUE(place == expected) << size << " bytes to " << start;
     }
   }
-}
-
-// A thread that learns of the copy from a plain release store sees all of it. Without the fence most runs find rounds,
-// up to a thousand, that see old bytes. Bounded by time too: on a busy machine a round may take long.
-TEST(NonTemporalCopyTest, IsSeenByWhoeverIsToldOfItAfterTheFence) {
-  constexpr int kMaxRounds = 400'000;
-  constexpr int kStop = -1;
-  const absl::Time deadline = absl::Now() + absl::Seconds(3);
-  alignas(kLine) char place[kLine] = {};
-  std::atomic<int> copied{0};
-  std::atomic<int> looked{0};
-  std::atomic<int> stale{0};
-  std::thread reader([&] {
-    for (int round = 1;; ++round) {
-      int told;
-      while ((told = copied.load(std::memory_order_acquire)) != round && told != kStop) {
-      }
-      if (told == kStop) return;
-      if (std::any_of(std::begin(place), std::end(place),
-                      [round](char byte) { return byte != static_cast<char>(round); })) {
-        stale.fetch_add(1);
-      }
-      looked.store(round, std::memory_order_release);
-    }
-  });
-  std::string source(kLine, ' ');
-  for (int round = 1; round <= kMaxRounds && absl::Now() < deadline; ++round) {
-    source.assign(kLine, static_cast<char>(round));
-    NonTemporalCopy(place, absl::string_view(source.data(), source.size()));
-    NonTemporalFence();
-    copied.store(round, std::memory_order_release);
-    while (looked.load(std::memory_order_acquire) != round) {
-    }
-  }
-  copied.store(kStop);
-  reader.join();
-  EXPECT_EQ(stale.load(), 0);
 }
 
 }  // namespace

@@ -72,7 +72,7 @@ struct Limits {
 
   // What a sender may send ahead in one stream beyond the messages that the server has asked for: HTTP/2's own default.
   // With more, what comes while the server lands the last two messages would trickle in through the connection's
-  // window, a part of that size at a time, each with two wake-ups (docs/performance.md).
+  // window, a part of that size at a time, each with two wake-ups (docs/decisions/0008-poll.md).
   uint64_t window_bytes = 65535;
 
   // Messages being received, of all connections. Beyond this gRPC resets streams, so it is far above what the windows

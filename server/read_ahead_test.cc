@@ -22,14 +22,13 @@ namespace {
 using absl::StatusCode;
 
 // What a stream takes of messages that nobody has asked for, and a message that is several times as large.
-constexpr uint64_t kWindowBytes = 64 << 10;
-constexpr uint64_t kChunkBytes = 512 << 10;
+constexpr uint64_t kWindowBytes = Limits().window_bytes;
+constexpr uint64_t kChunkBytes = 8 * (kWindowBytes + 1);
 constexpr int kThreads = 16;
 
 TestServerOptions Options() {
   TestServerOptions options;
   options.limits.bucket_bytes = kChunkBytes;
-  options.limits.window_bytes = kWindowBytes;
   options.limits.threads = kThreads;
   return options;
 }

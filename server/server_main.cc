@@ -14,9 +14,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "flags/command_line.h"
-#include "kernels/allocator.h"
-#include "proto/grpc_tuning.h"
-#include "security/openssl_at_exit.h"
+#include "process/allocator.h"
+#include "process/grpc_tuning.h"
+#include "process/openssl_at_exit.h"
 #include "server/log.h"
 #include "server/server.h"
 #include "server/server_flags.h"
@@ -57,8 +57,8 @@ sigset_t BlockSignals() {
 
 int Serve(const CommandLine& line, bool json) {
   const sigset_t signals = BlockSignals();
-  TuneGrpcForStreaming();
   if (const absl::Status logging = StartLoggingFrom(line); !logging.ok()) return FailToStart(json, logging);
+  TuneGrpcForStreaming();
   absl::StatusOr<ServerOptions> options = OptionsFrom(line);
   if (!options.ok()) return FailToStart(json, options.status());
   absl::StatusOr<std::unique_ptr<Device>> device = DeviceFrom(line);

@@ -13,9 +13,9 @@
 #include "client/command/report.h"
 #include "client/command/signals.h"
 #include "flags/command_line.h"
-#include "kernels/allocator.h"
-#include "proto/grpc_tuning.h"
-#include "security/openssl_at_exit.h"
+#include "process/allocator.h"
+#include "process/grpc_tuning.h"
+#include "process/openssl_at_exit.h"
 #include "tensor/spec.h"
 
 namespace weightstream::command {
@@ -47,6 +47,7 @@ int RunCommand(const Command& command, const std::vector<std::string>& arguments
   const absl::StatusOr<CommandLine> line = ParseCommandLine(command.spec, arguments);
   if (!line.ok()) return FinishBadUsage(line.status(), command.spec.name, AsksForJson(arguments));
   if (line->help()) return PrintPage(HelpText(command.spec));
+  TuneGrpcForStreaming();
   return command.run(*line);
 }
 
@@ -76,7 +77,6 @@ int CommandMain(int argc, char** argv) {
   const std::vector<std::string> arguments(argv + 1, argv + argc);
   InstallSignalHandlers(AsksForJson(arguments));
   TuneAllocatorForStreaming();
-  TuneGrpcForStreaming();
   return Dispatch(arguments);
 }
 

@@ -89,6 +89,8 @@ class BenchTest(unittest.TestCase):
         self.assertEqual(shapes["small"], SMALL_TENSORS * 4096)
         self.assertLessEqual(shapes["llama"], TOTAL_MIB * MIB)
         self.assertGreater(shapes["llama"], (TOTAL_MIB - 3) * MIB)
+        costs = self.section("shapes")["facts"]["cpu_microseconds_per_small_tensor"]
+        self.assertEqual(sorted(costs), ["receiver", "sender"])
         for name in ("rate", "sweep-chunks", "sweep-connections", "tls", "memory", "fleet"):
             for row in self.section(name)["rows"]:
                 self.assertEqual(row["rounds"][0]["bytes"], row["total_mib"] * MIB, name)

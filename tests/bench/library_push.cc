@@ -13,7 +13,8 @@
 #include "absl/strings/str_split.h"
 #include "client/push.h"
 #include "client/weight_source.h"
-#include "proto/grpc_tuning.h"
+#include "process/grpc_tuning.h"
+#include "process/openssl_at_exit.h"
 #include "tests/bench/round_report.h"
 #include "tests/bench/sending.h"
 #include "tests/bench/shapes.h"
@@ -68,6 +69,7 @@ absl::Status Push(const std::string& addresses) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  weightstream::KeepOpensslAtExit();
   weightstream::TuneGrpcForStreaming();
   const std::vector<char*> arguments = absl::ParseCommandLine(argc, argv);
   if (arguments.size() != 2) {

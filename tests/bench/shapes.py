@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from tests.bench.contenders import Baseline, Settings, Work, fresh_server_case
 from tests.bench.rate import ARENA_NOTE, MEMORY_NOTE
-from tests.bench.rounds import Case, Section, interleave
+from tests.bench.rounds import GIB, Case, Section, interleave
 
 CONNECTIONS = 2
+# As shapes.h has it.
+SMALL_TENSOR_BYTES = 4096
 
 
 def run(settings: Settings) -> list[Section]:
@@ -24,7 +26,18 @@ def run(settings: Settings) -> list[Section]:
             work = Work(total_mib, CONNECTIONS, shape)
             cases.append(fresh_server_case(settings, "weightstream", work, show_shape=True))
         section.rows = interleave(section.name, settings.rounds, cases)
+    add_small_tensor_costs(section)
     return [section]
+
+
+def add_small_tensor_costs(section: Section) -> None:
+    """Adds what a small tensor costs either side: many to a message, beginning and committing included."""
+    for row in section.rows:
+        if (row.label.shape, row.label.arena) == ("small", "warm"):
+            costs = {side: row.cpu_per_gib(side) * SMALL_TENSOR_BYTES / GIB * 1e6 for side in ("sender", "receiver")}
+            section.facts["cpu_microseconds_per_small_tensor"] = costs
+            texts = ", ".join(f"{side} {microseconds:.1f} us" for side, microseconds in costs.items())
+            section.notes.append(f"CPU of one small tensor, warm: {texts}")
 
 
 def small_mib(settings: Settings) -> int:

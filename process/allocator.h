@@ -1,6 +1,6 @@
 // The C library's allocator, set up for processes that receive large messages.
-#ifndef WEIGHTSTREAM_KERNELS_ALLOCATOR_H_
-#define WEIGHTSTREAM_KERNELS_ALLOCATOR_H_
+#ifndef WEIGHTSTREAM_PROCESS_ALLOCATOR_H_
+#define WEIGHTSTREAM_PROCESS_ALLOCATOR_H_
 
 namespace weightstream {
 
@@ -12,4 +12,4 @@ void TuneAllocatorForStreaming();
 
 }  // namespace weightstream
 
-#endif  // WEIGHTSTREAM_KERNELS_ALLOCATOR_H_
+#endif  // WEIGHTSTREAM_PROCESS_ALLOCATOR_H_

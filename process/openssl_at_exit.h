@@ -1,6 +1,6 @@
 // OpenSSL at the end of a process.
-#ifndef WEIGHTSTREAM_SECURITY_OPENSSL_AT_EXIT_H_
-#define WEIGHTSTREAM_SECURITY_OPENSSL_AT_EXIT_H_
+#ifndef WEIGHTSTREAM_PROCESS_OPENSSL_AT_EXIT_H_
+#define WEIGHTSTREAM_PROCESS_OPENSSL_AT_EXIT_H_
 
 namespace weightstream {
 
@@ -11,4 +11,4 @@ void KeepOpensslAtExit();
 
 }  // namespace weightstream
 
-#endif  // WEIGHTSTREAM_SECURITY_OPENSSL_AT_EXIT_H_
+#endif  // WEIGHTSTREAM_PROCESS_OPENSSL_AT_EXIT_H_

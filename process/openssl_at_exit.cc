@@ -1,4 +1,4 @@
-#include "security/openssl_at_exit.h"
+#include "process/openssl_at_exit.h"
 
 #include <openssl/crypto.h>
 

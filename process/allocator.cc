@@ -1,4 +1,4 @@
-#include "kernels/allocator.h"
+#include "process/allocator.h"
 
 #include <malloc.h>
 
