@@ -17,7 +17,6 @@ namespace {
 // (12.6 and 10.4 GB/s, Xeon with AVX-512), and a tenth slower where they come from the cache (78 and 86). Why was not
 // looked into; a page has that size, and the library's widest form walks a run in several places at once.
 constexpr size_t kSumBlockBytes = 4 << 10;
-constexpr size_t kLineBytes = 64;
 
 // crc32_iscsi works on the bare shift register: it inverts neither what it is given nor what it returns, as the
 // standard checksum does. So runs chain through this form, and the two inversions happen once, outside.
@@ -82,8 +81,8 @@ uint32_t CopyAndExtendCrc32cByBlocks(uint32_t crc, char* destination, absl::stri
                                      size_t block_bytes) {
   uint32_t shift_register = ~crc;
   while (!bytes.empty()) {
-    // After the first, blocks begin where lines of the destination do, so that each is all whole lines.
-    const size_t past_line = reinterpret_cast<uintptr_t>(destination) % kLineBytes;
+    // After the first, blocks begin where lines of the destination do, so that all but the last are whole lines.
+    const size_t past_line = reinterpret_cast<uintptr_t>(destination) % kCacheLineBytes;
     const absl::string_view block = bytes.substr(0, block_bytes - past_line);
     shift_register = ExtendRegister(shift_register, block.data(), block.size());
     if (stores == Stores::kNonTemporal) {

@@ -17,7 +17,7 @@ namespace weightstream::internal {
 // non-temporal stores pushes were as fast with 4 KiB as with any larger block, and a little slower with 2 KiB.
 inline constexpr size_t kCopyBlockBytes = 4 << 10;
 
-// CopyAndExtendCrc32c with the block size given. Requires block_bytes > 64, a cache line.
+// CopyAndExtendCrc32c with the block size given. Requires block_bytes > kCacheLineBytes.
 uint32_t CopyAndExtendCrc32cByBlocks(uint32_t crc, char* destination, absl::string_view bytes, Stores stores,
                                      size_t block_bytes);
 

@@ -25,12 +25,10 @@ namespace weightstream {
 
 namespace {
 
-constexpr size_t kLineBytes = 64;
-
 // Half a line a store. In a push AVX-512's whole lines were no faster, and SSE2's quarters no faster than memcpy,
 // though in a loop of nothing else they are: what is written in the meantime ends the combining of a line's parts.
 __attribute__((target("avx2"))) void CopyLines(char* destination, const char* source, size_t bytes) {
-  for (size_t at = 0; at < bytes; at += kLineBytes) {
+  for (size_t at = 0; at < bytes; at += kCacheLineBytes) {
     const auto* from = reinterpret_cast<const __m256i*>(source + at);
     auto* to = reinterpret_cast<__m256i*>(destination + at);
     const __m256i first = _mm256_loadu_si256(from);
@@ -44,9 +42,9 @@ __attribute__((target("avx2"))) void CopyLines(char* destination, const char* so
 
 void NonTemporalCopy(char* destination, absl::string_view bytes) {
   static const bool has_avx2 = __builtin_cpu_supports("avx2") != 0;
-  const size_t past_line = reinterpret_cast<uintptr_t>(destination) % kLineBytes;
-  const size_t head = std::min((kLineBytes - past_line) % kLineBytes, bytes.size());
-  const size_t lines = has_avx2 ? (bytes.size() - head) / kLineBytes * kLineBytes : 0;
+  const size_t past_line = reinterpret_cast<uintptr_t>(destination) % kCacheLineBytes;
+  const size_t head = std::min((kCacheLineBytes - past_line) % kCacheLineBytes, bytes.size());
+  const size_t lines = has_avx2 ? (bytes.size() - head) / kCacheLineBytes * kCacheLineBytes : 0;
   std::memcpy(destination, bytes.data(), head);
   if (lines > 0) CopyLines(destination + head, bytes.data() + head, lines);
   const absl::string_view rest = bytes.substr(head + lines);

@@ -2,9 +2,14 @@
 #ifndef WEIGHTSTREAM_KERNELS_NON_TEMPORAL_COPY_H_
 #define WEIGHTSTREAM_KERNELS_NON_TEMPORAL_COPY_H_
 
+#include <cstddef>
+
 #include "absl/strings/string_view.h"
 
 namespace weightstream {
+
+// A cache line. Copies that begin and end where one does have no part that is stored in the ordinary way.
+inline constexpr size_t kCacheLineBytes = 64;
 
 // memcpy, but whole cache lines of the destination go straight to memory: an ordinary store to a line that is not in
 // the cache reads it first, and pushes out of the cache what is still wanted. The regions must not overlap. Other

@@ -7,7 +7,7 @@
 namespace weightstream {
 namespace {
 
-constexpr size_t kLine = 64;
+constexpr size_t kLine = kCacheLineBytes;
 
 std::string CountingBytes(size_t size) {
   std::string bytes(size, '\0');

@@ -14,16 +14,14 @@ constexpr char kPollFirst[] = "poll,all";
 
 void TuneGrpcForStreaming() {
   if (grpc_is_initialized() != 0) return;
-  const char* const chosen = getenv(kPollStrategy);
-  if (chosen != nullptr && *chosen != '\0') {
-    grpc_init();
-    return;
-  }
+  const char* const value = getenv(kPollStrategy);
+  // An empty value would make gRPC abort.
+  const bool ours_to_choose = value == nullptr || *value == '\0';
   // gRPC 1.51 has no other way to be told than the environment, which processes that this one starts inherit: they are
-  // not to be tuned. An empty value would make gRPC abort.
-  setenv(kPollStrategy, kPollFirst, 1);
+  // not to be tuned.
+  if (ours_to_choose) setenv(kPollStrategy, kPollFirst, 1);
   grpc_init();
-  unsetenv(kPollStrategy);
+  if (ours_to_choose) unsetenv(kPollStrategy);
 }
 
 }  // namespace weightstream

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tests.bench.contenders import Baseline, Settings, Work, fresh_server_case
 from tests.bench.rate import ARENA_NOTE, MEMORY_NOTE
-from tests.bench.rounds import GIB, Case, Section, interleave
+from tests.bench.rounds import GIB, MIB, Case, Section, interleave
+from tests.bench.table import cost_text
 
 CONNECTIONS = 2
 # As shapes.h has it.
@@ -36,9 +37,8 @@ def add_small_tensor_costs(section: Section) -> None:
         if (row.label.shape, row.label.arena) == ("small", "warm"):
             costs = {side: row.cpu_per_gib(side) * SMALL_TENSOR_BYTES / GIB * 1e6 for side in ("sender", "receiver")}
             section.facts["cpu_microseconds_per_small_tensor"] = costs
-            texts = ", ".join(f"{side} {microseconds:.1f} us" for side, microseconds in costs.items())
-            section.notes.append(f"CPU of one small tensor, warm: {texts}")
+            section.notes.append(f"CPU of one small tensor, warm: {cost_text(costs)}")
 
 
 def small_mib(settings: Settings) -> int:
-    return settings.small_tensors * 4 // 1024
+    return settings.small_tensors * SMALL_TENSOR_BYTES // MIB

@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.bench.contenders import NOT_READY, Baseline, Settings, Work, push, server, standing_servers_case
 from tests.bench.rate import ARENA_NOTE
 from tests.bench.rounds import GIB, Case, Row, Section, interleave
+from tests.bench.table import cost_text
 
 CHUNKS_KIB = (16, 64, 256, 512, 1024, 2048, 4096, 8192, 16384, 65536)
 CHUNK_CONNECTIONS = 2
@@ -50,8 +51,7 @@ def add_chunk_costs(section: Section) -> None:
     costs = chunk_costs(section.rows)
     section.facts["cpu_microseconds_per_chunk"] = costs
     for span, sides in costs.items():
-        texts = ", ".join(f"{side} {microseconds:.1f} us" for side, microseconds in sides.items())
-        section.notes.append(f"CPU of one more chunk, {span}: {texts}")
+        section.notes.append(f"CPU of one more chunk, {span}: {cost_text(sides)}")
 
 
 def chunk_costs(rows: Sequence[Row]) -> dict[str, dict[str, float]]:

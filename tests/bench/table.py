@@ -31,6 +31,11 @@ def _megabytes(size: int) -> str:
     return f"{size / MIB:.0f}"
 
 
+def cost_text(microseconds: dict[str, float]) -> str:
+    """What something costs, by the side that pays."""
+    return ", ".join(f"{side} {cost:.1f} us" for side, cost in microseconds.items())
+
+
 COLUMNS = (
     Column("contender", lambda _, row: row.label.contender, left=True),
     Column("arena", lambda _, row: row.label.arena, optional=True, left=True),
