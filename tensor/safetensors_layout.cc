@@ -1,11 +1,15 @@
 #include "tensor/safetensors_layout.h"
 
 #include <algorithm>
+#include <functional>
+#include <map>
+#include <numeric>
 #include <tuple>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "tensor/name_order.h"
 #include "tensor/safetensors_header.h"
 #include "tensor/safetensors_header_text.h"
 
@@ -106,28 +110,6 @@ absl::StatusOr<uint64_t> DataStart(const HeaderText& header, size_t tensors) {
                                                  "; shorten names or metadata, or split the model"));
 }
 
-// Of what all names begin with.
-size_t CommonPrefixLength(absl::Span<const TensorSpec> tensors) {
-  if (tensors.empty()) return 0;
-  const absl::string_view first = tensors[0].name;
-  size_t length = first.size();
-  for (const TensorSpec& spec : tensors) {
-    const absl::string_view name = spec.name;
-    const auto end = first.begin() + std::min(length, name.size());
-    length = std::mismatch(first.begin(), end, name.begin()).first - first.begin();
-  }
-  return length;
-}
-
-// A number that is lower where the bytes come first in order; equal where the first eight are, or end in zeros.
-uint64_t FirstBytes(absl::string_view bytes) {
-  uint64_t number = 0;
-  for (size_t i = 0; i < sizeof(number); ++i) {
-    number = number << 8 | (i < bytes.size() ? static_cast<unsigned char>(bytes[i]) : 0);
-  }
-  return number;
-}
-
 }  // namespace
 
 absl::StatusOr<SafetensorsLayout> ParseSafetensors(absl::string_view path, absl::string_view prefix,
@@ -153,36 +135,18 @@ absl::StatusOr<SafetensorsLayout> ParseSafetensors(absl::string_view path, absl:
 }
 
 std::vector<uint32_t> LayoutOrder(absl::Span<const TensorSpec> tensors) {
-  std::vector<uint32_t> order;
-  order.reserve(tensors.size());
+  std::vector<uint32_t> order(tensors.size());
+  std::iota(order.begin(), order.end(), 0);
   // Our own sender has brought them into this order.
-  if (IsInLayoutOrder(tensors)) {
-    for (size_t i = 0; i < tensors.size(); ++i) order.push_back(static_cast<uint32_t>(i));
-    return order;
-  }
-  // What is compared lies together: to fetch it from the specs each time is most of what sorting 100,000 would cost.
-  // Most pairs differ in the first bytes after what all names begin with: "model.layers.".
-  struct Key {
-    int alignment = 0;
-    uint64_t head = 0;
-    absl::string_view name;
-    uint32_t index = 0;
-  };
+  if (IsInLayoutOrder(tensors)) return order;
   // Falling alignments align every tensor without holes: what lies before one is a multiple of its own alignment.
-  const auto before = [](const Key& a, const Key& b) {
-    if (a.alignment != b.alignment) return a.alignment > b.alignment;
-    return a.head != b.head ? a.head < b.head : a.name < b.name;
-  };
-  const size_t same = CommonPrefixLength(tensors);
-  std::vector<Key> keys;
-  keys.reserve(tensors.size());
-  for (const TensorSpec& spec : tensors) {
-    const absl::string_view name = spec.name;
-    keys.push_back(
-        {DTypeAlignment(spec.dtype), FirstBytes(name.substr(same)), name, static_cast<uint32_t>(keys.size())});
+  std::map<int, std::vector<uint32_t>, std::greater<>> by_alignment;
+  for (const uint32_t index : order) by_alignment[DTypeAlignment(tensors[index].dtype)].push_back(index);
+  order.clear();
+  for (auto& [alignment, group] : by_alignment) {
+    SortByName(tensors, absl::MakeSpan(group));
+    order.insert(order.end(), group.begin(), group.end());
   }
-  std::sort(keys.begin(), keys.end(), before);
-  for (const Key& key : keys) order.push_back(key.index);
   return order;
 }
 
