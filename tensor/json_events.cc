@@ -1,6 +1,7 @@
 #include "tensor/json_events.h"
 
 #include <algorithm>
+#include <cstring>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -100,11 +101,25 @@ absl::Status ParseJson(absl::string_view subject, absl::string_view json, JsonHa
   return parsed ? absl::OkStatus() : NotJson(subject, json, adapter.error_position());
 }
 
+bool IsPlainInJson(absl::string_view text) {
+  constexpr uint64_t kEachByte = 0x0101010101010101;
+  constexpr uint64_t kHighBits = 0x80 * kEachByte;
+  // The high bit of each byte that is below `limit`, which is at most 128.
+  const auto below = [](uint64_t word, uint64_t limit) { return (word - limit * kEachByte) & ~word & kHighBits; };
+  size_t at = 0;
+  for (uint64_t word; text.size() - at >= sizeof(word); at += sizeof(word)) {
+    std::memcpy(&word, text.data() + at, sizeof(word));
+    const uint64_t quotes = word ^ (uint64_t{'"'} * kEachByte);
+    const uint64_t backslashes = word ^ (uint64_t{'\\'} * kEachByte);
+    // A borrow may mark a byte after one that is to be escaped; never one without such before it.
+    if ((below(word, 0x20) | below(quotes, 1) | below(backslashes, 1)) != 0) return false;
+  }
+  return std::none_of(text.begin() + at, text.end(), NeedsEscape);
+}
+
 void AppendJsonString(absl::string_view text, std::string* out) {
   out->push_back('"');
-  // Without branches: nearly no name has a character to escape.
-  bool plain = true;
-  for (const char c : text) plain &= !NeedsEscape(c);
+  const bool plain = IsPlainInJson(text);
   size_t plain_begin = 0;
   for (size_t i = 0; !plain && i < text.size(); ++i) {
     if (!NeedsEscape(text[i])) continue;

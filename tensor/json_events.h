@@ -36,7 +36,9 @@ absl::Status ParseJson(absl::string_view subject, absl::string_view json, JsonHa
 
 // Appends `text` (valid UTF-8) as a JSON string with its quotes, only what must be escaped being escaped.
 void AppendJsonString(absl::string_view text, std::string* out);
-// The same, alone.
+// Whether it is then the text itself between its quotes: nearly every name is.
+bool IsPlainInJson(absl::string_view text);
+// The same as AppendJsonString, alone.
 std::string JsonString(absl::string_view text);
 
 }  // namespace weightstream
