@@ -32,6 +32,8 @@ class MemorySource : public WeightSource {
  public:
   MemorySource(std::vector<MemoryTensor> tensors, Metadata metadata, std::string source_id)
       : metadata_(std::move(metadata)), source_id_(std::move(source_id)) {
+    specs_.reserve(tensors.size());
+    data_.reserve(tensors.size());
     for (MemoryTensor& tensor : tensors) {
       specs_.push_back(std::move(tensor.spec));
       data_.push_back(tensor.data);
@@ -42,8 +44,16 @@ class MemorySource : public WeightSource {
   absl::string_view data(size_t index) const override { return data_[index]; }
   const Metadata& metadata() const override { return metadata_; }
   const std::string& source_id() const override { return source_id_; }
+  absl::optional<uint64_t> validated_bytes() const override { return validated_bytes_; }
+
+  absl::Status Validate() {
+    const absl::StatusOr<uint64_t> bytes = ValidateSource(*this);
+    if (bytes.ok()) validated_bytes_ = *bytes;
+    return bytes.status();
+  }
 
  private:
+  absl::optional<uint64_t> validated_bytes_;
   std::vector<TensorSpec> specs_;
   std::vector<absl::string_view> data_;
   const Metadata metadata_;
@@ -68,12 +78,12 @@ absl::StatusOr<std::unique_ptr<WeightSource>> NewMemorySource(std::vector<Memory
                                                               std::string source_id) {
   if (source_id.empty()) source_id = RandomSourceId();
   auto source = std::make_unique<MemorySource>(std::move(tensors), std::move(metadata), std::move(source_id));
-  const absl::StatusOr<uint64_t> bytes = ValidateSource(*source);
-  if (!bytes.ok()) return bytes.status();
+  if (absl::Status valid = source->Validate(); !valid.ok()) return valid;
   return source;
 }
 
 absl::StatusOr<uint64_t> ValidateSource(const WeightSource& source) {
+  if (const absl::optional<uint64_t> validated = source.validated_bytes(); validated.has_value()) return *validated;
   if (source.source_id().size() > kMaxSourceIdBytes) {
     return absl::InvalidArgumentError(absl::StrCat("source id \"", Printable(source.source_id()), "\" has ",
                                                    source.source_id().size(), " bytes; give at most ",
