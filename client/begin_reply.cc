@@ -30,18 +30,6 @@ absl::StatusOr<MissingTensor> CheckTensor(const v1::TensorRanges& ranges, const 
   return MissingTensor{*tensor, *std::move(missing), /*place=*/0};
 }
 
-std::vector<MissingTensor> Everything(const ManifestIndex& index) {
-  const std::vector<uint32_t>& order = index.layout_order();
-  std::vector<uint32_t> places(order.size());
-  for (uint32_t place = 0; place < order.size(); ++place) places[order[place]] = place;
-  std::vector<MissingTensor> missing;
-  missing.reserve(places.size());
-  for (uint32_t tensor = 0; tensor < places.size(); ++tensor) {
-    if (index.bytes(tensor) > 0) missing.push_back({tensor, {{0, index.bytes(tensor)}}, places[tensor]});
-  }
-  return missing;
-}
-
 absl::StatusOr<std::vector<MissingTensor>> Listed(const v1::BeginUpdateResponse& reply, const ManifestIndex& index) {
   std::vector<MissingTensor> missing;
   missing.reserve(reply.missing_size());
@@ -76,17 +64,22 @@ BeginMessage MakeBeginMessage(const WeightSource& source, const grpc::Slice& man
   return {version, EncodeBeginRequest(request, manifest)};
 }
 
-absl::StatusOr<std::vector<MissingTensor>> CheckBeginReply(const v1::BeginUpdateResponse& reply,
-                                                           const ManifestIndex& index) {
+absl::StatusOr<Missing> CheckBeginReply(const v1::BeginUpdateResponse& reply, const ManifestIndex& index) {
   if (reply.update_id().empty()) return BadReply("the update id is empty");
   if (reply.everything_missing() && reply.missing_size() > 0) {
     return BadReply("everything is missing, and yet it lists what is");
   }
-  absl::StatusOr<std::vector<MissingTensor>> missing =
-      reply.everything_missing() ? Everything(index) : Listed(reply, index);
-  if (!missing.ok()) return missing.status();
+  Missing missing;
+  missing.everything = reply.everything_missing();
   uint64_t bytes = 0;
-  for (const MissingTensor& tensor : *missing) {
+  if (missing.everything) {
+    for (uint32_t tensor = 0; tensor < index.tensors().size(); ++tensor) bytes += index.bytes(tensor);
+  } else {
+    absl::StatusOr<std::vector<MissingTensor>> listed = Listed(reply, index);
+    if (!listed.ok()) return listed.status();
+    missing.tensors = *std::move(listed);
+  }
+  for (const MissingTensor& tensor : missing.tensors) {
     for (const ByteRange& range : tensor.ranges) bytes += range.size();
   }
   if (bytes != reply.missing_bytes()) {

@@ -28,10 +28,17 @@ struct BeginMessage {
 BeginMessage MakeBeginMessage(const WeightSource& source, const grpc::Slice& manifest, const std::string& model,
                               uint64_t version, uint64_t bucket_limit_bytes);
 
-// What the server misses, by ascending tensor. INTERNAL, naming the tensor, where the reply contradicts the manifest: a
-// planner that trusted it would read outside the source.
-absl::StatusOr<std::vector<MissingTensor>> CheckBeginReply(const v1::BeginUpdateResponse& reply,
-                                                           const ManifestIndex& index);
+// What a server misses.
+struct Missing {
+  // All that the tensors hold; it is then not listed, as there may be 100,000 of them.
+  bool everything = false;
+  // By ascending tensor.
+  std::vector<MissingTensor> tensors = {};
+};
+
+// INTERNAL, naming the tensor, where the reply contradicts the manifest: a planner that trusted it would read outside
+// the source.
+absl::StatusOr<Missing> CheckBeginReply(const v1::BeginUpdateResponse& reply, const ManifestIndex& index);
 
 }  // namespace weightstream
 

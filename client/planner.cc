@@ -36,23 +36,45 @@ uint64_t Grid(DType dtype, uint64_t chunk_bytes) {
 ChunkPlan::ChunkPlan(absl::Span<const TensorSpec> tensors, std::vector<MissingTensor> missing, uint64_t chunk_bytes,
                      bool pack)
     : chunk_bytes_(chunk_bytes) {
-  const uint64_t small = pack ? std::min(kSmallTensorBytes, chunk_bytes_ / 2) : 0;
+  const uint64_t small = SmallBytes(pack);
   for (const MissingTensor& tensor : missing) {
     const uint64_t bytes = TensorByteSize(tensors[tensor.tensor]).value();
     if (bytes <= small && tensor.ranges.size() == 1 && tensor.ranges[0] == ByteRange{0, bytes}) {
       small_.push_back({tensor.place, tensor.tensor, bytes});
-      continue;
-    }
-    const uint64_t grid = Grid(tensors[tensor.tensor].dtype, chunk_bytes_);
-    for (const ByteRange& range : tensor.ranges) {
-      if (range.empty()) continue;
-      pieces_.push_back({tensor.tensor, range, grid});
-      total_bytes_ += range.size();
-      total_chunks_ += CountChunks(pieces_.back());
+    } else {
+      AddPieces(tensors[tensor.tensor], tensor.tensor, tensor.ranges);
     }
   }
   OrderSmall(tensors.size());
   Pack(tensors);
+}
+
+ChunkPlan::ChunkPlan(const ManifestIndex& index, uint64_t chunk_bytes, bool pack) : chunk_bytes_(chunk_bytes) {
+  const uint64_t small = SmallBytes(pack);
+  const std::vector<TensorSpec>& tensors = index.tensors();
+  for (uint32_t tensor = 0; tensor < tensors.size(); ++tensor) {
+    const uint64_t bytes = index.bytes(tensor);
+    if (bytes > small) AddPieces(tensors[tensor], tensor, {ByteRange{0, bytes}});
+  }
+  const std::vector<uint32_t>& order = index.layout_order();
+  if (pack) small_.reserve(order.size());
+  for (uint32_t place = 0; pack && place < order.size(); ++place) {
+    const uint64_t bytes = index.bytes(order[place]);
+    if (bytes > 0 && bytes <= small) small_.push_back({place, order[place], bytes});
+  }
+  Pack(tensors);
+}
+
+uint64_t ChunkPlan::SmallBytes(bool pack) const { return pack ? std::min(kSmallTensorBytes, chunk_bytes_ / 2) : 0; }
+
+void ChunkPlan::AddPieces(const TensorSpec& spec, uint32_t tensor, absl::Span<const ByteRange> ranges) {
+  const uint64_t grid = Grid(spec.dtype, chunk_bytes_);
+  for (const ByteRange& range : ranges) {
+    if (range.empty()) continue;
+    pieces_.push_back({tensor, range, grid});
+    total_bytes_ += range.size();
+    total_chunks_ += CountChunks(pieces_.back());
+  }
 }
 
 void ChunkPlan::OrderSmall(size_t tensors) {

@@ -10,6 +10,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/types/optional.h"
 #include "absl/types/span.h"
+#include "client/manifest_index.h"
 #include "tensor/byte_range.h"
 #include "tensor/spec.h"
 
@@ -48,6 +49,8 @@ class ChunkPlan {
   // `missing` by ascending tensor; ranges ascending and within their tensor. `tensors` outlive the plan. Requires
   // chunk_bytes > 0. Without `pack` each chunk is of one tensor.
   ChunkPlan(absl::Span<const TensorSpec> tensors, std::vector<MissingTensor> missing, uint64_t chunk_bytes, bool pack);
+  // Of all that the tensors hold. `index` outlives the plan.
+  ChunkPlan(const ManifestIndex& index, uint64_t chunk_bytes, bool pack);
 
   // The next chunk, or nothing once all were dealt out.
   absl::optional<PlannedChunk> Next() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -63,6 +66,9 @@ class ChunkPlan {
     uint64_t grid = 1;
   };
 
+  // The bytes up to which a tensor is packed.
+  uint64_t SmallBytes(bool pack) const;
+  void AddPieces(const TensorSpec& spec, uint32_t tensor, absl::Span<const ByteRange> ranges);
   // Brings the small tensors into the server's order: by counting, since sorting 100,000 takes longer than the rest.
   void OrderSmall(size_t tensors);
   // Marks where each pack of them ends.

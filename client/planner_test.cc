@@ -160,6 +160,24 @@ TEST(ChunkPlanTest, APackHasNoMoreNamesThanTheWireAllows) {
   }
 }
 
+TEST(ChunkPlanTest, EverythingIsEveryTensorThatHoldsBytesTheSmallOnesInTheOrderOfTheLayout) {
+  const std::vector<TensorSpec> tensors = {{"z", DType::kU8, {30}},
+                                           {"large", DType::kF32, {kKiB}},
+                                           {"empty", DType::kF32, {0}},
+                                           {"b", DType::kF32, {5}},
+                                           {"a", DType::kU8, {70}}};
+  const ManifestIndex index(tensors);
+  ChunkPlan packed(index, 2 * kKiB, /*pack=*/true);
+  EXPECT_EQ(packed.total_bytes(), 120 + 4 * kKiB);
+  EXPECT_EQ(Drain(packed), (std::vector<PlannedChunk>{
+                               {1, {0, 2 * kKiB}}, {1, {2 * kKiB, 4 * kKiB}}, {3, {0, 20}, /*followed_by=*/{4, 0}}}));
+  ChunkPlan apart(index, 2 * kKiB, /*pack=*/false);
+  EXPECT_EQ(apart.total_bytes(), 120 + 4 * kKiB);
+  EXPECT_EQ(Drain(apart),
+            (std::vector<PlannedChunk>{
+                {0, {0, 30}}, {1, {0, 2 * kKiB}}, {1, {2 * kKiB, 4 * kKiB}}, {3, {0, 20}}, {4, {0, 70}}}));
+}
+
 TEST(ChunkPlanTest, OnlyWhatIsMissingWholeIsPacked) {
   const std::vector<TensorSpec> tensors(3, {"t", DType::kU8, {30}});
   ChunkPlan plan(tensors, {{0, {{0, 30}}}, {1, {{0, 29}}}, {2, {{0, 10}, {10, 30}}}}, 100, /*pack=*/true);

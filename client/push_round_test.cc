@@ -34,9 +34,14 @@ class PushRoundTest : public testing::Test {
     const grpc::Slice manifest = EncodeManifest(source_->tensors(), context_.index.layout_order());
     const BeginMessage message = MakeBeginMessage(*source_, manifest, "m", 1, options_.bucket_limit_bytes);
     EXPECT_TRUE(CallRawBegin(*channel, call, message.bytes, begun).ok());
-    ChunkPlan plan(source_->tensors(), CheckBeginReply(begun, context_.index).value(), begun.bucket_limit_bytes(),
-                   begun.takes_packed_chunks());
-    return RunPushRound(context_, server.address(), begun.update_id(), /*traceparent=*/"", plan,
+    const Missing missing = CheckBeginReply(begun, context_.index).value();
+    absl::optional<ChunkPlan> plan;
+    if (missing.everything) {
+      plan.emplace(context_.index, begun.bucket_limit_bytes(), begun.takes_packed_chunks());
+    } else {
+      plan.emplace(source_->tensors(), missing.tensors, begun.bucket_limit_bytes(), begun.takes_packed_chunks());
+    }
+    return RunPushRound(context_, server.address(), begun.update_id(), /*traceparent=*/"", *plan,
                         /*streams_per_connection=*/1, stop_, watch_, counters_);
   }
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/types/optional.h"
 #include "client/begin_reply.h"
 #include "client/failure_rules.h"
 #include "client/pace.h"
@@ -44,7 +45,7 @@ absl::StatusOr<UpdateTransfer::End> UpdateTransfer::Run(bool commit_sent) {
     const absl::Duration begin_took = MonotonicNow() - began;
     if (absl::IsAlreadyExists(reply.status()) && commit_sent) return End::kVersionExists;
     if (!reply.ok()) return WithPreceding(reply.status(), failure);
-    absl::StatusOr<std::vector<MissingTensor>> missing = CheckBeginReply(*reply, context_.index);
+    absl::StatusOr<Missing> missing = CheckBeginReply(*reply, context_.index);
     if (!missing.ok()) return missing.status();
 
     const bool progressed = NoteBegun(*reply);
@@ -107,16 +108,21 @@ absl::Status UpdateTransfer::WaitAfter(const absl::Status& failure, bool fruitle
   return control_.stop().WaitFor(wait) ? control_.stop().cause() : absl::OkStatus();
 }
 
-RoundResult UpdateTransfer::RunRound(const v1::BeginUpdateResponse& reply, absl::Duration begin_took,
-                                     std::vector<MissingTensor> missing) {
+RoundResult UpdateTransfer::RunRound(const v1::BeginUpdateResponse& reply, absl::Duration begin_took, Missing missing) {
   on_phase_(true);
   // To begin takes no less than a round trip, and more only with many tensors.
   const absl::Duration round_trip =
       begin_took < kNearRoundTrip ? begin_took : control_.RoundTrip(context_.options.model, kNearRoundTrip);
   const Pace pace = ChoosePace(round_trip, std::min(context_.bucket_limit_bytes, reply.bucket_limit_bytes()),
                                context_.options.bucket_limit_bytes != 0);
-  ChunkPlan plan(context_.source.tensors(), std::move(missing), pace.chunk_bytes, reply.takes_packed_chunks());
-  return RunPushRound(context_, address_, reply.update_id(), control_.traceparent(), plan, pace.streams_per_connection,
+  const bool pack = reply.takes_packed_chunks();
+  absl::optional<ChunkPlan> plan;
+  if (missing.everything) {
+    plan.emplace(context_.index, pace.chunk_bytes, pack);
+  } else {
+    plan.emplace(context_.source.tensors(), std::move(missing.tensors), pace.chunk_bytes, pack);
+  }
+  return RunPushRound(context_, address_, reply.update_id(), control_.traceparent(), *plan, pace.streams_per_connection,
                       control_.stop(), watch_, counters_);
 }
 

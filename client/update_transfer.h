@@ -51,8 +51,7 @@ class UpdateTransfer {
   bool NoteBegun(const v1::BeginUpdateResponse& reply);
   // Waits before the next round; an error if there is to be none.
   absl::Status WaitAfter(const absl::Status& failure, bool fruitless);
-  RoundResult RunRound(const v1::BeginUpdateResponse& reply, absl::Duration begin_took,
-                       std::vector<MissingTensor> missing);
+  RoundResult RunRound(const v1::BeginUpdateResponse& reply, absl::Duration begin_took, Missing missing);
 
   const PushContext& context_;
   const std::string& address_;
