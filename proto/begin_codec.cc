@@ -1,5 +1,6 @@
 #include "proto/begin_codec.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/container/inlined_vector.h"
@@ -27,6 +28,51 @@ bool ReadText(WireCursor& cursor, std::string* text) {
   return IsValidUtf8(*text) || cursor.Fail("a text is not valid UTF-8");
 }
 
+// The room that a spec takes is taken only where at least so many bytes of the message are left for each: what is
+// allocated stays a small multiple of it.
+constexpr uint64_t kLeastBytesReservedFor = 24;
+
+// A tensor's message as every serializer writes it and nearly every manifest has it: the fields in their order, each at
+// most once, none unknown, no length of 128 or more. The views are into it.
+struct PlainTensor {
+  absl::string_view name;
+  absl::string_view dtype;
+  absl::InlinedVector<uint64_t, 8> shape;
+
+  // False for whatever is not like this, well formed or not; then nothing is meant by the members.
+  bool Read(const uint8_t* at, uint64_t bytes) {
+    const uint8_t* const end = at + bytes;
+    return ReadText(kName, at, end, name) && ReadText(kDType, at, end, dtype) && ReadShape(at, end) && at == end;
+  }
+
+ private:
+  static bool ReadText(uint32_t field, const uint8_t*& at, const uint8_t* end, absl::string_view& text) {
+    text = absl::string_view();
+    if (end - at < 2 || at[0] != MakeTag(field, kLengthDelimited)) return true;
+    const size_t length = at[1];
+    if (length >= 0x80 || length > static_cast<size_t>(end - at) - 2) return false;
+    text = absl::string_view(reinterpret_cast<const char*>(at) + 2, length);
+    at += 2 + length;
+    return IsValidUtf8(text);
+  }
+
+  bool ReadShape(const uint8_t*& at, const uint8_t* end) {
+    shape.resize(0);
+    if (end - at < 2 || at[0] != MakeTag(kShape, kLengthDelimited)) return true;
+    if (at[1] >= 0x80 || at[1] != end - at - 2) return false;
+    at += 2;
+    while (at < end) {
+      uint64_t dimension = 0;
+      int shift = 0;
+      // Nine bytes at most: what a tenth may hold is not ours to judge.
+      for (; at < end && *at >= 0x80 && shift < 56; shift += 7) dimension |= uint64_t{*at++ & 0x7fU} << shift;
+      if (at == end || *at >= 0x80 || shape.size() == kMaxTensorRank) return false;
+      shape.push_back(dimension | uint64_t{*at++} << shift);
+    }
+    return true;
+  }
+};
+
 // Reads the manifest, and keeps the rest of the message as it is.
 class Reader {
  public:
@@ -47,6 +93,7 @@ class Reader {
     uint64_t length = 0;
     if (!cursor_.ReadLength(&length)) return false;
     const uint64_t remaining_after = cursor_.remaining() - length;
+    if (AddPlainTensor(length)) return true;
     name_.clear();
     dtype_.clear();
     shape_.resize(0);
@@ -58,6 +105,24 @@ class Reader {
     if (cursor_.remaining() < remaining_after) return cursor_.Fail("a tensor runs past its length");
     // The rest of the message is still looked at: it may be none.
     if (request_.manifest.ok()) request_.manifest = AddTensor();
+    return true;
+  }
+
+  // Adds the tensor whose message is next and moves past it, if that is plain and of the last one's dtype: most are.
+  bool AddPlainTensor(uint64_t bytes) {
+    std::vector<TensorSpec>& tensors = request_.tensors;
+    if (tensors.empty() || !request_.manifest.ok()) return false;
+    const uint8_t* const message = cursor_.PeekContiguous(bytes);
+    if (message == nullptr || !plain_.Read(message, bytes) || plain_.dtype != DTypeName(tensors.back().dtype)) {
+      return false;
+    }
+    cursor_.Advance(bytes);
+    // The second tells how many there probably are.
+    if (tensors.size() == 1) tensors.reserve(2 + cursor_.remaining() / std::max(bytes + 2, kLeastBytesReservedFor));
+    TensorSpec& spec = tensors.emplace_back();
+    spec.name.assign(plain_.name.data(), plain_.name.size());
+    spec.dtype = parsed_dtype_;
+    spec.shape.assign(plain_.shape.begin(), plain_.shape.end());
     return true;
   }
 
@@ -108,7 +173,7 @@ class Reader {
                                                      " dimensions; at most ", kMaxTensorRank,
                                                      " are allowed: flatten some"));
     }
-    request_.tensors.push_back({std::move(name_), parsed_dtype_, std::vector<uint64_t>(shape_.begin(), shape_.end())});
+    request_.tensors.push_back({std::move(name_), parsed_dtype_, Shape(shape_.begin(), shape_.end())});
     return absl::OkStatus();
   }
 
@@ -140,7 +205,8 @@ class Reader {
 
   WireCursor cursor_;
   BeginRequest& request_;
-  // Of the tensor that is read.
+  PlainTensor plain_;
+  // Of the tensor that is read, where it is not plain.
   std::string name_;
   std::string dtype_;
   absl::InlinedVector<uint64_t, 8> shape_;

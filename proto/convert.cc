@@ -27,7 +27,7 @@ absl::StatusOr<TensorSpec> FromProto(const v1::TensorSpec& spec) {
                                                    spec.shape_size(), " dimensions; at most ", kMaxTensorRank,
                                                    " are allowed: flatten some"));
   }
-  return TensorSpec{spec.name(), *dtype, std::vector<uint64_t>(spec.shape().begin(), spec.shape().end())};
+  return TensorSpec{spec.name(), *dtype, Shape(spec.shape().begin(), spec.shape().end())};
 }
 
 absl::StatusOr<std::vector<TensorSpec>> FromProto(const google::protobuf::RepeatedPtrField<v1::TensorSpec>& specs) {

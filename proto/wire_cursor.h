@@ -77,6 +77,14 @@ class WireCursor {
   void ReadString(uint64_t length, std::string* text);
   void TakePieces(uint64_t length, std::vector<absl::string_view>* pieces);
 
+  // The next `length` bytes (ReadLength has checked that they are there) where they lie in one slice, else null. Does
+  // not move past them: Advance does, over no more than these.
+  const uint8_t* PeekContiguous(uint64_t length) {
+    if (next_ == end_ && length > 0) NextSlice();
+    return static_cast<uint64_t>(end_ - next_) >= length ? next_ : nullptr;
+  }
+  void Advance(uint64_t length) { next_ += length; }
+
   // Skips the value of a field whose tag was just read: any type, groups with all that is in them.
   bool SkipValue(uint32_t tag);
 

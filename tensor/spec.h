@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -25,11 +26,20 @@ inline constexpr size_t kMaxTensorRank = 64;
 // Longest model name, in characters; it becomes a folder's name.
 inline constexpr size_t kMaxModelNameBytes = 128;
 
+// Elements along each dimension, row-major; none is a scalar, a 0 an empty tensor. As a std::vector, but for the two
+// dimensions that most weights have there is no allocation: a manifest may have 100,000 tensors.
+class Shape : public absl::InlinedVector<uint64_t, 2> {
+ public:
+  using absl::InlinedVector<uint64_t, 2>::InlinedVector;
+  Shape() = default;
+  // NOLINTNEXTLINE(google-explicit-constructor): whoever has a vector may give that.
+  Shape(const std::vector<uint64_t>& dimensions) : InlinedVector(dimensions.begin(), dimensions.end()) {}
+};
+
 struct TensorSpec {
   std::string name;
   DType dtype = DType::kU8;
-  // Elements along each dimension, row-major; none is a scalar, a 0 an empty tensor.
-  std::vector<uint64_t> shape;
+  Shape shape;
 
   friend bool operator==(const TensorSpec&, const TensorSpec&) = default;
 };

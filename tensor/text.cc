@@ -56,6 +56,10 @@ bool IsValidUtf8(absl::string_view text) {
         at += sizeof(word);
         continue;
       }
+    } else if (text.size() >= sizeof(word)) {
+      // The last eight, of which some have been looked at.
+      std::memcpy(&word, text.data() + text.size() - sizeof(word), sizeof(word));
+      if ((word & kHighBits) == 0) return true;
     }
     const size_t bytes = Utf8SequenceBytes(text, at);
     if (bytes == 0) return false;
