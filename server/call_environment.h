@@ -10,6 +10,7 @@
 #include "server/metrics.h"
 #include "server/model_registry.h"
 #include "server/open_calls.h"
+#include "server/poller.h"
 #include "server/target_claims.h"
 #include "server/unsent_replies.h"
 #include "server/version_medium.h"
@@ -32,6 +33,7 @@ struct CallEnvironment {
   // Null where everybody may do everything.
   const Authorizer* authorizer = nullptr;
   Metrics* metrics = nullptr;
+  Poller* poller = nullptr;
 };
 
 }  // namespace weightstream

@@ -112,6 +112,7 @@ absl::Status ServePush(const CallEnvironment& environment, grpc::ServerContext* 
     response->set_chunks(response->chunks() + 1);
     response->set_bytes(response->bytes() + chunk.data_bytes());
     environment.metrics->ChunkReceived(chunk.data_bytes());
+    environment.poller->StreamMoved();
     if ((*call)->Moved(chunk.data_bytes())) feed->update().NoteHeldBack();
     // It may have been the server that made it wait.
     feed->update().Touch();

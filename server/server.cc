@@ -2,7 +2,6 @@
 
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
-#include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/resource_quota.h>
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -28,6 +27,7 @@
 #include "server/device_versions.h"
 #include "server/exposure.h"
 #include "server/file_versions.h"
+#include "server/health.h"
 #include "server/listen_error.h"
 #include "server/listening_sockets.h"
 #include "server/log.h"
@@ -37,6 +37,7 @@
 #include "server/model_registry.h"
 #include "server/model_store.h"
 #include "server/open_calls.h"
+#include "server/poller.h"
 #include "server/reflection_calls.h"
 #include "server/server_security.h"
 #include "server/service.h"
@@ -113,6 +114,8 @@ class GrpcServer final : public Server {
   std::unique_ptr<OpenCalls> reflection_calls_;
   std::unique_ptr<UnsentReplies> replies_;
   std::unique_ptr<WeightStreamService> service_;
+  Health health_;
+  Poller poller_;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<ConnectionGate> gate_;
   std::string address_;
@@ -125,8 +128,6 @@ class GrpcServer final : public Server {
   absl::Mutex mutex_;
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
   bool device_failed_ ABSL_GUARDED_BY(mutex_) = false;
-  // The server's; null until it listens.
-  grpc::HealthCheckServiceInterface* health_ ABSL_GUARDED_BY(mutex_) = nullptr;
 };
 
 absl::Status GrpcServer::Start() {
@@ -169,13 +170,9 @@ absl::Status GrpcServer::Start() {
                                                             .bytes = limits.reply_bytes});
   service_ = std::make_unique<WeightStreamService>(
       CallEnvironment{registry_.get(), medium_.get(), calls_.get(), replies_.get(), &claims_, device_.get(),
-                      staging_.get(), hooks_.get(), &options_.limits, security_->authorizer(), &metrics_});
+                      staging_.get(), hooks_.get(), &options_.limits, security_->authorizer(), &metrics_, &poller_});
   if (absl::Status listening = Listen(); !listening.ok()) return listening;
   if (absl::Status serving = ServeMetrics(); !serving.ok()) return serving;
-  {
-    absl::MutexLock lock(&mutex_);
-    health_ = server_->GetHealthCheckService();
-  }
   // What was recovered, and what was committed since it listens, came before there was anybody to tell.
   for (const std::shared_ptr<Model>& model : registry_->All()) {
     if (model->Snapshot().current != 0) TellHealth(model->name());
@@ -212,9 +209,9 @@ absl::Status GrpcServer::OpenMedium() {
 }
 
 absl::Status GrpcServer::Listen() {
-  // Both are read as a server is built, and once per process is enough.
+  // Both are read as a server is built, and once per process is enough. Health is ours (server/health.h).
   static const bool plugins_ready = [] {
-    grpc::EnableDefaultHealthCheckService(true);
+    grpc::EnableDefaultHealthCheckService(false);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
     return true;
   }();
@@ -230,6 +227,9 @@ absl::Status GrpcServer::Listen() {
           grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, security_->credentials());
   ConfigureConnections(builder);
   builder.RegisterService(service_.get());
+  builder.RegisterService(health_.service());
+  // gRPC's synchronous service then waits for calls only, and for connections not at all.
+  std::unique_ptr<grpc::ServerCompletionQueue> queue = builder.AddCompletionQueue();
   std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
   interceptors.push_back(NewReflectionBounds(*reflection_calls_));
   builder.experimental().SetInterceptorCreators(std::move(interceptors));
@@ -237,6 +237,8 @@ absl::Status GrpcServer::Listen() {
   if (server_ == nullptr) {
     return absl::InternalError("gRPC refused to start a server; its own messages, before this one, may say why");
   }
+  health_.Start(*queue);
+  poller_.Start(std::move(queue));
   address_ = (*sockets)->address();
   const ConnectionGate::Options gate_options{
       {budget.connections, limits.peer_connections}, budget.waiting, limits.handshake};
@@ -315,11 +317,12 @@ void GrpcServer::BecameCurrent(const std::string& model, uint64_t version, const
 }
 
 void GrpcServer::TellHealth(const std::string& model) {
-  absl::MutexLock lock(&mutex_);
-  if (health_ == nullptr) return;
+  // While it is made, the registry tells of what was recovered; Start does so then.
+  if (registry_ == nullptr) return;
   // As it is now: calls of this for one model may overtake each other.
+  absl::MutexLock lock(&mutex_);
   const absl::StatusOr<std::shared_ptr<Model>> found = registry_->Find(model);
-  health_->SetServingStatus(model, !device_failed_ && found.ok() && (*found)->Snapshot().whole());
+  health_.Set(model, !device_failed_ && found.ok() && (*found)->Snapshot().whole());
 }
 
 void GrpcServer::CheckDevice() {
@@ -327,9 +330,9 @@ void GrpcServer::CheckDevice() {
   if (health.ok()) return;
   {
     absl::MutexLock lock(&mutex_);
-    if (std::exchange(device_failed_, true) || health_ == nullptr) return;
-    health_->SetServingStatus("", false);
+    if (std::exchange(device_failed_, true)) return;
   }
+  health_.Set("", false);
   LogError("device_failed", {{"device", device_->name()}, {"error", health.ToString()}});
   for (const std::shared_ptr<Model>& model : registry_->All()) TellHealth(model->name());
   if (options_.on_device_failed) options_.on_device_failed();
@@ -379,14 +382,17 @@ void GrpcServer::Shutdown(absl::Duration patience) {
   LogInfo("shutting_down", {{"address", address_}});
   // Load balancers look elsewhere from now on; senders that are at work may finish.
   // What they commit does not make a model SERVING any more.
-  server_->GetHealthCheckService()->Shutdown();
+  health_.StopServing();
   service_->StopWatches();
   const bool drained = registry_->Drain(patience);
   if (!drained) registry_->AbortAll("the server is shutting down");
   if (gate_ != nullptr) gate_->Close();
+  health_.EndWatches();
   const absl::Duration left = deadline - MonotonicNow();
   server_->Shutdown(ToChrono(absl::Now() + std::max(left, drained ? absl::ZeroDuration() : kCutPatience)));
   server_->Wait();
+  health_.AwaitEnd();
+  poller_.Stop();
   // The last commit may just have been made.
   if (hooks_ != nullptr) hooks_->Stop(deadline - MonotonicNow());
   medium_->Stop();

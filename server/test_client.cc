@@ -9,6 +9,7 @@
 #include <chrono>
 #include <utility>
 
+#include "grpc/health/v1/health.grpc.pb.h"
 #include "kernels/checksum.h"
 #include "proto/convert.h"
 #include "proto/status.h"
@@ -221,13 +222,14 @@ absl::StatusOr<std::string> TestClient::RawCall(const std::string& method, const
 }
 
 absl::StatusOr<bool> TestClient::Serving(const std::string& service) {
-  // Health's messages by hand: Debian ships no headers for them. The request is a string in field 1, the answer an enum
-  // in field 1 (grpc/health/v1/health.proto).
-  const std::string request = service.empty() ? "" : std::string("\x0a") + static_cast<char>(service.size()) + service;
-  absl::StatusOr<std::string> answer = RawCall("/grpc.health.v1.Health/Check", request);
-  if (!answer.ok()) return answer.status();
-  if (*answer == "\x08\x01") return true;
-  if (*answer == "\x08\x02") return false;
+  grpc::health::v1::HealthCheckRequest request;
+  request.set_service(service);
+  grpc::health::v1::HealthCheckResponse response;
+  const auto stub = grpc::health::v1::Health::NewStub(channel_);
+  const grpc::Status status = stub->Check(Context().get(), request, &response);
+  if (!status.ok()) return FromGrpcStatus(status);
+  if (response.status() == grpc::health::v1::HealthCheckResponse::SERVING) return true;
+  if (response.status() == grpc::health::v1::HealthCheckResponse::NOT_SERVING) return false;
   return absl::InternalError("the answer is neither SERVING nor NOT_SERVING");
 }
 

@@ -165,6 +165,7 @@ absl::Status ServePull(const CallEnvironment& environment, grpc::ServerContext* 
         if (!chunk.ok()) return chunk.status();
         if (!(*call)->Write(*writer, *chunk)) return (*call)->EndStatus();
         environment.metrics->ChunkSent(size);
+        environment.poller->StreamMoved();
         (*call)->Moved(size);
         at += size;
       } while (at < range.end);
