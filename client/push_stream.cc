@@ -1,6 +1,7 @@
 #include "client/push_stream.h"
 
 #include <grpcpp/client_context.h>
+#include <grpcpp/support/sync_stream.h>
 
 #include <memory>
 
@@ -14,6 +15,10 @@
 
 namespace weightstream {
 namespace {
+
+// Smaller chunks may wait in gRPC for those that follow, or for the stream's end, until 64 KiB are together (its
+// write buffer): a send for each, and the peer's wake-up, would cost more than the bytes.
+constexpr uint64_t kSentTogetherBytes = 64 << 10;
 
 uint64_t DataBytes(const PushContext& context, const PlannedChunk& chunk) {
   uint64_t bytes = chunk.range.size();
@@ -83,10 +88,11 @@ class ChunkWriter {
 // False once the stream takes no more.
 bool SendChunk(grpc::ClientWriter<grpc::ByteBuffer>& stream, const PlannedChunk& chunk, ChunkWriter& writer,
                const PushStreamTask& task) {
-  const grpc::ByteBuffer message = writer.Next(chunk);
-  if (!stream.Write(message)) return false;
-  task.watch.Tick();
   const uint64_t bytes = DataBytes(task.context, chunk);
+  grpc::WriteOptions options;
+  if (bytes < kSentTogetherBytes) options.set_buffer_hint();
+  if (!stream.Write(writer.Next(chunk), options)) return false;
+  task.watch.Tick();
   task.counters.round_bytes.fetch_add(bytes, std::memory_order_relaxed);
   task.counters.sent_bytes.fetch_add(bytes, std::memory_order_relaxed);
   return true;
