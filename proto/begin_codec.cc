@@ -78,17 +78,41 @@ class Reader {
  public:
   Reader(absl::Span<const grpc::Slice> slices, BeginRequest& request) : cursor_(slices), request_(request) {}
 
-  bool Read() {
+  bool Read(const FindKnownManifest& known) {
+    bool seen_tensor = false;
     while (!cursor_.AtEnd()) {
+      const WireCursor field = cursor_;
       uint32_t tag = 0;
       if (!cursor_.ReadTag(&tag)) return false;
-      if (!(tag == MakeTag(kTensors, kLengthDelimited) ? ReadTensor() : KeepField(tag))) return false;
+      const bool is_tensor = tag == MakeTag(kTensors, kLengthDelimited);
+      if (is_tensor && !seen_tensor) {
+        if (known != nullptr && TakeKnown(field, known)) break;
+        KeepWire(field);
+      }
+      seen_tensor |= is_tensor;
+      if (!is_tensor && seen_tensor) request_.wire.clear();
+      if (!(is_tensor ? ReadTensor() : KeepField(tag))) return false;
     }
     // There is none that the generated code would take for a tensor.
     return request_.fields.ParseFromString(others_);
   }
 
  private:
+  // `field` is where the first tensor's begins.
+  bool TakeKnown(WireCursor field, const FindKnownManifest& known) {
+    v1::BeginUpdateRequest so_far;
+    if (!so_far.ParseFromString(others_)) return false;
+    const absl::string_view wire = known(so_far);
+    if (wire.empty() || !field.TakeRestIf(wire)) return false;
+    cursor_ = field;
+    request_.is_known = true;
+    return true;
+  }
+
+  void KeepWire(WireCursor field) {
+    if (field.remaining() <= kMostKnownManifestBytes) field.ReadString(field.remaining(), &request_.wire);
+  }
+
   bool ReadTensor() {
     uint64_t length = 0;
     if (!cursor_.ReadLength(&length)) return false;
@@ -266,11 +290,11 @@ grpc::ByteBuffer EncodeBeginRequest(const v1::BeginUpdateRequest& fields, const 
   return grpc::ByteBuffer(slices, manifest.size() == 0 ? 1 : 2);
 }
 
-bool ParseBeginRequest(const grpc::ByteBuffer& message, BeginRequest& request) {
+bool ParseBeginRequest(const grpc::ByteBuffer& message, BeginRequest& request, const FindKnownManifest& known) {
   request = BeginRequest();
   std::vector<grpc::Slice> slices;
   if (!message.Valid() || message.Length() > kMaxWireBytes || !message.Dump(&slices).ok()) return false;
-  return Reader(slices, request).Read();
+  return Reader(slices, request).Read(known);
 }
 
 }  // namespace weightstream

@@ -10,10 +10,12 @@
 #include <grpcpp/support/slice.h>
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "tensor/spec.h"
 #include "weightstream/v1/weightstream.pb.h"
@@ -27,6 +29,11 @@ struct BeginRequest {
   // OK unless the message has a tensor that there cannot be, and then what FromProto (convert.h) says of the first: an
   // unknown dtype, too many dimensions. `tensors` ends before it. Names and sizes are ValidateManifest's to check.
   absl::Status manifest;
+  // The tensors' part of the message, where that is nothing but tensors to its end; else empty. What is over
+  // kMostKnownManifestBytes is not kept either.
+  std::string wire;
+  // It is what `known` returned, and was not read: there are no `tensors`.
+  bool is_known = false;
 
   // As those of a message.
   const std::string& model() const { return fields.model(); }
@@ -39,10 +46,17 @@ grpc::Slice EncodeManifest(absl::Span<const TensorSpec> tensors, absl::Span<cons
 // Requires that `fields` has no tensors of its own. Borrows the manifest's bytes.
 grpc::ByteBuffer EncodeBeginRequest(const v1::BeginUpdateRequest& fields, const grpc::Slice& manifest);
 
+inline constexpr size_t kMostKnownManifestBytes = 16 << 20;
+
+// Told of the fields before the first tensor, returns what an earlier manifest's `wire` was, which could be read and
+// had no error; empty if there is none.
+using FindKnownManifest = std::function<absl::string_view(const v1::BeginUpdateRequest& fields)>;
+
 // Replaces what `request` held. False if the bytes are no BeginUpdateRequest, to the generated code either: cut,
 // damaged, or with a text that is not UTF-8; or if a field number is above 2^29-1, where that code drops bits. Needs no
 // trust in the input; allocates no more than a small multiple of it.
-bool ParseBeginRequest(const grpc::ByteBuffer& message, BeginRequest& request);
+bool ParseBeginRequest(const grpc::ByteBuffer& message, BeginRequest& request,
+                       const FindKnownManifest& known = nullptr);
 
 }  // namespace weightstream
 

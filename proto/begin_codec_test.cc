@@ -152,6 +152,70 @@ TEST_F(BeginCodecTest, AManifestEndsBeforeTheFirstTensorThatThereCannotBe) {
   EXPECT_NE(request_.manifest.message().find("second"), absl::string_view::npos) << request_.manifest;
 }
 
+// A message as our encoder makes it: the tensors last.
+std::string TensorsLast(const v1::BeginUpdateRequest& request) {
+  v1::BeginUpdateRequest fields = request;
+  v1::BeginUpdateRequest tensors;
+  tensors.mutable_tensors()->Swap(fields.mutable_tensors());
+  return fields.SerializeAsString() + tensors.SerializeAsString();
+}
+
+TEST_F(BeginCodecTest, AManifestThatIsKnownIsNotRead) {
+  Random random(5);
+  for (int i = 0; i < 500; ++i) {
+    v1::BeginUpdateRequest sent = RandomRequest(random);
+    *sent.add_tensors() = ToProto({"t", DType::kU8, {1}});
+    const std::string message = TensorsLast(sent);
+    ASSERT_TRUE(ParseBeginRequest(RandomlySliced(message, random), request_));
+    EXPECT_FALSE(request_.is_known);
+    const std::string wire = request_.wire;
+    ASSERT_FALSE(wire.empty());
+    EXPECT_EQ(message.substr(message.size() - wire.size()), wire);
+
+    const auto known = [&](const v1::BeginUpdateRequest& fields) {
+      EXPECT_EQ(fields.model(), sent.model());
+      return absl::string_view(wire);
+    };
+    ASSERT_TRUE(ParseBeginRequest(RandomlySliced(message, random), request_, known));
+    EXPECT_TRUE(request_.is_known);
+    EXPECT_TRUE(request_.tensors.empty());
+    EXPECT_TRUE(request_.wire.empty());
+    sent.clear_tensors();
+    EXPECT_EQ(CanonicalBytes(request_.fields), CanonicalBytes(sent));
+  }
+}
+
+TEST_F(BeginCodecTest, AManifestOfWhichOneByteIsAnotherIsRead) {
+  Random random(6);
+  v1::BeginUpdateRequest sent;
+  sent.set_model("m");
+  for (const char* name : {"first", "second"}) *sent.add_tensors() = ToProto({name, DType::kU8, {1}});
+  const std::string message = TensorsLast(sent);
+  ASSERT_TRUE(ParseBeginRequest(Buffer(message), request_));
+  const std::string wire = request_.wire;
+  for (size_t i = 0; i <= wire.size(); ++i) {
+    std::string other = wire;
+    i == wire.size() ? other.push_back('\n') : static_cast<void>(other[i] ^= 1);
+    const auto known = [&](const v1::BeginUpdateRequest&) { return absl::string_view(other); };
+    ASSERT_TRUE(ParseBeginRequest(RandomlySliced(message, random), request_, known));
+    EXPECT_FALSE(request_.is_known);
+    EXPECT_EQ(request_.tensors.size(), 2u);
+    EXPECT_EQ(request_.wire, wire);
+  }
+}
+
+// What comes behind would be missed.
+TEST_F(BeginCodecTest, AManifestBeforeOtherFieldsIsNotKept) {
+  v1::BeginUpdateRequest sent;
+  sent.set_model("m");
+  *sent.add_tensors() = ToProto({"t", DType::kU8, {1}});
+  sent.set_source_id("s");
+  ASSERT_TRUE(ParseBeginRequest(Buffer(sent.SerializeAsString()), request_));
+  EXPECT_TRUE(request_.wire.empty());
+  EXPECT_EQ(request_.tensors.size(), 1u);
+  EXPECT_EQ(request_.fields.source_id(), "s");
+}
+
 TEST_F(BeginCodecTest, TruncationAtEveryByteIsJudgedAlike) {
   Random random(3);
   for (int i = 0; i < 50; ++i) {

@@ -1,6 +1,7 @@
 #include "proto/wire_cursor.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace weightstream {
 
@@ -86,6 +87,18 @@ void WireCursor::ReadString(uint64_t length, std::string* text) {
 
 void WireCursor::TakePieces(uint64_t length, std::vector<absl::string_view>* pieces) {
   ForEachRun(length, [pieces](const char* run, uint64_t bytes) { pieces->emplace_back(run, bytes); });
+}
+
+bool WireCursor::TakeRestIf(absl::string_view text) {
+  if (text.size() != remaining()) return false;
+  WireCursor rest = *this;
+  bool same = true;
+  rest.ForEachRun(text.size(), [&](const char* run, uint64_t bytes) {
+    same = same && std::memcmp(run, text.data(), bytes) == 0;
+    text.remove_prefix(bytes);
+  });
+  if (same) *this = rest;
+  return same;
 }
 
 bool WireCursor::SkipBytes(uint64_t length) {

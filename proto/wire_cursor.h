@@ -85,6 +85,9 @@ class WireCursor {
   }
   void Advance(uint64_t length) { next_ += length; }
 
+  // Moves past the rest of the message if that is `text`, byte for byte.
+  bool TakeRestIf(absl::string_view text);
+
   // Skips the value of a field whose tag was just read: any type, groups with all that is in them.
   bool SkipValue(uint32_t tag);
 

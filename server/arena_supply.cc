@@ -15,6 +15,13 @@ namespace {
 // What the thread touches between two looks at what is wanted: some milliseconds of work.
 constexpr uint64_t kStepBytes = 16 << 20;
 
+// `header`, or `made` with it if that is empty.
+absl::string_view HeaderOf(const SafetensorsLayout& layout, absl::string_view header, std::string& made) {
+  if (!header.empty()) return header;
+  made = EncodeSafetensorsHeader(layout);
+  return made;
+}
+
 }  // namespace
 
 ArenaSupply::ArenaSupply(ModelStore& store, Device& device, Options options)
@@ -37,15 +44,15 @@ void ArenaSupply::Stop() {
 // ---- Providing ------------------------------------------------------------------------------------------------------
 
 absl::StatusOr<std::shared_ptr<Target>> ArenaSupply::Provide(const std::string& model, const std::string& update_id,
-                                                             const SafetensorsLayout& layout, absl::string_view header,
-                                                             absl::string_view subject) {
+                                                             const std::shared_ptr<const SafetensorsLayout>& layout,
+                                                             absl::string_view header, absl::string_view subject) {
   std::shared_ptr<Target> target;
   if (absl::Status taken = TakeSpare(model, update_id, layout, header, target); !taken.ok()) {
     LogWarning("spare_arena_lost", {{"model", model}, {"update", update_id}, {"error", std::string(taken.message())}});
   }
   if (target == nullptr) {
-    if (absl::Status room = CheckRoom(layout.file_bytes(), subject); !room.ok()) return room;
-    absl::StatusOr<std::shared_ptr<Target>> created = Create(model, update_id, layout, header);
+    if (absl::Status room = CheckRoom(layout->file_bytes(), subject); !room.ok()) return room;
+    absl::StatusOr<std::shared_ptr<Target>> created = Create(model, update_id, *layout, header);
     if (!created.ok()) return created.status();
     target = *std::move(created);
   }
@@ -57,7 +64,7 @@ absl::StatusOr<std::shared_ptr<Target>> ArenaSupply::Provide(const std::string& 
 }
 
 absl::Status ArenaSupply::TakeSpare(const std::string& model, const std::string& update_id,
-                                    const SafetensorsLayout& layout, absl::string_view header,
+                                    const std::shared_ptr<const SafetensorsLayout>& layout, absl::string_view header,
                                     std::shared_ptr<Target>& target) {
   Spare spare;
   {
@@ -67,11 +74,16 @@ absl::Status ArenaSupply::TakeSpare(const std::string& model, const std::string&
     spare = std::move(*found);
     spares_.erase(found);
   }
-  if (spare.target == nullptr || !spare.Fits(layout)) {
+  if (spare.target == nullptr || !spare.Fits(*layout)) {
     Discard(spare);
     return absl::OkStatus();
   }
-  absl::Status adopted = store_.AdoptSpare(model, spare.id, update_id, header);
+  absl::Status adopted;
+  std::string made;
+  if (spare.layout != layout) {
+    adopted = store_.SetSpareHeader(model, spare.id, HeaderOf(*layout, header, made));
+  }
+  if (adopted.ok()) adopted = store_.AdoptSpare(model, spare.id, update_id);
   if (!adopted.ok()) {
     Discard(spare);
     return adopted;
@@ -83,7 +95,8 @@ absl::Status ArenaSupply::TakeSpare(const std::string& model, const std::string&
 absl::StatusOr<std::shared_ptr<Target>> ArenaSupply::Create(const std::string& model, const std::string& update_id,
                                                             const SafetensorsLayout& layout,
                                                             absl::string_view header) const {
-  absl::StatusOr<NewFile> created = store_.CreateIncoming(model, update_id, header);
+  std::string made;
+  absl::StatusOr<NewFile> created = store_.CreateIncoming(model, update_id, HeaderOf(layout, header, made));
   if (!created.ok()) return created.status();
   absl::StatusOr<std::unique_ptr<Target>> target =
       device_.CreateTarget({layout.data_bytes, created->path, layout.data_start, created->file.get()});
@@ -145,15 +158,16 @@ absl::StatusOr<bool> ArenaSupply::AwaitJobs(absl::Duration deadline) {
 
 // ---- Spares ---------------------------------------------------------------------------------------------------------
 
-void ArenaSupply::MakeSpare(const std::string& model, const SafetensorsLayout& layout, const Target& last) {
-  if (!options_.work_ahead || !last.slow_to_prepare() || layout.data_bytes == 0) return;
+void ArenaSupply::MakeSpare(const std::string& model, std::shared_ptr<const SafetensorsLayout> layout,
+                            const Target& last) {
+  if (!options_.work_ahead || !last.slow_to_prepare() || layout->data_bytes == 0) return;
   absl::MutexLock lock(&mutex_);
   if (stopping_) return;
   for (const Spare& spare : spares_) {
     // Made for the version before this one, which did not take it: it serves the next.
-    if (spare.model == model && spare.Fits(layout)) return;
+    if (spare.model == model && spare.Fits(*layout)) return;
   }
-  spares_.push_back({model, absl::StrCat(next_id_++), layout.data_start, layout.data_bytes});
+  spares_.push_back({model, absl::StrCat(next_id_++), std::move(layout)});
 }
 
 uint64_t ArenaSupply::SpareBytes(const std::string& model) const {
@@ -254,7 +268,7 @@ void ArenaSupply::AdvanceSpare(Spare spare) {
   if (spare.target == nullptr) {
     status = CreateSpare(spare);
   } else {
-    const uint64_t end = std::min(spare.next + kStepBytes, spare.data_bytes);
+    const uint64_t end = std::min(spare.next + kStepBytes, spare.layout->data_bytes);
     status = spare.target->Prepare({spare.next, end});
     spare.next = end;
   }
@@ -276,16 +290,16 @@ void ArenaSupply::AdvanceSpare(Spare spare) {
 
 absl::Status ArenaSupply::CreateSpare(Spare& spare) {
   absl::StatusOr<uint64_t> room = RoomBytes();
-  while (room.ok() && *room < spare.file_bytes() && DropOldest(spare.model)) room = RoomBytes();
+  while (room.ok() && *room < spare.layout->file_bytes() && DropOldest(spare.model)) room = RoomBytes();
   if (!room.ok()) return room.status();
-  if (*room < spare.file_bytes()) {
+  if (*room < spare.layout->file_bytes()) {
     return absl::ResourceExhaustedError(
-        absl::StrCat("a spare arena needs ", spare.file_bytes(), " bytes, where ", *room, " are free"));
+        absl::StrCat("a spare arena needs ", spare.layout->file_bytes(), " bytes, where ", *room, " are free"));
   }
-  absl::StatusOr<NewFile> created = store_.CreateSpare(spare.model, spare.id);
+  absl::StatusOr<NewFile> created = store_.CreateSpare(spare.model, spare.id, EncodeSafetensorsHeader(*spare.layout));
   if (!created.ok()) return created.status();
   absl::StatusOr<std::unique_ptr<Target>> target =
-      device_.CreateTarget({spare.data_bytes, created->path, spare.data_start, created->file.get()});
+      device_.CreateTarget({spare.layout->data_bytes, created->path, spare.layout->data_start, created->file.get()});
   if (!target.ok()) return target.status();
   spare.target = *std::move(target);
   return absl::OkStatus();

@@ -49,19 +49,21 @@ class ArenaSupply {
   ArenaSupply(const ArenaSupply&) = delete;
   ArenaSupply& operator=(const ArenaSupply&) = delete;
 
-  // An arena for an incoming version, with its encoded header written, at the store's place for this update.
+  // An arena for an incoming version, with its header written, at the store's place for this update. `header` is the
+  // layout's, or empty, and is then made here where the spare has not got it.
   // RESOURCE_EXHAUSTED if there is no room for it even without spares, with what is needed and free; `subject` says for
   // what.
   absl::StatusOr<std::shared_ptr<Target>> Provide(const std::string& model, const std::string& update_id,
-                                                  const SafetensorsLayout& layout, absl::string_view header,
-                                                  absl::string_view subject) ABSL_LOCKS_EXCLUDED(mutex_);
+                                                  const std::shared_ptr<const SafetensorsLayout>& layout,
+                                                  absl::string_view header, absl::string_view subject)
+      ABSL_LOCKS_EXCLUDED(mutex_);
 
   // How many bytes more than are free and not promised a file of this size needs; 0 if there is room.
   uint64_t LackingBytes(uint64_t file_bytes) const;
 
-  // Has a spare made for the next version, which will probably be laid out as this one, whose arena was `last`. Returns
-  // at once. Nothing where memory of this kind costs nothing to touch.
-  void MakeSpare(const std::string& model, const SafetensorsLayout& layout, const Target& last)
+  // Has a spare made for the next version, which will probably be laid out as this one, whose arena was `last`; it gets
+  // this one's header. Returns at once. Nothing where memory of this kind costs nothing to touch.
+  void MakeSpare(const std::string& model, std::shared_ptr<const SafetensorsLayout> layout, const Target& last)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Runs `job` on the supply's thread, before anything that it does ahead, and in the order of the calls: for what
@@ -80,17 +82,16 @@ class ArenaSupply {
     std::string model;
     // Of the spare's folder in the store; unique in this process.
     std::string id;
-    uint64_t data_start = 0;
-    uint64_t data_bytes = 0;
+    // Of the version before. Its header is in the file.
+    std::shared_ptr<const SafetensorsLayout> layout = nullptr;
     // Null until it is created.
     std::shared_ptr<Target> target = nullptr;
     uint64_t next = 0;
 
-    uint64_t file_bytes() const { return data_start + data_bytes; }
-    bool Fits(const SafetensorsLayout& layout) const {
-      return data_start == layout.data_start && data_bytes == layout.data_bytes;
+    bool Fits(const SafetensorsLayout& other) const {
+      return layout->data_start == other.data_start && layout->data_bytes == other.data_bytes;
     }
-    bool done() const { return target != nullptr && next == data_bytes; }
+    bool done() const { return target != nullptr && next == layout->data_bytes; }
   };
   // The arena of an update; it is not kept alive for this.
   struct Begun {
@@ -98,8 +99,9 @@ class ArenaSupply {
     uint64_t next = 0;
   };
 
-  absl::Status TakeSpare(const std::string& model, const std::string& update_id, const SafetensorsLayout& layout,
-                         absl::string_view header, std::shared_ptr<Target>& target) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status TakeSpare(const std::string& model, const std::string& update_id,
+                         const std::shared_ptr<const SafetensorsLayout>& layout, absl::string_view header,
+                         std::shared_ptr<Target>& target) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<std::shared_ptr<Target>> Create(const std::string& model, const std::string& update_id,
                                                  const SafetensorsLayout& layout, absl::string_view header) const;
   absl::Status CheckRoom(uint64_t file_bytes, absl::string_view subject) ABSL_LOCKS_EXCLUDED(mutex_);

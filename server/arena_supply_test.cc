@@ -84,8 +84,8 @@ class ArenaSupplyTest : public testing::Test {
   }
 
   std::shared_ptr<Target> Provide(const std::string& model, const std::string& id, const SafetensorsLayout& layout) {
-    absl::StatusOr<std::shared_ptr<Target>> target =
-        supply().Provide(model, id, layout, EncodeSafetensorsHeader(layout), "the test");
+    absl::StatusOr<std::shared_ptr<Target>> target = supply().Provide(
+        model, id, std::make_shared<const SafetensorsLayout>(layout), EncodeSafetensorsHeader(layout), "the test");
     EXPECT_TRUE(target.ok()) << target.status();
     return target.value_or(nullptr);
   }
@@ -97,7 +97,7 @@ class ArenaSupplyTest : public testing::Test {
   }
 
   void MakeSpare(const std::string& model, const SafetensorsLayout& layout) {
-    supply().MakeSpare(model, layout, SlowTarget(std::unique_ptr<Target>()));
+    supply().MakeSpare(model, std::make_shared<const SafetensorsLayout>(layout), SlowTarget(std::unique_ptr<Target>()));
   }
 
   std::vector<std::string> Names(const std::string& model) const {
@@ -138,6 +138,23 @@ TEST_F(ArenaSupplyTest, ASpareIsMadeReadyAndTakenOver) {
   EXPECT_EQ(supply().SpareBytes("m"), 0u);
 }
 
+TEST_F(ArenaSupplyTest, ASpareHasTheHeaderOfTheVersionBeforeUntilAnotherIsNeeded) {
+  const auto shared = [](const char* step) {
+    return std::make_shared<const SafetensorsLayout>(
+        LayOutSafetensors({ByteTensor("w", kBytes)}, {{"step", step}}).value());
+  };
+  const auto before = shared("1");
+  for (const auto& next : {before, shared("2")}) {
+    const std::string id = next == before ? "u1" : "u2";
+    supply().MakeSpare("m", before, SlowTarget(std::unique_ptr<Target>()));
+    ASSERT_TRUE(WaitFor([&] { return supply().SpareBytes("m") == kBytes; }));
+    // Nobody has written the header's text yet.
+    ASSERT_TRUE(supply().Provide("m", id, next, /*header=*/"", "the test").ok());
+    const std::string file = ReadTestFile(absl::StrCat(store_->data_dir(), "/m/.incoming-", id, "/model.safetensors"));
+    EXPECT_TRUE(absl::StartsWith(file, EncodeSafetensorsHeader(*next)));
+  }
+}
+
 TEST_F(ArenaSupplyTest, ASpareIsUsedOnce) {
   const SafetensorsLayout layout = Layout(kBytes);
   MakeReadySpare("m", layout);
@@ -173,7 +190,8 @@ TEST_F(ArenaSupplyTest, SparesGoTheOldestFirstWhenAnUpdateNeedsTheRoom) {
 TEST_F(ArenaSupplyTest, WithoutRoomEvenThenTheErrorSaysWhatIsNeededAndFree) {
   MakeReadySpare("a", Layout(kBytes));
   promised_ = [] { return uint64_t{1} << 60; };
-  const auto refused = supply().Provide("m", "u1", Layout(kBytes), "", "version 1 of model 'm'");
+  const auto refused = supply().Provide("m", "u1", std::make_shared<const SafetensorsLayout>(Layout(kBytes)), "",
+                                        "version 1 of model 'm'");
   ExpectError(refused.status(), StatusCode::kResourceExhausted,
               {"version 1 of model 'm' needs", absl::StrCat(Layout(kBytes).file_bytes()), store_->data_dir(),
                "promised to updates in flight", "--keep-versions"});
@@ -216,7 +234,7 @@ TEST_F(ArenaSupplyTest, TurnedOffItDoesNothingAhead) {
 
 TEST_F(ArenaSupplyTest, MemoryThatCostsNothingToTouchGetsNoSpare) {
   const auto cheap = MemoryUpdate({ByteTensor("w", 10)});
-  supply().MakeSpare("m", cheap->layout(), cheap->target());
+  supply().MakeSpare("m", cheap->shared_layout(), cheap->target());
   MakeReadySpare("other", Layout(kBytes));
   EXPECT_EQ(supply().SpareBytes("m"), 0u);
 }
@@ -239,7 +257,8 @@ TEST_F(ArenaSupplyTest, ItDoesNotWaitForAStuckMediumForEver) {
   promised_ = [] { return uint64_t{1} << 60; };
   absl::Notification asked;
   supply().InBackground([&] { asked.WaitForNotification(); });
-  const auto refused = supply().Provide("m", "u1", Layout(kBytes), "", "version 1 of model 'm'");
+  const auto refused = supply().Provide("m", "u1", std::make_shared<const SafetensorsLayout>(Layout(kBytes)), "",
+                                        "version 1 of model 'm'");
   ExpectError(refused.status(), StatusCode::kUnavailable, {store_->data_dir(), "try again later"});
   asked.Notify();
   // Waits for the job, which holds what lies here.

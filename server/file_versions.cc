@@ -54,7 +54,7 @@ absl::Status FileVersions::CheckPlace(const std::string& model, uint64_t version
 }
 
 absl::StatusOr<std::shared_ptr<Target>> FileVersions::Provide(const ArenaRequest& request) {
-  return arenas_.Provide(request.model, request.update_id, *request.layout, request.header, request.subject);
+  return arenas_.Provide(request.model, request.update_id, request.layout, request.header, request.subject);
 }
 
 absl::StatusOr<std::vector<uint64_t>> FileVersions::MakeRoom(const ArenaRequest& request,
@@ -96,7 +96,7 @@ void FileVersions::Committed(std::shared_ptr<Update> update) {
   // In the background, since to unmap takes its time too; after what the commit removed is freed, so that the spare may
   // have the room.
   arenas_.InBackground([this, update = std::move(update)] {
-    arenas_.MakeSpare(update->identity().model, update->layout(), std::as_const(*update).target());
+    arenas_.MakeSpare(update->identity().model, update->shared_layout(), std::as_const(*update).target());
   });
 }
 

@@ -58,8 +58,9 @@ absl::Status Model::CheckParams(const BeginParams& params) const {
                                                    " bytes long; at most ", kMaxSourceIdBytes, " are allowed"));
   }
   const Limits& limits = *context_.limits;
-  if (params.tensors.size() > limits.manifest_tensors) {
-    return absl::ResourceExhaustedError(absl::StrCat("the manifest of model '", name_, "' has ", params.tensors.size(),
+  const size_t tensors = params.known == nullptr ? params.tensors.size() : params.known->layout->tensors.size();
+  if (tensors > limits.manifest_tensors) {
+    return absl::ResourceExhaustedError(absl::StrCat("the manifest of model '", name_, "' has ", tensors,
                                                      " tensors; this server takes at most ", limits.manifest_tensors,
                                                      " (--max-manifest-tensors)"));
   }
@@ -90,13 +91,27 @@ absl::Status Model::CheckVersion(uint64_t version) const {
   return absl::OkStatus();
 }
 
+absl::StatusOr<Model::LaidOut> Model::LayOut(BeginParams& params) {
+  const KnownManifest* const known = params.known.get();
+  if (known != nullptr && known->layout->metadata == params.metadata) return LaidOut{known->layout, "", known->crc32c};
+  if (known != nullptr) {
+    params.tensors.reserve(known->layout->tensors.size());
+    for (const PlacedTensor& tensor : known->layout->tensors) params.tensors.push_back(tensor.spec);
+  }
+  LaidOut laid_out;
+  absl::StatusOr<SafetensorsLayout> layout =
+      LayOutSafetensors(std::move(params.tensors), std::move(params.metadata), &laid_out.header);
+  if (!layout.ok()) return layout.status();
+  laid_out.layout = std::make_shared<const SafetensorsLayout>(*std::move(layout));
+  laid_out.crc32c = ExtendCrc32c(0, laid_out.header);
+  return laid_out;
+}
+
 absl::StatusOr<BegunUpdate> Model::Begin(const std::string& update_id, BeginParams params) {
   if (absl::Status checked = CheckParams(params); !checked.ok()) return checked;
-  std::string header;
-  absl::StatusOr<SafetensorsLayout> layout =
-      LayOutSafetensors(std::move(params.tensors), std::move(params.metadata), &header);
-  if (!layout.ok()) return layout.status();
-  if (absl::Status checked = CheckSize(params.version, layout->data_bytes); !checked.ok()) return checked;
+  const absl::StatusOr<LaidOut> laid_out = LayOut(params);
+  if (!laid_out.ok()) return laid_out.status();
+  if (absl::Status checked = CheckSize(params.version, laid_out->layout->data_bytes); !checked.ok()) return checked;
 
   Operation operation(*this, "begin", OperationOf::kCaller);
   if (!operation.status().ok()) return operation.status();
@@ -105,14 +120,14 @@ absl::StatusOr<BegunUpdate> Model::Begin(const std::string& update_id, BeginPara
   // Before another is ended for its sake, and held until it has begun.
   absl::StatusOr<std::shared_ptr<UpdateSlots::Slot>> slot = SlotForUpdate();
   if (!slot.ok()) return slot.status();
-  absl::StatusOr<std::shared_ptr<Update>> resumed = ResumeOrSupersede(params, header);
+  absl::StatusOr<std::shared_ptr<Update>> resumed = ResumeOrSupersede(params, *laid_out->layout);
   if (!resumed.ok()) return resumed.status();
   if (*resumed != nullptr) {
     (*resumed)->Touch();
     return BegunUpdate{*std::move(resumed), true};
   }
 
-  absl::StatusOr<std::shared_ptr<Update>> created = Create(update_id, params, *std::move(layout), header);
+  absl::StatusOr<std::shared_ptr<Update>> created = Create(update_id, params, *laid_out);
   if (!created.ok()) return created.status();
   absl::MutexLock lock(&mutex_);
   update_ = *created;
@@ -132,7 +147,8 @@ absl::StatusOr<std::shared_ptr<UpdateSlots::Slot>> Model::SlotForUpdate() const 
   return context_.slots->Take();
 }
 
-absl::StatusOr<std::shared_ptr<Update>> Model::ResumeOrSupersede(const BeginParams& params, absl::string_view header) {
+absl::StatusOr<std::shared_ptr<Update>> Model::ResumeOrSupersede(const BeginParams& params,
+                                                                 const SafetensorsLayout& layout) {
   const std::shared_ptr<Update> update = update_in_flight();
   if (update == nullptr) return update;
   const UpdateIdentity& identity = update->identity();
@@ -142,7 +158,7 @@ absl::StatusOr<std::shared_ptr<Update>> Model::ResumeOrSupersede(const BeginPara
                                            " that is in flight"));
   }
   if (identity.version == params.version && identity.source_id == params.source_id &&
-      header == EncodeSafetensorsHeader(update->layout())) {
+      (&layout == &update->layout() || layout == update->layout())) {
     return update;
   }
   EndUpdate(update, UpdateOutcome::kSuperseded,
@@ -156,19 +172,19 @@ absl::StatusOr<std::shared_ptr<Update>> Model::ResumeOrSupersede(const BeginPara
 }
 
 absl::StatusOr<std::shared_ptr<Update>> Model::Create(const std::string& update_id, const BeginParams& params,
-                                                      SafetensorsLayout layout, const std::string& header) {
+                                                      const LaidOut& laid_out) {
   absl::StatusOr<UpdateArena> arena =
       ProvideArena({.model = name_,
                     .update_id = update_id,
-                    .layout = &layout,
-                    .header = header,
+                    .layout = laid_out.layout,
+                    .header = laid_out.header,
                     .subject = absl::StrCat("version ", params.version, " of model '", name_, "'")});
   if (!arena.ok()) return arena.status();
   const uint64_t bucket = params.bucket_limit_bytes == 0
                               ? context_.limits->bucket_bytes
                               : std::min(params.bucket_limit_bytes, context_.limits->bucket_bytes);
-  return std::make_shared<Update>(UpdateIdentity{update_id, name_, params.version, params.source_id}, std::move(layout),
-                                  ExtendCrc32c(0, header), bucket, *std::move(arena));
+  return std::make_shared<Update>(UpdateIdentity{update_id, name_, params.version, params.source_id}, laid_out.layout,
+                                  laid_out.crc32c, bucket, *std::move(arena));
 }
 
 absl::StatusOr<VersionRecord> Model::Commit(const std::string& update_id, const CommitExpectation& expected) {

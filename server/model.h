@@ -17,6 +17,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
+#include "server/known_manifests.h"
 #include "server/limits.h"
 #include "server/metrics.h"
 #include "server/model_store.h"
@@ -51,6 +52,10 @@ struct ModelContext {
 struct BeginParams {
   uint64_t version = 0;
   std::vector<TensorSpec> tensors;
+  // As they came, if that is to be kept for the next time.
+  std::shared_ptr<const std::string> wire;
+  // The manifest, instead of `tensors`, where an update of this model began with the same before.
+  std::shared_ptr<const KnownManifest> known;
   Metadata metadata;
   uint64_t bucket_limit_bytes = 0;
   std::string source_id;
@@ -215,11 +220,20 @@ class Model {
   absl::Status CheckParams(const BeginParams& params) const;
   absl::Status CheckSize(uint64_t version, uint64_t bytes) const;
   absl::Status CheckVersion(uint64_t version) const ABSL_LOCKS_EXCLUDED(mutex_);
-  // The update in flight, if it is the one that `params` resumes: `header` is that of its manifest.
-  absl::StatusOr<std::shared_ptr<Update>> ResumeOrSupersede(const BeginParams& params, absl::string_view header)
+  // A manifest laid out.
+  struct LaidOut {
+    std::shared_ptr<const SafetensorsLayout> layout;
+    // Empty where the layout was known.
+    std::string header;
+    uint32_t crc32c = 0;
+  };
+  // Takes the tensors and the metadata.
+  static absl::StatusOr<LaidOut> LayOut(BeginParams& params);
+  // The update in flight, if it is the one that `params` resumes.
+  absl::StatusOr<std::shared_ptr<Update>> ResumeOrSupersede(const BeginParams& params, const SafetensorsLayout& layout)
       ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<std::shared_ptr<Update>> Create(const std::string& update_id, const BeginParams& params,
-                                                 SafetensorsLayout layout, const std::string& header);
+                                                 const LaidOut& laid_out);
   // That of the update in flight, or else a free one.
   absl::StatusOr<std::shared_ptr<UpdateSlots::Slot>> SlotForUpdate() const ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<VersionRecord> Publish(Update& update) ABSL_LOCKS_EXCLUDED(mutex_);

@@ -15,6 +15,9 @@ namespace {
 // How often a drain looks whether updates are left: AwaitChange of one model wakes for that model only.
 constexpr absl::Duration kDrainPoll = absl::Milliseconds(50);
 
+// Of manifests that are kept: enough for two models of 100,000 tensors, or for some hundred of ordinary ones.
+constexpr uint64_t kMostKnownBytes = 64 << 20;
+
 // 128 random bits: an id must not be guessed, and must not come again after a restart.
 std::string NewUpdateId() {
   std::random_device random;
@@ -30,7 +33,12 @@ void LogCannotAbort(const Update& update, const absl::Status& why) {
 }  // namespace
 
 ModelRegistry::ModelRegistry(VersionMedium& medium, const Limits& limits, Metrics& metrics, Observers observers)
-    : medium_(medium), limits_(limits), metrics_(metrics), observers_(std::move(observers)), slots_(limits.updates) {
+    : medium_(medium),
+      limits_(limits),
+      metrics_(metrics),
+      observers_(std::move(observers)),
+      slots_(limits.updates),
+      manifests_(kMostKnownBytes) {
   for (const StoredModel& stored : medium_.Recovered()) {
     const auto model = std::make_shared<Model>(stored, Context());
     models_[stored.name] = model;
@@ -53,7 +61,18 @@ ModelContext ModelRegistry::Context() {
 absl::StatusOr<BegunUpdate> ModelRegistry::Begin(const std::string& model, BeginParams params) {
   absl::StatusOr<std::shared_ptr<Model>> found = FindOrAdd(model);
   if (!found.ok()) return found.status();
-  return (*found)->Begin(NewUpdateId(), std::move(params));
+  std::shared_ptr<const std::string> wire = params.wire;
+  if (params.known != nullptr) wire = params.known->wire;
+  const std::shared_ptr<const KnownManifest> known = params.known;
+  absl::StatusOr<BegunUpdate> begun = (*found)->Begin(NewUpdateId(), std::move(params));
+  if (!begun.ok() || begun->resumed || wire == nullptr || wire->empty()) return begun;
+  const Update& update = *begun->update;
+  // With other metadata the layout is another.
+  if (known == nullptr || known->layout != update.shared_layout()) {
+    manifests_.Keep(model, std::make_shared<const KnownManifest>(
+                               KnownManifest{wire, update.shared_layout(), update.manifest_crc32c()}));
+  }
+  return begun;
 }
 
 std::vector<ModelRegistry::Stalled> ModelRegistry::AllStalled() const {

@@ -14,6 +14,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "server/known_manifests.h"
 #include "server/limits.h"
 #include "server/metrics.h"
 #include "server/model.h"
@@ -36,6 +37,9 @@ class ModelRegistry {
 
   // Begins an update of a model, which is made known if it is not. UNAVAILABLE while draining.
   absl::StatusOr<BegunUpdate> Begin(const std::string& model, BeginParams params) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // The manifest with which an update of the model began last; null if it is not kept.
+  std::shared_ptr<const KnownManifest> FindManifest(const std::string& model) { return manifests_.Find(model); }
 
   // The model, which is made known if it is not. INVALID_ARGUMENT for a name that no model may have, RESOURCE_EXHAUSTED
   // for one too many, UNAVAILABLE while draining.
@@ -91,6 +95,7 @@ class ModelRegistry {
   const Observers observers_;
   // Before the models, which hold some.
   UpdateSlots slots_;
+  KnownManifests manifests_;
 
   mutable absl::Mutex mutex_;
   // Signalled when a model is added.

@@ -208,15 +208,17 @@ absl::StatusOr<NewFile> ModelStore::CreateIncoming(const std::string& model, con
   return CreateIn(IncomingName(model, update_id), header);
 }
 
-absl::StatusOr<NewFile> ModelStore::CreateSpare(const std::string& model, const std::string& id) {
-  return CreateIn(SpareName(model, id), "");
+absl::StatusOr<NewFile> ModelStore::CreateSpare(const std::string& model, const std::string& id,
+                                                absl::string_view header) {
+  return CreateIn(SpareName(model, id), header);
 }
 
-absl::Status ModelStore::AdoptSpare(const std::string& model, const std::string& id, const std::string& update_id,
-                                    absl::string_view header) {
-  const std::string folder = SpareName(model, id);
-  if (absl::Status written = folder_.OverwriteFile(absl::StrCat(folder, kFile), header); !written.ok()) return written;
-  return folder_.Rename(folder, IncomingName(model, update_id));
+absl::Status ModelStore::SetSpareHeader(const std::string& model, const std::string& id, absl::string_view header) {
+  return folder_.OverwriteFile(absl::StrCat(SpareName(model, id), kFile), header);
+}
+
+absl::Status ModelStore::AdoptSpare(const std::string& model, const std::string& id, const std::string& update_id) {
+  return folder_.Rename(SpareName(model, id), IncomingName(model, update_id));
 }
 
 absl::Status ModelStore::DiscardSpare(const std::string& model, const std::string& id) {

@@ -96,13 +96,15 @@ class ModelStore {
   // Removes what CreateIncoming made. Nothing there is fine.
   absl::Status DiscardIncoming(const std::string& model, const std::string& update_id);
 
-  // An empty file, for memory that a later update of the model is to take over. `id` is unique among the model's
-  // spares.
-  absl::StatusOr<NewFile> CreateSpare(const std::string& model, const std::string& id);
+  // A file with this header and nothing else, for memory that a later update of the model is to take over. `id` is
+  // unique among the model's spares.
+  absl::StatusOr<NewFile> CreateSpare(const std::string& model, const std::string& id, absl::string_view header);
 
-  // Makes a spare the place of an incoming version, with this header in front; whoever has the file open keeps it.
-  absl::Status AdoptSpare(const std::string& model, const std::string& id, const std::string& update_id,
-                          absl::string_view header);
+  // Replaces the spare's header by another of the same length.
+  absl::Status SetSpareHeader(const std::string& model, const std::string& id, absl::string_view header);
+
+  // Makes a spare the place of an incoming version; whoever has the file open keeps it.
+  absl::Status AdoptSpare(const std::string& model, const std::string& id, const std::string& update_id);
 
   // Removes a spare. Nothing there is fine.
   absl::Status DiscardSpare(const std::string& model, const std::string& id);

@@ -196,7 +196,7 @@ TEST_F(PlantedLinkTest, InAModelsPlace) {
   for (const absl::Status& status :
        {PublishVersion(*store, "m", 2).status(), store->CheckPlace("m", 2), store->OpenForReading("m", 1).status(),
         store->SetCurrent("m", 1), store->RemoveVersion("m", 1).status(), store->DiscardIncoming("m", "u"),
-        store->CreateSpare("m", "1").status()}) {
+        store->CreateSpare("m", "1", "").status()}) {
     ExpectError(status, StatusCode::kFailedPrecondition, {Path("m is a symbolic link"), "remove it"});
   }
   ExpectElsewhereUntouched();
@@ -253,10 +253,10 @@ TEST_F(PlantedLinkTest, InAnIncomingFilesPlace) {
   std::filesystem::create_symlink(Elsewhere("model/1/model.safetensors"), incoming);
   ExpectError(store->Publish("m", "u1", 1, OneTensorLayout(1000), OneTensorCrc32c()).status(),
               StatusCode::kFailedPrecondition, {incoming, "symbolic link"});
-  ASSERT_TRUE(store->CreateSpare("m", "1").ok());
+  ASSERT_TRUE(store->CreateSpare("m", "1", "").ok());
   std::filesystem::remove(Path("m/.spare-1/model.safetensors"));
   std::filesystem::create_symlink(Elsewhere("model/1/model.safetensors"), Path("m/.spare-1/model.safetensors"));
-  ExpectError(store->AdoptSpare("m", "1", "u2", "header"), StatusCode::kFailedPrecondition, {"symbolic link"});
+  ExpectError(store->SetSpareHeader("m", "1", "header"), StatusCode::kFailedPrecondition, {"symbolic link"});
   EXPECT_TRUE(store->DiscardIncoming("m", "u1").ok());
   EXPECT_TRUE(store->DiscardSpare("m", "1").ok());
   ExpectElsewhereUntouched();

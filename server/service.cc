@@ -40,12 +40,17 @@ void SetMissing(const Update& update, v1::BeginUpdateResponse* response) {
 }
 
 template <typename Request>
-bool Parse(grpc::ByteBuffer& message, Request& request) {
+bool Parse(grpc::ByteBuffer& message, ModelRegistry& registry, Request& request) {
   return grpc::SerializationTraits<Request>::Deserialize(&message, &request).ok();
 }
 
-bool Parse(grpc::ByteBuffer& message, BeginRequest& request) {
-  const bool parsed = ParseBeginRequest(message, request);
+bool Parse(grpc::ByteBuffer& message, ModelRegistry& registry, ReceivedBegin& request) {
+  std::shared_ptr<const KnownManifest> known;
+  const bool parsed = ParseBeginRequest(message, request, [&](const v1::BeginUpdateRequest& fields) {
+    known = registry.FindManifest(fields.model());
+    return known == nullptr ? absl::string_view() : absl::string_view(*known->wire);
+  });
+  if (request.is_known) request.known = std::move(known);
   message.Clear();
   return parsed;
 }
@@ -92,7 +97,7 @@ absl::Status WeightStreamService::Receive(const grpc::ServerContext& context, ab
                                                      " bytes; this server takes at most ",
                                                      environment_.limits->manifest_bytes, " (--max-manifest-mib)"));
   }
-  if (!Parse(message, request)) {
+  if (!Parse(message, registry_, request)) {
     return absl::InvalidArgumentError(
         absl::StrCat("the ", method, " message of ", bytes, " bytes is no ", Request::descriptor()->full_name(),
                      ": it is cut or damaged, or a name in it is not UTF-8; see docs/api.md for the format"));
@@ -175,7 +180,7 @@ void WeightStreamService::AddPush() {
                                                  grpc::internal::RpcMethod::CLIENT_STREAMING, handler.release()));
 }
 
-absl::Status WeightStreamService::BeginUpdate(grpc::ServerContext* context, BeginRequest& received,
+absl::Status WeightStreamService::BeginUpdate(grpc::ServerContext* context, ReceivedBegin& received,
                                               v1::BeginUpdateResponse* response) {
   const absl::Duration start = MonotonicNow();
   if (!received.manifest.ok()) return received.manifest;
@@ -183,6 +188,8 @@ absl::Status WeightStreamService::BeginUpdate(grpc::ServerContext* context, Begi
   BeginParams params;
   params.version = request.version();
   params.tensors = std::move(received.tensors);
+  params.known = std::move(received.known);
+  params.wire = std::make_shared<const std::string>(std::move(received.wire));
   params.metadata = FromProto(request.metadata());
   params.bucket_limit_bytes = request.bucket_limit_bytes();
   params.source_id = request.source_id();

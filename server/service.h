@@ -17,9 +17,15 @@
 #include "absl/strings/string_view.h"
 #include "proto/begin_codec.h"
 #include "server/call_environment.h"
+#include "server/known_manifests.h"
 #include "weightstream/v1/weightstream.pb.h"
 
 namespace weightstream {
+
+// A BeginUpdateRequest, and its manifest where an update of the model began with the same before.
+struct ReceivedBegin : BeginRequest {
+  std::shared_ptr<const KnownManifest> known = nullptr;
+};
 
 // weightstream.v1.WeightStream as a synchronous gRPC service, on the wire the same as the generated one. It is not
 // derived from the generated class because Push and Pull exchange chunks as they came off the wire (grpc::ByteBuffer),
@@ -46,7 +52,7 @@ class WeightStreamService final : public grpc::Service {
   grpc::Status Ended(grpc::ServerContext* context, absl::string_view method, const absl::Status& status,
                      uint64_t reply_bytes) const;
 
-  absl::Status BeginUpdate(grpc::ServerContext* context, BeginRequest& request, v1::BeginUpdateResponse* response);
+  absl::Status BeginUpdate(grpc::ServerContext* context, ReceivedBegin& request, v1::BeginUpdateResponse* response);
   absl::Status CommitUpdate(grpc::ServerContext* context, const v1::CommitUpdateRequest& request,
                             v1::CommitUpdateResponse* response);
   absl::Status AbortUpdate(grpc::ServerContext* context, const v1::AbortUpdateRequest& request,

@@ -85,6 +85,39 @@ TEST_P(ServiceFilesTest, AnySafetensorsReaderSeesTheVersionInItsFile) {
   EXPECT_EQ(layout->metadata.at("format"), "pt");
 }
 
+// A manifest that came before is known by its bytes, and not read again.
+TEST_P(ServiceFilesTest, EachVersionsFileIsItsOwnWhetherItsManifestWasKnownOrNot) {
+  const auto tensors = VariedTensors(1);
+  auto renamed = tensors;
+  renamed[0].spec.name[0] ^= 1;
+  struct Push {
+    std::vector<TestTensor> tensors;
+    std::string step;
+  };
+  const std::vector<Push> pushes = {{tensors, "1"}, {tensors, "1"}, {tensors, "2"}, {tensors, "2"},
+                                    {renamed, "2"}, {renamed, "2"}, {{}, "2"},      {tensors, "1"}};
+  for (size_t i = 0; i < pushes.size(); ++i) {
+    auto request = BeginRequest("m", i + 1, pushes[i].tensors);
+    (*request.mutable_metadata())["step"] = pushes[i].step;
+    const auto begun = client_->Begin(request);
+    ASSERT_TRUE(begun.ok()) << begun.status();
+    const auto resumed = client_->Begin(request);
+    ASSERT_TRUE(resumed.ok()) << resumed.status();
+    EXPECT_EQ(resumed->update_id(), begun->update_id());
+    ASSERT_TRUE(client_->Push(ChunksOf(pushes[i].tensors, 1000, begun->update_id())).ok());
+    const auto committed = client_->Commit("m", begun->update_id());
+    ASSERT_TRUE(committed.ok()) << committed.status();
+    EXPECT_EQ(client_->PullTensors("m").value(), DataOf(pushes[i].tensors));
+
+    std::vector<TensorSpec> specs;
+    for (const TestTensor& tensor : pushes[i].tensors) specs.push_back(tensor.spec);
+    const SafetensorsLayout layout = LayOutSafetensors(specs, {{"step", pushes[i].step}}).value();
+    const auto file = MappedFile::Open(committed->path()).value();
+    EXPECT_EQ(file->bytes().substr(0, layout.data_start), EncodeSafetensorsHeader(layout)) << "push " << i;
+    EXPECT_EQ(file->bytes().size(), layout.file_bytes());
+  }
+}
+
 TEST_P(ServiceFlowTest, EverythingMissingIsSaidInOneWordToWhoTakesIt) {
   const std::vector<TestTensor> tensors = {MakeTensor("t", DType::kU8, {3000}, 5), MakeTensor("s", DType::kF32, {}, 6)};
   auto request = BeginRequest("m", 1, tensors);

@@ -30,7 +30,8 @@ class MemoryTarget final : public Target {
 
 std::shared_ptr<Update> MakeUpdate(SafetensorsLayout layout, uint64_t bucket_limit_bytes,
                                    std::unique_ptr<Target> target) {
-  return std::make_shared<Update>(UpdateIdentity{"u1", "m", 1, "source"}, std::move(layout), /*manifest_crc32c=*/7,
+  return std::make_shared<Update>(UpdateIdentity{"u1", "m", 1, "source"},
+                                  std::make_shared<const SafetensorsLayout>(std::move(layout)), /*manifest_crc32c=*/7,
                                   bucket_limit_bytes, UpdateArena{std::move(target)});
 }
 

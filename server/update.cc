@@ -30,8 +30,8 @@ absl::Status MissingStatus(const UpdateIdentity& identity, const SafetensorsLayo
 
 }  // namespace
 
-Update::Update(UpdateIdentity identity, SafetensorsLayout layout, uint32_t manifest_crc32c, uint64_t bucket_limit_bytes,
-               UpdateArena arena)
+Update::Update(UpdateIdentity identity, std::shared_ptr<const SafetensorsLayout> layout, uint32_t manifest_crc32c,
+               uint64_t bucket_limit_bytes, UpdateArena arena)
     : identity_(std::move(identity)),
       layout_(std::move(layout)),
       manifest_crc32c_(manifest_crc32c),
@@ -40,15 +40,15 @@ Update::Update(UpdateIdentity identity, SafetensorsLayout layout, uint32_t manif
       began_(MonotonicNow()),
       arena_(std::move(arena)),
       may_write_(arena_.before_first_byte == nullptr),
-      ranges_(layout_.tensors),
+      ranges_(layout_->tensors),
       last_activity_nanos_(absl::ToInt64Nanoseconds(began_)) {}
 
 Update::~Update() = default;
 
-absl::optional<uint32_t> Update::FindTensor(absl::string_view name) const { return FindInLayout(layout_, name); }
+absl::optional<uint32_t> Update::FindTensor(absl::string_view name) const { return FindInLayout(*layout_, name); }
 
 absl::optional<uint32_t> Update::FindTensor(absl::string_view name, uint32_t probable) const {
-  if (probable < layout_.tensors.size() && layout_.tensors[probable].spec.name == name) return probable;
+  if (probable < layout_->tensors.size() && layout_->tensors[probable].spec.name == name) return probable;
   return FindTensor(name);
 }
 
@@ -79,7 +79,7 @@ bool Update::MoveTo(UpdateState state) {
 absl::Status Update::StartCommit() {
   absl::MutexLock lock(&mutex_);
   if (state_ == UpdateState::kReceiving && ranges_.missing_bytes() > 0)
-    return MissingStatus(identity_, layout_, ranges_);
+    return MissingStatus(identity_, *layout_, ranges_);
   if (!MoveTo(UpdateState::kCommitting)) {
     return absl::FailedPreconditionError(absl::StrCat("update ", identity_.id, " of model '", identity_.model, "' is ",
                                                       UpdateStateName(state_), " and cannot be committed",

@@ -81,12 +81,13 @@ struct UpdateRecord {
 class Update {
  public:
   // Requires a layout from LayOutSafetensors.
-  Update(UpdateIdentity identity, SafetensorsLayout layout, uint32_t manifest_crc32c, uint64_t bucket_limit_bytes,
-         UpdateArena arena);
+  Update(UpdateIdentity identity, std::shared_ptr<const SafetensorsLayout> layout, uint32_t manifest_crc32c,
+         uint64_t bucket_limit_bytes, UpdateArena arena);
   ~Update();
 
   const UpdateIdentity& identity() const { return identity_; }
-  const SafetensorsLayout& layout() const { return layout_; }
+  const SafetensorsLayout& layout() const { return *layout_; }
+  const std::shared_ptr<const SafetensorsLayout>& shared_layout() const { return layout_; }
   uint64_t bucket_limit_bytes() const { return bucket_limit_bytes_; }
   UpdateMode mode() const { return arena_.mode; }
   uint64_t over() const { return arena_.over; }
@@ -160,7 +161,8 @@ class Update {
   absl::Status AskToWrite();
 
   const UpdateIdentity identity_;
-  const SafetensorsLayout layout_;
+  // Shared with other updates of the same manifest.
+  const std::shared_ptr<const SafetensorsLayout> layout_;
   const uint32_t manifest_crc32c_;
   const uint64_t bucket_limit_bytes_;
   const absl::Time begin_time_;

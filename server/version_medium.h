@@ -54,8 +54,8 @@ class ReadableVersion {
 struct ArenaRequest {
   std::string model;
   std::string update_id;
-  // Both must outlive the call; `header` is the layout's.
-  const SafetensorsLayout* layout = nullptr;
+  std::shared_ptr<const SafetensorsLayout> layout;
+  // The layout's, which must outlive the call; empty where it has yet to be written, by whoever needs it.
   absl::string_view header;
   // For messages: "version 3 of model 'm'".
   std::string subject;
