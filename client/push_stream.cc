@@ -16,8 +16,9 @@
 namespace weightstream {
 namespace {
 
-// Smaller chunks may wait in gRPC for those that follow, or for the stream's end, until 64 KiB are together (its
-// write buffer): a send for each, and the peer's wake-up, would cost more than the bytes.
+// Smaller chunks may wait in gRPC for those that follow, or for the stream's end, until its write buffer is full, which
+// is of this size unless a channel says otherwise: a send for each, and the peer's wake-up, would cost more than the
+// bytes.
 constexpr uint64_t kSentTogetherBytes = 64 << 10;
 
 uint64_t DataBytes(const PushContext& context, const PlannedChunk& chunk) {

@@ -30,7 +30,8 @@ struct PushStreamTask {
 // Sends until the plan is empty, and waits for the server's word that it has landed; returns how many bytes of the
 // update it then still missed, over all streams. Where the plan is empty from the start, it opens no stream and returns
 // nothing: it knows nothing of what is missing. Blocking Write is the backpressure: it returns when the connection has
-// taken the chunk, so that one or two are in flight a stream. An error is what the server or the connection said; after
+// taken the chunk, so that one or two are in flight a stream; of chunks below 64 KiB up to that much may still wait
+// here, and is counted as sent. An error is what the server or the connection said; after
 // a stop, mostly CANCELLED, which the caller replaces by the stop's cause.
 absl::StatusOr<absl::optional<uint64_t>> RunPushStream(grpc::Channel& channel, const PushStreamTask& task);
 

@@ -3,16 +3,46 @@
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/async_stream.h>
 #include <grpcpp/support/async_unary_call.h>
+#include <grpcpp/support/byte_buffer.h>
 
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "tensor/text.h"
 
 namespace weightstream {
 
 using grpc::health::v1::HealthCheckRequest;
 using grpc::health::v1::HealthCheckResponse;
+
+namespace {
+
+// Anybody may ask, on the thread that waits for everybody, and a watch keeps its name: models' names are shorter.
+constexpr size_t kMostRequestBytes = 1024;
+
+grpc::Status ReadName(grpc::ByteBuffer& message, std::string& name) {
+  if (message.Length() > kMostRequestBytes) {
+    return {grpc::StatusCode::INVALID_ARGUMENT,
+            absl::StrCat("a health request of ", message.Length(), " bytes; at most ", kMostRequestBytes,
+                         " are read, enough for any model's name")};
+  }
+  HealthCheckRequest request;
+  const grpc::Status read = grpc::SerializationTraits<HealthCheckRequest>::Deserialize(&message, &request);
+  if (!read.ok()) return {grpc::StatusCode::INVALID_ARGUMENT, "this is no grpc.health.v1.HealthCheckRequest"};
+  name = request.service();
+  return grpc::Status::OK;
+}
+
+grpc::ByteBuffer Encode(HealthCheckResponse::ServingStatus status) {
+  HealthCheckResponse response;
+  response.set_status(status);
+  const grpc::Slice slice(response.SerializeAsString());
+  return grpc::ByteBuffer(&slice, 1);
+}
+
+}  // namespace
 
 // What each call has of the service: it counts.
 class Health::Presence {
@@ -47,27 +77,30 @@ class Health::CheckCall {
       return;
     }
     new CheckCall(health_);
-    HealthCheckResponse response;
-    {
+    std::string name;
+    grpc::Status outcome = ReadName(request_, name);
+    Status status = HealthCheckResponse::UNKNOWN;
+    if (outcome.ok()) {
       absl::MutexLock lock(&health_.mutex_);
-      response.set_status(health_.Find(request_.service()));
+      status = health_.Find(name);
     }
-    if (response.status() == HealthCheckResponse::SERVICE_UNKNOWN) {
-      answer_.FinishWithError(
-          grpc::Status(grpc::StatusCode::NOT_FOUND,
-                       "no version of model '" + Printable(request_.service()) + "' has ever been current"),
-          &finished_);
-      return;
+    if (status == HealthCheckResponse::SERVICE_UNKNOWN) {
+      outcome = {grpc::StatusCode::NOT_FOUND,
+                 absl::StrCat("no version of model '", Printable(name), "' has ever been current")};
     }
-    answer_.Finish(response, grpc::Status::OK, &finished_);
+    if (outcome.ok()) {
+      answer_.Finish(Encode(status), outcome, &finished_);
+    } else {
+      answer_.FinishWithError(outcome, &finished_);
+    }
   }
 
   Health& health_;
   // The last to go: the queue may be gone then, and with it the server.
   const Presence presence_{health_};
   grpc::ServerContext context_;
-  HealthCheckRequest request_;
-  grpc::ServerAsyncResponseWriter<HealthCheckResponse> answer_{&context_};
+  grpc::ByteBuffer request_;
+  grpc::ServerAsyncResponseWriter<grpc::ByteBuffer> answer_{&context_};
   Poller::Event arrived_ = [this](bool ok) { Arrived(ok); };
   Poller::Event finished_ = [this](bool) { delete this; };
 };
@@ -89,7 +122,7 @@ class Health::WatchCall {
   // Whoever is given a step takes it, with no lock held.
   Step Next() ABSL_EXCLUSIVE_LOCKS_REQUIRED(health_.mutex_) {
     if (busy_ || finished_) return {};
-    const Status status = health_.Find(request_.service());
+    const Status status = health_.Find(name_);
     if (status != told_ && !broken_) {
       busy_ = true;
       told_ = status;
@@ -102,11 +135,9 @@ class Health::WatchCall {
 
   void Take(const Step& step) {
     if (step.kind == Step::Kind::kFinish) {
-      stream_.Finish(grpc::Status(grpc::StatusCode::UNAVAILABLE, "the server is shutting down"), &operated_event_);
+      stream_.Finish(end_, &operated_event_);
     } else if (step.kind == Step::Kind::kWrite) {
-      HealthCheckResponse response;
-      response.set_status(step.status);
-      stream_.Write(response, &operated_event_);
+      stream_.Write(Encode(step.status), &operated_event_);
     }
   }
 
@@ -118,7 +149,14 @@ class Health::WatchCall {
       return;
     }
     new WatchCall(health_);
-    GoOn([this] { health_.watches_.insert(this); });
+    const grpc::Status read = ReadName(request_, name_);
+    request_.Clear();
+    GoOn([this, &read] {
+      health_.watches_.insert(this);
+      if (read.ok()) return;
+      broken_ = true;
+      end_ = read;
+    });
   }
 
   void Operated(bool ok) {
@@ -155,11 +193,15 @@ class Health::WatchCall {
   // The last to go: the queue may be gone then, and with it the server.
   const Presence presence_{health_};
   grpc::ServerContext context_;
-  HealthCheckRequest request_;
-  grpc::ServerAsyncWriter<HealthCheckResponse> stream_{&context_};
+  grpc::ByteBuffer request_;
+  grpc::ServerAsyncWriter<grpc::ByteBuffer> stream_{&context_};
   Poller::Event arrived_event_ = [this](bool ok) { Arrived(ok); };
   Poller::Event operated_event_ = [this](bool ok) { Operated(ok); };
   Poller::Event done_event_ = [this](bool) { Done(); };
+
+  std::string name_;
+  // What it is finished with.
+  grpc::Status end_{grpc::StatusCode::UNAVAILABLE, "the server is shutting down"};
 
   // All under the mutex.
   bool busy_ = false;
@@ -181,11 +223,8 @@ Health::Status Health::Find(const std::string& name) const {
 }
 
 void Health::Set(const std::string& name, bool serving) {
-  {
-    absl::MutexLock lock(&mutex_);
-    statuses_[name] = serving && !stopped_ ? HealthCheckResponse::SERVING : HealthCheckResponse::NOT_SERVING;
-  }
-  TellWatches();
+  absl::MutexLock lock(&mutex_);
+  statuses_[name] = serving && !stopped_ ? HealthCheckResponse::SERVING : HealthCheckResponse::NOT_SERVING;
 }
 
 void Health::StopServing() {
@@ -194,7 +233,7 @@ void Health::StopServing() {
     stopped_ = true;
     for (auto& [name, status] : statuses_) status = HealthCheckResponse::NOT_SERVING;
   }
-  TellWatches();
+  Tell();
 }
 
 void Health::EndWatches() {
@@ -202,7 +241,7 @@ void Health::EndWatches() {
     absl::MutexLock lock(&mutex_);
     watches_end_ = true;
   }
-  TellWatches();
+  Tell();
 }
 
 void Health::AwaitEnd() {
@@ -211,16 +250,17 @@ void Health::AwaitEnd() {
       +[](int* calls) { return *calls == 0; }, &calls_));
 }
 
-void Health::TellWatches() {
+void Health::Tell() {
   std::vector<std::pair<WatchCall*, WatchCall::Step>> steps;
   {
     absl::MutexLock lock(&mutex_);
-    for (WatchCall* watch : watches_) steps.emplace_back(watch, watch->Next());
+    for (WatchCall* watch : watches_) {
+      const WatchCall::Step step = watch->Next();
+      if (step.kind != WatchCall::Step::Kind::kNothing) steps.emplace_back(watch, step);
+    }
   }
   // Who has a step to take is there until it is taken.
-  for (const auto& [watch, step] : steps) {
-    if (step.kind != WatchCall::Step::Kind::kNothing) watch->Take(step);
-  }
+  for (const auto& [watch, step] : steps) watch->Take(step);
 }
 
 }  // namespace weightstream

@@ -1,8 +1,8 @@
 // grpc.health.v1 for this server: whether it, and each of its models, can be relied on.
 //
-// gRPC has such a service built in, but it comes with two threads that wait for all connections of the process, and so
-// stand between each connection and the thread that serves its stream (server/poller.h). Here the poller's thread
-// answers, and a watch takes no thread either.
+// gRPC has such a service built in, but it comes with threads (two, on up to five cores) that wait for all connections
+// of the server, and so stand between each connection and the thread that serves its stream (server/poller.h). Here the
+// poller's thread answers, and a watch takes no thread either.
 #ifndef WEIGHTSTREAM_SERVER_HEALTH_H_
 #define WEIGHTSTREAM_SERVER_HEALTH_H_
 
@@ -19,6 +19,10 @@
 
 namespace weightstream {
 
+// Raw, so that a request's size is looked at before the request is.
+using RawHealth = grpc::health::v1::Health::WithRawMethod_Check<
+    grpc::health::v1::Health::WithRawMethod_Watch<grpc::health::v1::Health::Service>>;
+
 // Thread-safe. Outlives the server's queue.
 class Health {
  public:
@@ -34,8 +38,11 @@ class Health {
   // Once the server has started. `queue` is the poller's.
   void Start(grpc::ServerCompletionQueue& queue);
 
+  // For checks from now on, and for watches with the next Tell.
   void Set(const std::string& name, bool serving) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Everything is NOT_SERVING from now on, and stays so. Watches are told.
+  // Has each watch say what it has not said yet. With no lock held: it sends.
+  void Tell() ABSL_LOCKS_EXCLUDED(mutex_);
+  // All that is known is NOT_SERVING from now on, and stays so. Watches are told.
   void StopServing() ABSL_LOCKS_EXCLUDED(mutex_);
   // Ends the watches: a server that shuts down waits for its calls.
   void EndWatches() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -48,10 +55,8 @@ class Health {
   class WatchCall;
 
   Status Find(const std::string& name) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Has each watch say what it has not said yet.
-  void TellWatches() ABSL_LOCKS_EXCLUDED(mutex_);
 
-  grpc::health::v1::Health::AsyncService service_;
+  RawHealth service_;
   grpc::ServerCompletionQueue* queue_ = nullptr;
 
   mutable absl::Mutex mutex_;

@@ -7,9 +7,9 @@
 #include <memory>
 #include <string>
 #include <thread>
-#include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/test_server.h"
@@ -69,6 +69,21 @@ TEST_F(HealthTest, ACheckOfWhatNobodyKnowsNamesIt) {
   EXPECT_EQ(status.error_message(), "no version of model 'm\\x0a' has ever been current");
 }
 
+TEST_F(HealthTest, ARequestThatIsTooLargeIsNotRead) {
+  const std::string large(1 << 20, 'm');
+  HealthCheckResponse response;
+  const grpc::Status check = stub_->Check(NewContext().get(), Request(large), &response);
+  EXPECT_EQ(check.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << check.error_message();
+  EXPECT_THAT(check.error_message(), testing::HasSubstr("of 1048580 bytes; at most 1024"));
+  const grpc::Status watch = NewWatch(large).Finish();
+  EXPECT_EQ(watch.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << watch.error_message();
+  for (const char* method : {"Check", "Watch"}) {
+    // A field 1 that ends before its text.
+    const absl::Status bad = client_->RawCall(absl::StrCat("/grpc.health.v1.Health/", method), "\x0a\x05m").status();
+    EXPECT_EQ(bad.code(), absl::StatusCode::kInvalidArgument) << bad;
+  }
+}
+
 TEST_F(HealthTest, AWatchBeginsWithWhatIsAndThenTellsEachChange) {
   Watch unknown = NewWatch("m");
   EXPECT_EQ(unknown.Next(), HealthCheckResponse::SERVICE_UNKNOWN);
@@ -113,12 +128,16 @@ TEST_F(HealthTest, AShutdownTellsWatchesAndEndsThem) {
   EXPECT_EQ(watch.Next(), HealthCheckResponse::NOT_SERVING);
   Watch late = NewWatch("m");
   EXPECT_EQ(late.Next(), HealthCheckResponse::SERVICE_UNKNOWN);
-  // What is committed while the server drains does not make a model SERVING.
+  // What is committed while the server drains does not make a model SERVING. The end may be faster than the news.
   EXPECT_TRUE(client_->Commit("m", begun->update_id()).ok());
   while (const ServingStatus status = late.Next()) EXPECT_EQ(status, HealthCheckResponse::NOT_SERVING);
   EXPECT_EQ(watch.Next(), HealthCheckResponse::UNKNOWN) << "the end";
-  EXPECT_EQ(watch.Finish().error_code(), grpc::StatusCode::UNAVAILABLE) << "not cut after 20 seconds";
-  EXPECT_EQ(late.Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
+  // And not cut after 20 seconds, which the caller would know by another text.
+  for (Watch* ended : {&watch, &late}) {
+    const grpc::Status status = ended->Finish();
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+    EXPECT_EQ(status.error_message(), "the server is shutting down");
+  }
   stopper.join();
 }
 

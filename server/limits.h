@@ -108,7 +108,7 @@ struct Limits {
   uint64_t peer_bytes_per_second = 0;
 
   // Calls served at once, each on a thread of its own; further ones are refused with RESOURCE_EXHAUSTED. Streams may
-  // take three quarters, so that commits, aborts and health checks always find a thread.
+  // take three quarters, so that commits and aborts always find a thread.
   int threads = 256;
 };
 

@@ -1,6 +1,7 @@
 #include "server/poller.h"
 
 #include <grpc/support/time.h>
+#include <pthread.h>
 
 #include <algorithm>
 #include <utility>
@@ -12,14 +13,18 @@ namespace weightstream {
 namespace {
 
 // Between two looks while streams are busy: what a new call then waits for. A look at a few connections takes some
-// microseconds; with thousands it takes longer, and then as large a part of the time as this factor leaves it.
+// microseconds; with thousands it takes longer, and the pauses grow with it so that looking stays a small part.
 constexpr absl::Duration kLeastPause = absl::Milliseconds(1);
-constexpr absl::Duration kMostPause = absl::Milliseconds(20);
+constexpr absl::Duration kMostPause = absl::Milliseconds(5);
 constexpr int kPauseFactor = 10;
+
+// So many events in a row are as good a reason for a pause as there being none: who calls again as soon as it is
+// answered must not keep the poller at the streams' connections.
+constexpr int kMostEvents = 32;
 
 // Streams that have not moved for so many looks are idle, or their network is slow enough for everything to be read by
 // this thread.
-constexpr int kIdleLooks = 20;
+constexpr int kStillLooks = 20;
 
 }  // namespace
 
@@ -47,6 +52,8 @@ grpc::CompletionQueue::NextStatus Poller::Next(void** tag, bool* ok) {
 }
 
 void Poller::Run() {
+  // For who looks at what the process spends its time on.
+  pthread_setname_np(pthread_self(), "poller");
   while (true) {
     const absl::Duration begin = MonotonicNow();
     void* tag = nullptr;
@@ -55,11 +62,12 @@ void Poller::Run() {
     if (status == grpc::CompletionQueue::SHUTDOWN) return;
     if (status == grpc::CompletionQueue::GOT_EVENT) {
       (*static_cast<Event*>(tag))(ok);
-      continue;
+      if (streams_idle_ || ++events_ < kMostEvents) continue;
     }
-    looks_in_vain_ = moved_.exchange(false) ? 0 : looks_in_vain_ + 1;
-    streams_idle_ = looks_in_vain_ >= kIdleLooks;
-    if (!streams_idle_) absl::SleepFor(std::clamp(kPauseFactor * (MonotonicNow() - begin), kLeastPause, kMostPause));
+    events_ = 0;
+    still_looks_ = moved_.exchange(false) ? 0 : still_looks_ + 1;
+    streams_idle_ = still_looks_ >= kStillLooks;
+    absl::SleepFor(std::clamp(kPauseFactor * (MonotonicNow() - begin), kLeastPause, kMostPause));
   }
 }
 

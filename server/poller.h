@@ -40,7 +40,7 @@ class Poller {
   // it. Idempotent.
   void Stop();
 
-  // A stream has moved a message: its thread is at work on its connection. A few nanoseconds.
+  // A stream has moved a message: its thread is at work on its connection. Some nanoseconds, or a wake-up.
   void StreamMoved() {
     moved_.store(true);
     if (waits_.load() && waits_.exchange(false)) Wake();
@@ -63,7 +63,9 @@ class Poller {
   Event woken_ = [this](bool) { wake_pending_ = false; };
   bool wake_pending_ = false;
   bool streams_idle_ = true;
-  int looks_in_vain_ = 0;
+  int still_looks_ = 0;
+  // Since the last pause.
+  int events_ = 0;
 };
 
 }  // namespace weightstream

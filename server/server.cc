@@ -171,12 +171,12 @@ absl::Status GrpcServer::Start() {
   service_ = std::make_unique<WeightStreamService>(
       CallEnvironment{registry_.get(), medium_.get(), calls_.get(), replies_.get(), &claims_, device_.get(),
                       staging_.get(), hooks_.get(), &options_.limits, security_->authorizer(), &metrics_, &poller_});
-  if (absl::Status listening = Listen(); !listening.ok()) return listening;
-  if (absl::Status serving = ServeMetrics(); !serving.ok()) return serving;
-  // What was recovered, and what was committed since it listens, came before there was anybody to tell.
+  // Nobody was there to be told while it was recovered.
   for (const std::shared_ptr<Model>& model : registry_->All()) {
     if (model->Snapshot().current != 0) TellHealth(model->name());
   }
+  if (absl::Status listening = Listen(); !listening.ok()) return listening;
+  if (absl::Status serving = ServeMetrics(); !serving.ok()) return serving;
   for (const StoredModel& model : medium_->Recovered()) {
     LogInfo("recovered", {{"model", model.name}, {"current", model.current}, {"versions", model.versions.size()}});
   }
@@ -319,10 +319,13 @@ void GrpcServer::BecameCurrent(const std::string& model, uint64_t version, const
 void GrpcServer::TellHealth(const std::string& model) {
   // While it is made, the registry tells of what was recovered; Start does so then.
   if (registry_ == nullptr) return;
-  // As it is now: calls of this for one model may overtake each other.
-  absl::MutexLock lock(&mutex_);
-  const absl::StatusOr<std::shared_ptr<Model>> found = registry_->Find(model);
-  health_.Set(model, !device_failed_ && found.ok() && (*found)->Snapshot().whole());
+  {
+    // As it is now: calls of this for one model may overtake each other.
+    absl::MutexLock lock(&mutex_);
+    const absl::StatusOr<std::shared_ptr<Model>> found = registry_->Find(model);
+    health_.Set(model, !device_failed_ && found.ok() && (*found)->Snapshot().whole());
+  }
+  health_.Tell();
 }
 
 void GrpcServer::CheckDevice() {
@@ -333,6 +336,7 @@ void GrpcServer::CheckDevice() {
     if (std::exchange(device_failed_, true)) return;
   }
   health_.Set("", false);
+  health_.Tell();
   LogError("device_failed", {{"device", device_->name()}, {"error", health.ToString()}});
   for (const std::shared_ptr<Model>& model : registry_->All()) TellHealth(model->name());
   if (options_.on_device_failed) options_.on_device_failed();
