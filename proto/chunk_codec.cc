@@ -56,15 +56,20 @@ const char* FieldName(uint32_t number) {
 
 // ---- Parsing --------------------------------------------------------------------------------------------------------
 
+constexpr char kNotUtf8[] = "a text is not valid UTF-8";
+
+bool ReadTextLength(WireCursor& cursor, uint64_t* length) {
+  if (!cursor.ReadLength(length)) return false;
+  // The capacity is kept for as long as the stream lives, so one bad chunk must not be able to make it large.
+  return *length <= kMaxChunkHeaderBytes || cursor.Fail("a text is longer than 64 KiB");
+}
+
 bool ReadText(WireCursor& cursor, std::string* text) {
   uint64_t length = 0;
-  if (!cursor.ReadLength(&length)) return false;
-  // The capacity is kept for as long as the stream lives, so one bad chunk must not be able to make it large.
-  if (length > kMaxChunkHeaderBytes) return cursor.Fail("a text is longer than 64 KiB");
+  if (!ReadTextLength(cursor, &length)) return false;
   cursor.ReadString(length, text);
   // Also where a later occurrence will replace this one: the generated parser refuses it too.
-  if (!IsValidUtf8(*text)) return cursor.Fail("a text is not valid UTF-8");
-  return true;
+  return IsValidUtf8(*text) || cursor.Fail(kNotUtf8);
 }
 
 // `tag` is 0 where the tag itself could not be read.
@@ -94,7 +99,7 @@ size_t PrefixBytes(const ChunkHeader& header, size_t packed_shape_bytes, size_t 
   if (!header.shape.empty()) bytes += 1 + VarintBytes(packed_shape_bytes) + packed_shape_bytes;
   if (header.offset != 0) bytes += 1 + VarintBytes(header.offset);
   if (header.crc32c.has_value()) bytes += 1 + sizeof(uint32_t);
-  for (const std::string& name : header.followed_by) bytes += TextEntryBytes(name);
+  for (const absl::string_view name : header.followed_by) bytes += TextEntryBytes(name);
   if (header.has_header_crc32c) bytes += VarintBytes(kHeaderCrc32cTag) + sizeof(uint32_t);
   if (data_bytes != 0) bytes += VarintBytes(kDataTag) + VarintBytes(data_bytes);
   return bytes;
@@ -119,7 +124,7 @@ void PutPrefix(const ChunkHeader& header, size_t packed_shape_bytes, size_t data
     out = PutFixed32(*header.crc32c, out);
   }
   out = PutTextField(kUpdateId, header.update_id, out);
-  for (const std::string& name : header.followed_by) out = PutTextEntry(kFollowedBy, name, out);
+  for (const absl::string_view name : header.followed_by) out = PutTextEntry(kFollowedBy, name, out);
   if (header.has_header_crc32c) {
     const absl::string_view covered(reinterpret_cast<const char*>(begin), static_cast<size_t>(out - begin));
     out = PutVarint(kHeaderCrc32cTag, out);
@@ -162,6 +167,7 @@ void ReceivedChunk::Clear() {
   header_.crc32c.reset();
   header_.update_id.clear();
   header_.followed_by.clear();
+  joined_names_.clear();
   header_.has_header_crc32c = false;
   intact_ = true;
   following_name_bytes_ = 0;
@@ -298,8 +304,19 @@ bool ReceivedChunk::ReadFollowing(WireCursor& cursor) {
   // A string takes many times the two bytes of an empty name on the wire: without a limit a message of megabytes would
   // become a list of many more.
   if (header_.followed_by.size() == kMaxFollowingTensors) return cursor.Fail("more than 4096 tensors follow");
-  if (!ReadText(cursor, &header_.followed_by.emplace_back())) return false;
-  following_name_bytes_ += header_.followed_by.back().size();
+  uint64_t length = 0;
+  if (!ReadTextLength(cursor, &length)) return false;
+  absl::string_view name;
+  if (const uint8_t* const there = cursor.PeekContiguous(length); there != nullptr) {
+    name = absl::string_view(reinterpret_cast<const char*>(there), length);
+    cursor.Advance(length);
+  } else {
+    cursor.ReadString(length, &joined_names_.emplace_back());
+    name = joined_names_.back();
+  }
+  if (!IsValidUtf8(name)) return cursor.Fail(kNotUtf8);
+  header_.followed_by.push_back(name);
+  following_name_bytes_ += name.size();
   return following_name_bytes_ <= kMaxFollowingNameBytes || cursor.Fail("the names that follow exceed 48 KiB");
 }
 

@@ -23,6 +23,7 @@
 #include <grpcpp/support/slice.h>
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <string>
 #include <vector>
@@ -52,7 +53,8 @@ struct ChunkHeader {
   uint64_t offset = 0;
   absl::optional<uint32_t> crc32c;
   std::string update_id;
-  std::vector<std::string> followed_by;
+  // Views: a chunk may name thousands. Those of a received chunk live as long as its pieces.
+  std::vector<absl::string_view> followed_by;
   // Whether the message has a header_crc32c, which EncodeChunk computes and Parse checks.
   bool has_header_crc32c = false;
 
@@ -107,6 +109,8 @@ class ReceivedChunk {
   uint64_t data_bytes_ = 0;
   // Of header_.followed_by.
   uint64_t following_name_bytes_ = 0;
+  // Those of its names that lie in several slices, joined. Pointers into it stay valid as it grows.
+  std::deque<std::string> joined_names_;
 };
 
 // Serialises a chunk whose data are borrowed: `data` must stay unchanged until `released` is called, once, on any

@@ -31,7 +31,7 @@ absl::Status AddFollowing(const Update& update, const ChunkHeader& header, uint6
   }
   chunk.parts[0].range.end = named_tensor_bytes;
   uint64_t bytes = named_tensor_bytes - header.offset;
-  for (const std::string& name : header.followed_by) {
+  for (const absl::string_view name : header.followed_by) {
     // A sender that packs in the layout's order spares the search.
     const absl::optional<uint32_t> index = update.FindTensor(name, chunk.parts.back().tensor + 1);
     if (!index.has_value()) return UnknownTensor(update, header, name);
