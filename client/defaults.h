@@ -17,8 +17,8 @@ inline constexpr uint64_t kOneConnectionBelowBytes = 8 << 20;
 // Far above what any link needs (four to eight fill 100 Gbit/s); it catches a mistyped number.
 inline constexpr int kMaxConnections = 64;
 
-// Smaller messages cost more wake-ups a byte, larger ones leave the cache before they are copied out: of 512 KiB, 1 and
-// 2 MiB over loopback on two cores, 0.85, 1 and 0.95.
+// Smaller messages cost more wake-ups a byte, larger ones leave the cache before they are copied out. Over loopback 256
+// KiB to 4 MiB are level; on a network each message also costs a stream a round trip.
 inline constexpr uint64_t kDefaultChunkBytes = 1 << 20;
 // What is asked of a server, and used on a long way: see pace.h.
 inline constexpr uint64_t kLargestChosenChunkBytes = 4 << 20;

@@ -5,6 +5,7 @@
 // One round: a whole push, commit included; prints a report.
 #include <cstdio>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/flags/flag.h"
@@ -25,6 +26,7 @@ ABSL_FLAG(uint64_t, small_tensors, 100000, "How many tensors of 4 KiB; --total_m
 ABSL_FLAG(uint64_t, chunk_kib, 0, "KiB of data in one message; 0 leaves it to the library.");
 ABSL_FLAG(std::string, tls_ca, "", "PEM file of the CA of the servers' certificates; empty is plaintext.");
 ABSL_FLAG(std::string, model, "bench", "The model's name on the server.");
+ABSL_FLAG(std::string, step, "", "What the version's metadata says under \"step\"; empty: there is none.");
 
 namespace {
 
@@ -46,7 +48,9 @@ absl::Status Push(const std::string& addresses) {
   if (!buffer.ok()) return buffer.status();
   auto tensors = Cut((*buffer)->bytes());
   if (!tensors.ok()) return tensors.status();
-  const auto source = weightstream::NewMemorySource(*std::move(tensors));
+  weightstream::Metadata metadata;
+  if (!absl::GetFlag(FLAGS_step).empty()) metadata["step"] = absl::GetFlag(FLAGS_step);
+  const auto source = weightstream::NewMemorySource(*std::move(tensors), std::move(metadata));
   if (!source.ok()) return source.status();
   weightstream::PushOptions options;
   options.model = absl::GetFlag(FLAGS_model);
