@@ -52,8 +52,8 @@ namespace {
 // updates are: a small part of the shortest useful limit.
 constexpr absl::Duration kIdleCheck = absl::Seconds(1);
 
-// What a sender may put into one HTTP/2 frame. The default of 16 KiB costs both sides four times as many, a twentieth of
-// a push's rate; 256 KiB and 1 MiB were no faster than that.
+// What a sender may put into one HTTP/2 frame. The default of 16 KiB costs both sides four times as many, a twentieth
+// of a push's rate; 256 KiB and 1 MiB were no faster than that.
 constexpr int kFrameBytes = 64 << 10;
 
 // Calls that are still open after a shutdown's deadline are cut; this is for their handlers to notice.
