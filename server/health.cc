@@ -1,5 +1,6 @@
 #include "server/health.h"
 
+#include <grpc/support/time.h>
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/async_stream.h>
 #include <grpcpp/support/async_unary_call.h>
@@ -7,7 +8,6 @@
 
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "tensor/text.h"
@@ -105,39 +105,38 @@ class Health::CheckCall {
   Poller::Event finished_ = [this](bool) { delete this; };
 };
 
-// One Watch: awaits it, makes room for the next, and has at most one operation under way, whoever started it. It is
-// gone once it was finished and gRPC has said so in both ways.
+// One Watch: awaits it, makes room for the next, and has at most one operation under way. It is gone once it was
+// finished and gRPC has said so in both ways. All of it is on the poller's thread.
 class Health::WatchCall {
  public:
-  struct Step {
-    enum class Kind { kNothing, kWrite, kFinish } kind = Kind::kNothing;
-    Status status = HealthCheckResponse::UNKNOWN;
-  };
-
   explicit WatchCall(Health& health) : health_(health) {
     context_.AsyncNotifyWhenDone(&done_event_);
     health_.service_.RequestWatch(&context_, &request_, &stream_, health_.queue_, health_.queue_, &arrived_event_);
   }
 
-  // Whoever is given a step takes it, with no lock held.
-  Step Next() ABSL_EXCLUSIVE_LOCKS_REQUIRED(health_.mutex_) {
-    if (busy_ || finished_) return {};
-    const Status status = health_.Find(name_);
+  // Says what it has not said yet, or ends.
+  void GoOn() {
+    if (busy_) return;
+    if (finished_) {
+      if (!done_) return;
+      health_.watches_.erase(this);
+      delete this;
+      return;
+    }
+    Status status = HealthCheckResponse::UNKNOWN;
+    bool ends = false;
+    {
+      absl::MutexLock lock(&health_.mutex_);
+      status = health_.Find(name_);
+      ends = health_.watches_end_;
+    }
     if (status != told_ && !broken_) {
       busy_ = true;
       told_ = status;
-      return {Step::Kind::kWrite, status};
-    }
-    if (!broken_ && !health_.watches_end_) return {};
-    busy_ = finished_ = true;
-    return {Step::Kind::kFinish};
-  }
-
-  void Take(const Step& step) {
-    if (step.kind == Step::Kind::kFinish) {
+      stream_.Write(Encode(status), &operated_event_);
+    } else if (broken_ || ends) {
+      busy_ = finished_ = true;
       stream_.Finish(end_, &operated_event_);
-    } else if (step.kind == Step::Kind::kWrite) {
-      stream_.Write(Encode(step.status), &operated_event_);
     }
   }
 
@@ -149,44 +148,25 @@ class Health::WatchCall {
       return;
     }
     new WatchCall(health_);
-    const grpc::Status read = ReadName(request_, name_);
-    request_.Clear();
-    GoOn([this, &read] {
-      health_.watches_.insert(this);
-      if (read.ok()) return;
+    health_.watches_.insert(this);
+    if (const grpc::Status read = ReadName(request_, name_); !read.ok()) {
       broken_ = true;
       end_ = read;
-    });
+    }
+    request_.Clear();
+    GoOn();
   }
 
   void Operated(bool ok) {
-    GoOn([this, ok] {
-      busy_ = false;
-      broken_ |= !ok;
-    });
+    busy_ = false;
+    broken_ |= !ok;
+    GoOn();
   }
 
   // The caller has cancelled, or is gone, or has been told the end.
   void Done() {
-    GoOn([this] { broken_ = done_ = true; });
-  }
-
-  template <typename Change>
-  void GoOn(Change change) {
-    Step step;
-    bool over = false;
-    {
-      absl::MutexLock lock(&health_.mutex_);
-      change();
-      step = Next();
-      over = finished_ && !busy_ && done_;
-      if (over) health_.watches_.erase(this);
-    }
-    if (over) {
-      delete this;
-    } else {
-      Take(step);
-    }
+    broken_ = done_ = true;
+    GoOn();
   }
 
   Health& health_;
@@ -202,8 +182,6 @@ class Health::WatchCall {
   std::string name_;
   // What it is finished with.
   grpc::Status end_{grpc::StatusCode::UNAVAILABLE, "the server is shutting down"};
-
-  // All under the mutex.
   bool busy_ = false;
   bool broken_ = false;
   bool finished_ = false;
@@ -215,6 +193,8 @@ void Health::Start(grpc::ServerCompletionQueue& queue) {
   queue_ = &queue;
   new CheckCall(*this);
   new WatchCall(*this);
+  absl::MutexLock lock(&mutex_);
+  started_ = true;
 }
 
 Health::Status Health::Find(const std::string& name) const {
@@ -223,8 +203,11 @@ Health::Status Health::Find(const std::string& name) const {
 }
 
 void Health::Set(const std::string& name, bool serving) {
-  absl::MutexLock lock(&mutex_);
-  statuses_[name] = serving && !stopped_ ? HealthCheckResponse::SERVING : HealthCheckResponse::NOT_SERVING;
+  {
+    absl::MutexLock lock(&mutex_);
+    statuses_[name] = serving && !stopped_ ? HealthCheckResponse::SERVING : HealthCheckResponse::NOT_SERVING;
+  }
+  Tell();
 }
 
 void Health::StopServing() {
@@ -247,20 +230,22 @@ void Health::EndWatches() {
 void Health::AwaitEnd() {
   absl::MutexLock lock(&mutex_);
   mutex_.Await(absl::Condition(
-      +[](int* calls) { return *calls == 0; }, &calls_));
+      +[](Health* health)
+           ABSL_EXCLUSIVE_LOCKS_REQUIRED(health->mutex_) { return health->calls_ == 0 && !health->tell_pending_; },
+      this));
 }
 
 void Health::Tell() {
-  std::vector<std::pair<WatchCall*, WatchCall::Step>> steps;
   {
     absl::MutexLock lock(&mutex_);
-    for (WatchCall* watch : watches_) {
-      const WatchCall::Step step = watch->Next();
-      if (step.kind != WatchCall::Step::Kind::kNothing) steps.emplace_back(watch, step);
-    }
+    if (!started_ || std::exchange(tell_pending_, true)) return;
   }
-  // Who has a step to take is there until it is taken.
-  for (const auto& [watch, step] : steps) watch->Take(step);
+  tell_.Set(queue_, gpr_inf_past(GPR_CLOCK_MONOTONIC), &tell_event_);
+}
+
+void Health::TellNow() {
+  // A watch that is over has gone by itself: none goes here.
+  for (WatchCall* watch : watches_) watch->GoOn();
 }
 
 }  // namespace weightstream

@@ -6,6 +6,7 @@
 #ifndef WEIGHTSTREAM_SERVER_HEALTH_H_
 #define WEIGHTSTREAM_SERVER_HEALTH_H_
 
+#include <grpcpp/alarm.h>
 #include <grpcpp/completion_queue.h>
 
 #include <map>
@@ -38,11 +39,9 @@ class Health {
   // Once the server has started. `queue` is the poller's.
   void Start(grpc::ServerCompletionQueue& queue);
 
-  // For checks from now on, and for watches with the next Tell.
+  // Watches are told on the poller's thread, and so are the two below.
   void Set(const std::string& name, bool serving) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Has each watch say what it has not said yet. With no lock held: it sends.
-  void Tell() ABSL_LOCKS_EXCLUDED(mutex_);
-  // All that is known is NOT_SERVING from now on, and stays so. Watches are told.
+  // All that is known is NOT_SERVING from now on, and stays so.
   void StopServing() ABSL_LOCKS_EXCLUDED(mutex_);
   // Ends the watches: a server that shuts down waits for its calls.
   void EndWatches() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -54,19 +53,35 @@ class Health {
   class CheckCall;
   class WatchCall;
 
+  // Has each watch say what it has not said yet, soon.
+  void Tell() ABSL_LOCKS_EXCLUDED(mutex_);
+  void TellNow();
   Status Find(const std::string& name) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   RawHealth service_;
   grpc::ServerCompletionQueue* queue_ = nullptr;
+  // The poller's thread's own.
+  std::set<WatchCall*> watches_;
 
   mutable absl::Mutex mutex_;
   std::map<std::string, Status> statuses_ ABSL_GUARDED_BY(mutex_) = {
       {"", grpc::health::v1::HealthCheckResponse::SERVING}};
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
   bool watches_end_ ABSL_GUARDED_BY(mutex_) = false;
-  std::set<WatchCall*> watches_ ABSL_GUARDED_BY(mutex_);
+  bool started_ ABSL_GUARDED_BY(mutex_) = false;
+  // The alarm is set, and its event has not been dealt with.
+  bool tell_pending_ ABSL_GUARDED_BY(mutex_) = false;
   // Awaited or under way.
   int calls_ ABSL_GUARDED_BY(mutex_) = 0;
+
+  grpc::Alarm tell_;
+  Poller::Event tell_event_ = [this](bool) {
+    {
+      absl::MutexLock lock(&mutex_);
+      tell_pending_ = false;
+    }
+    TellNow();
+  };
 };
 
 }  // namespace weightstream

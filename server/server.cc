@@ -324,13 +324,10 @@ void GrpcServer::BecameCurrent(const std::string& model, uint64_t version, const
 void GrpcServer::TellHealth(const std::string& model) {
   // While it is made, the registry tells of what was recovered; Start does so then.
   if (registry_ == nullptr) return;
-  {
-    // As it is now: calls of this for one model may overtake each other.
-    absl::MutexLock lock(&mutex_);
-    const absl::StatusOr<std::shared_ptr<Model>> found = registry_->Find(model);
-    health_.Set(model, !device_failed_ && found.ok() && (*found)->Snapshot().whole());
-  }
-  health_.Tell();
+  // As it is now: calls of this for one model may overtake each other.
+  absl::MutexLock lock(&mutex_);
+  const absl::StatusOr<std::shared_ptr<Model>> found = registry_->Find(model);
+  health_.Set(model, !device_failed_ && found.ok() && (*found)->Snapshot().whole());
 }
 
 void GrpcServer::CheckDevice() {
@@ -341,7 +338,6 @@ void GrpcServer::CheckDevice() {
     if (std::exchange(device_failed_, true)) return;
   }
   health_.Set("", false);
-  health_.Tell();
   LogError("device_failed", {{"device", device_->name()}, {"error", health.ToString()}});
   for (const std::shared_ptr<Model>& model : registry_->All()) TellHealth(model->name());
   if (options_.on_device_failed) options_.on_device_failed();
