@@ -46,6 +46,8 @@ grpc::Slice EncodeManifest(absl::Span<const TensorSpec> tensors, absl::Span<cons
 // Requires that `fields` has no tensors of its own. Borrows the manifest's bytes.
 grpc::ByteBuffer EncodeBeginRequest(const v1::BeginUpdateRequest& fields, const grpc::Slice& manifest);
 
+// Read and laid out, a manifest takes about four times its bytes: what is larger than this would take all the room that
+// a server has for those which may come again (model_registry.cc), and be copied for nothing.
 inline constexpr size_t kMostKnownManifestBytes = 16 << 20;
 
 // Told of the fields before the first tensor, returns what an earlier manifest's `wire` was, which could be read and

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "tensor/safetensors_layout.h"
@@ -23,10 +24,11 @@ struct KnownManifest {
   // What it was laid out as, with the metadata that came with it, and the CRC32C of the header.
   std::shared_ptr<const SafetensorsLayout> layout;
   uint32_t crc32c = 0;
-
-  // About what it takes to keep it.
-  uint64_t bytes() const;
 };
+
+// The memory that it takes to keep this for a model: the manifest as it came, and all that was made of it, what the
+// allocator needs included. Looks at every tensor.
+uint64_t BytesToKeep(absl::string_view model, const KnownManifest& manifest);
 
 // One for each model, the last, as far as `most_bytes` for all of them go: those that were not used for longest are
 // forgotten. Thread-safe.
@@ -36,25 +38,37 @@ class KnownManifests {
   KnownManifests(const KnownManifests&) = delete;
   KnownManifests& operator=(const KnownManifests&) = delete;
 
-  // Null if there is none.
-  std::shared_ptr<const KnownManifest> Find(absl::string_view model) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Null if there is none. To look is not to use.
+  std::shared_ptr<const KnownManifest> Find(absl::string_view model) const ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // An update began with that of the model, if there is one.
+  void Used(absl::string_view model) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Replaces that of the model. One that is too large on its own is not kept.
   void Keep(absl::string_view model, std::shared_ptr<const KnownManifest> manifest) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Of a model that is known no more. Returns what there was, if anything, for the caller to free where it holds no
+  // lock: that takes milliseconds.
+  std::shared_ptr<const KnownManifest> Forget(absl::string_view model) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   struct Entry {
     std::string model;
     std::shared_ptr<const KnownManifest> manifest;
+    // BytesToKeep.
+    uint64_t bytes = 0;
   };
+  using Entries = std::list<Entry>;
 
-  std::list<Entry>::iterator FindEntry(absl::string_view model) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Forget(std::list<Entry>::iterator entry, std::list<Entry>& forgotten) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Moves it to `taken`.
+  void Take(Entries::iterator entry, Entries& taken) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const uint64_t most_bytes_;
-  absl::Mutex mutex_;
-  // The one that was used last comes first. There are few: each is of a model.
-  std::list<Entry> entries_ ABSL_GUARDED_BY(mutex_);
+  mutable absl::Mutex mutex_;
+  // The one that was used last comes first.
+  Entries entries_ ABSL_GUARDED_BY(mutex_);
+  // By the entry's own string.
+  absl::flat_hash_map<absl::string_view, Entries::iterator> by_model_ ABSL_GUARDED_BY(mutex_);
   uint64_t bytes_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 

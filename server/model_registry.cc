@@ -15,7 +15,7 @@ namespace {
 // How often a drain looks whether updates are left: AwaitChange of one model wakes for that model only.
 constexpr absl::Duration kDrainPoll = absl::Milliseconds(50);
 
-// Of manifests that are kept: enough for two models of 100,000 tensors, or for some hundred of ordinary ones.
+// Of manifests that are kept: enough for three models of 100,000 tensors, or for some hundred of ordinary ones.
 constexpr uint64_t kMostKnownBytes = 64 << 20;
 
 // 128 random bits: an id must not be guessed, and must not come again after a restart.
@@ -68,7 +68,10 @@ absl::StatusOr<BegunUpdate> ModelRegistry::Begin(const std::string& model, Begin
   if (!begun.ok() || begun->resumed || wire == nullptr || wire->empty()) return begun;
   const Update& update = *begun->update;
   // With other metadata the layout is another.
-  if (known == nullptr || known->layout != update.shared_layout()) {
+  if (known != nullptr && known->layout == update.shared_layout()) {
+    manifests_.Used(model);
+  } else {
+    // The model is held here, and so is not forgotten before its manifest is kept.
     manifests_.Keep(model, std::make_shared<const KnownManifest>(
                                KnownManifest{wire, update.shared_layout(), update.manifest_crc32c()}));
   }
@@ -134,6 +137,8 @@ bool ModelRegistry::EndStalledForRoom(uint64_t lacking_bytes, absl::string_view 
 
 absl::StatusOr<std::shared_ptr<Model>> ModelRegistry::FindOrAdd(const std::string& model) {
   if (absl::Status valid = ValidateModelName(model); !valid.ok()) return valid;
+  // Freed once the lock is let go.
+  std::vector<std::shared_ptr<const KnownManifest>> forgotten;
   absl::MutexLock lock(&mutex_);
   if (draining_) return absl::UnavailableError("the server is shutting down and begins no update; try again later");
   const auto found = models_.find(model);
@@ -142,7 +147,12 @@ absl::StatusOr<std::shared_ptr<Model>> ModelRegistry::FindOrAdd(const std::strin
     // Names whose updates all failed hold nothing: they make room.
     for (auto it = models_.begin(); it != models_.end();) {
       // One that somebody else holds is about to begin an update. Pointers are given out under this lock only.
-      it = it->second.use_count() == 1 && it->second->IsForgettable() ? models_.erase(it) : std::next(it);
+      if (it->second.use_count() > 1 || !it->second->IsForgettable()) {
+        ++it;
+        continue;
+      }
+      forgotten.push_back(manifests_.Forget(it->first));
+      it = models_.erase(it);
     }
   }
   if (models_.size() >= limits_.models) {

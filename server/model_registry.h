@@ -22,8 +22,8 @@
 
 namespace weightstream {
 
-// Thread-safe. Lock order: ModelRegistry, Model, Update, RangeTracker; none is held while files are written or a chunk
-// is copied.
+// Thread-safe. Lock order: ModelRegistry, KnownManifests or Model, Update, RangeTracker; none is held while files are
+// written or a chunk is copied.
 class ModelRegistry {
  public:
   // Who is told of what readers have: see ModelContext. Of versions that were recovered too.
@@ -38,8 +38,8 @@ class ModelRegistry {
   // Begins an update of a model, which is made known if it is not. UNAVAILABLE while draining.
   absl::StatusOr<BegunUpdate> Begin(const std::string& model, BeginParams params) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // The manifest with which an update of the model began last; null if it is not kept.
-  std::shared_ptr<const KnownManifest> FindManifest(const std::string& model) { return manifests_.Find(model); }
+  // The manifest with which an update of the model began last; null if it is not kept, as of models that are not known.
+  std::shared_ptr<const KnownManifest> FindManifest(const std::string& model) const { return manifests_.Find(model); }
 
   // The model, which is made known if it is not. INVALID_ARGUMENT for a name that no model may have, RESOURCE_EXHAUSTED
   // for one too many, UNAVAILABLE while draining.
@@ -95,6 +95,7 @@ class ModelRegistry {
   const Observers observers_;
   // Before the models, which hold some.
   UpdateSlots slots_;
+  // Of models in models_ only.
   KnownManifests manifests_;
 
   mutable absl::Mutex mutex_;

@@ -113,6 +113,50 @@ TEST_F(ModelRegistryTest, TheNumberOfModelsIsLimitedAndEmptyOnesMakeRoom) {
   EXPECT_TRUE(registry().Find("a").ok()) << "what has versions is never forgotten";
 }
 
+TEST_F(ModelRegistryTest, TheManifestOfTheLastUpdateIsKeptAsItCameAndGoesWithItsModel) {
+  limits_.models = 2;
+  const auto begin = [this](const std::string& model, uint64_t version, const char* wire, const char* step) {
+    BeginParams params = Params(version);
+    params.metadata["step"] = step;
+    if (const auto known = registry().FindManifest(model); known != nullptr && *known->wire == wire) {
+      params.known = known;
+      params.tensors.clear();
+    } else {
+      params.wire = std::make_shared<const std::string>(wire);
+    }
+    return registry().Begin(model, std::move(params)).value().update;
+  };
+  const auto first = begin("a", 1, "wire", "1");
+  const auto kept = registry().FindManifest("a");
+  ASSERT_NE(kept, nullptr);
+  EXPECT_EQ(*kept->wire, "wire");
+  EXPECT_EQ(kept->layout, first->shared_layout());
+  EXPECT_EQ(kept->crc32c, first->manifest_crc32c());
+  EXPECT_EQ(begin("a", 2, "wire", "1")->shared_layout(), kept->layout);
+  EXPECT_EQ(registry().FindManifest("a"), kept) << "what was used stays as it is";
+  const auto other_metadata = begin("a", 3, "wire", "2");
+  EXPECT_NE(other_metadata->shared_layout(), kept->layout);
+  EXPECT_EQ(registry().FindManifest("a")->layout, other_metadata->shared_layout());
+  EXPECT_EQ(*registry().FindManifest("a")->wire, "wire");
+  begin("b", 1, "other", "1");
+  EXPECT_EQ(*registry().FindManifest("b")->wire, "other");
+
+  ASSERT_TRUE(registry().Find("a").value()->Abort(other_metadata->identity().id, "over").ok());
+  begin("c", 1, "", "1");
+  EXPECT_FALSE(registry().Find("a").ok());
+  EXPECT_EQ(registry().FindManifest("a"), nullptr);
+  EXPECT_NE(registry().FindManifest("b"), nullptr);
+  EXPECT_EQ(registry().FindManifest("c"), nullptr) << "that cannot come again";
+}
+
+TEST_F(ModelRegistryTest, AManifestWithMoreMetadataThanThereIsRoomForIsNotKept) {
+  BeginParams params = Params(1);
+  params.wire = std::make_shared<const std::string>("wire");
+  params.metadata["note"] = std::string(70 << 20, 'n');
+  ASSERT_TRUE(registry().Begin("a", std::move(params)).ok());
+  EXPECT_EQ(registry().FindManifest("a"), nullptr);
+}
+
 TEST_F(ModelRegistryTest, TheNumberOfUpdatesIsLimitedAcrossModels) {
   limits_.updates = 2;
   const std::string a = Begin("a", 1);
