@@ -90,7 +90,7 @@ class Reader {
         KeepWire(field);
       }
       seen_tensor |= is_tensor;
-      if (!is_tensor && seen_tensor) request_.wire.clear();
+      if (!is_tensor && seen_tensor) DropWire();
       if (!(is_tensor ? ReadTensor() : KeepField(tag))) return false;
     }
     // There is none that the generated code would take for a tensor.
@@ -110,8 +110,16 @@ class Reader {
   }
 
   void KeepWire(WireCursor field) {
-    if (field.remaining() <= kMostKnownManifestBytes) field.ReadString(field.remaining(), &request_.wire);
+    if (field.remaining() > kMostKnownManifestBytes) return;
+    // Exactly so much: it may be kept for long.
+    std::string wire;
+    wire.reserve(field.remaining());
+    field.ReadString(field.remaining(), &wire);
+    request_.wire.swap(wire);
   }
+
+  // To clear it would keep its memory.
+  void DropWire() { std::string().swap(request_.wire); }
 
   bool ReadTensor() {
     uint64_t length = 0;

@@ -170,6 +170,8 @@ TEST_F(BeginCodecTest, AManifestThatIsKnownIsNotRead) {
     EXPECT_FALSE(request_.is_known);
     const std::string wire = request_.wire;
     ASSERT_FALSE(wire.empty());
+    // A std::string has some room in itself, and then takes twice that at least.
+    EXPECT_LE(request_.wire.capacity(), std::max(wire.size(), 2 * std::string().capacity()));
     EXPECT_EQ(message.substr(message.size() - wire.size()), wire);
 
     const auto known = [&](const v1::BeginUpdateRequest& fields) {
@@ -212,6 +214,7 @@ TEST_F(BeginCodecTest, AManifestBeforeOtherFieldsIsNotKept) {
   sent.set_source_id("s");
   ASSERT_TRUE(ParseBeginRequest(Buffer(sent.SerializeAsString()), request_));
   EXPECT_TRUE(request_.wire.empty());
+  EXPECT_EQ(request_.wire.capacity(), std::string().capacity()) << "nor is its memory";
   EXPECT_EQ(request_.tensors.size(), 1u);
   EXPECT_EQ(request_.fields.source_id(), "s");
 }

@@ -114,6 +114,26 @@ std::string Bytes(const grpc::ByteBuffer& buffer) {
   return std::string(reinterpret_cast<const char*>(slice.begin()), slice.size());
 }
 
+// The same message once more, with its manifest known; and with another known, of which one byte differs.
+void CheckKnownManifest(const uint8_t* data, size_t size, const BeginRequest& read) {
+  std::string known = read.wire;
+  const auto find = [&known](const v1::BeginUpdateRequest& fields) { return absl::string_view(known); };
+  BeginRequest again;
+  Require(ParseBeginRequest(InTwoSlices(data, size, size / 2), again, find), "what was read is read with it known");
+  Require(again.is_known == !read.wire.empty(), "a manifest is known by its bytes");
+  Require(CanonicalBytes(again.fields) == CanonicalBytes(read.fields), "the fields are the same where it is known");
+  Require(again.manifest.ok() && again.tensors == (again.is_known ? std::vector<TensorSpec>() : read.tensors),
+          "the tensors are read where it is not known");
+  if (known.empty()) return;
+  known[known.size() / 2] ^= 1;
+  Require(ParseBeginRequest(InTwoSlices(data, size, size / 2), again, find),
+          "what was read is read with another known");
+  Require(!again.is_known && again.wire == read.wire, "one byte makes another manifest");
+  Require(CanonicalBytes(again.fields) == CanonicalBytes(read.fields),
+          "the fields are the same where another is known");
+  Require(again.manifest.ok() && again.tensors == read.tensors, "the tensors are the same where another is known");
+}
+
 // The server's own reader against the generated one, whose message is null where it refuses the bytes.
 void CheckBeginCodec(const uint8_t* data, size_t size, const v1::BeginUpdateRequest* request) {
   BeginRequest read;
@@ -131,6 +151,7 @@ void CheckBeginCodec(const uint8_t* data, size_t size, const v1::BeginUpdateRequ
   Require(read.manifest == specs.status(), "a tensor is refused with the same words", read.manifest.ToString());
   if (!specs.ok()) return RequireClearError(read.manifest);
   Require(read.tensors == *specs, "the tensors are those of generated code");
+  CheckKnownManifest(data, size, read);
 
   std::vector<uint32_t> order(specs->size());
   std::iota(order.begin(), order.end(), 0);
@@ -138,6 +159,12 @@ void CheckBeginCodec(const uint8_t* data, size_t size, const v1::BeginUpdateRequ
   const std::string bytes = Bytes(EncodeBeginRequest(fields, EncodeManifest(*specs, order)));
   Require(written.ParseFromString(bytes), "generated code reads what we write");
   Require(CanonicalBytes(written) == CanonicalBytes(*request), "what was read is written");
+  // Ours has the tensors last, which few inputs do.
+  const auto* const ours = reinterpret_cast<const uint8_t*>(bytes.data());
+  BeginRequest read_ours;
+  Require(ParseBeginRequest(InTwoSlices(ours, bytes.size(), bytes.size() / 3), read_ours), "we read what we write");
+  Require(read_ours.wire.empty() == specs->empty(), "a manifest that comes last is kept as it came");
+  CheckKnownManifest(ours, bytes.size(), read_ours);
 }
 
 void CheckRanges(const v1::TensorRanges& message) {
