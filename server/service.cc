@@ -8,6 +8,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "proto/convert.h"
 #include "proto/status.h"
@@ -39,15 +40,13 @@ void SetMissing(const Update& update, v1::BeginUpdateResponse* response) {
   response->set_missing_bytes(missing_bytes);
 }
 
-template <typename Request>
-bool Parse(grpc::ByteBuffer& message, ModelRegistry& registry, Request& request) {
-  return grpc::SerializationTraits<Request>::Deserialize(&message, &request).ok();
-}
-
-bool Parse(grpc::ByteBuffer& message, ModelRegistry& registry, ReceivedBegin& request) {
+// `find_known` tells what an update of a model began with last.
+bool ParseBegin(grpc::ByteBuffer& message,
+                absl::FunctionRef<std::shared_ptr<const KnownManifest>(const std::string& model)> find_known,
+                ReceivedBegin& request) {
   std::shared_ptr<const KnownManifest> known;
   const bool parsed = ParseBeginRequest(message, request, [&](const v1::BeginUpdateRequest& fields) {
-    known = registry.FindManifest(fields.model());
+    known = find_known(fields.model());
     return known == nullptr ? absl::string_view() : absl::string_view(*known->wire);
   });
   if (request.is_known) request.known = std::move(known);
@@ -97,12 +96,28 @@ absl::Status WeightStreamService::Receive(const grpc::ServerContext& context, ab
                                                      " bytes; this server takes at most ",
                                                      environment_.limits->manifest_bytes, " (--max-manifest-mib)"));
   }
-  if (!Parse(message, registry_, request)) {
+  bool parsed = false;
+  if constexpr (std::is_same_v<Request, ReceivedBegin>) {
+    parsed = ParseBegin(
+        message, [&](const std::string& model) { return FindManifest(context, method, model); }, request);
+  } else {
+    parsed = grpc::SerializationTraits<Request>::Deserialize(&message, &request).ok();
+  }
+  if (!parsed) {
     return absl::InvalidArgumentError(
         absl::StrCat("the ", method, " message of ", bytes, " bytes is no ", Request::descriptor()->full_name(),
                      ": it is cut or damaged, or a name in it is not UTF-8; see docs/api.md for the format"));
   }
   return Authorize(context, method, request);
+}
+
+std::shared_ptr<const KnownManifest> WeightStreamService::FindManifest(const grpc::ServerContext& context,
+                                                                       absl::string_view method,
+                                                                       const std::string& model) const {
+  const Authorizer* const authorizer = environment_.authorizer;
+  // Authorize says so in the log, once.
+  if (authorizer != nullptr && !authorizer->Check(EvidenceOf(context), method, model).ok()) return nullptr;
+  return registry_.FindManifest(model);
 }
 
 template <typename Request>
@@ -188,6 +203,7 @@ absl::Status WeightStreamService::BeginUpdate(grpc::ServerContext* context, Rece
   BeginParams params;
   params.version = request.version();
   params.tensors = std::move(received.tensors);
+  const bool known = received.known != nullptr;
   params.known = std::move(received.known);
   params.wire = std::make_shared<const std::string>(std::move(received.wire));
   params.metadata = FromProto(request.metadata());
@@ -229,6 +245,7 @@ absl::Status WeightStreamService::BeginUpdate(grpc::ServerContext* context, Rece
                                                                {"version", request.version()},
                                                                {"update", update.identity().id},
                                                                {"tensors", update.layout().tensors.size()},
+                                                               {"manifest_known", known},
                                                                {"total_bytes", response->total_bytes()},
                                                                {"missing_bytes", response->missing_bytes()}});
   return absl::OkStatus();

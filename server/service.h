@@ -80,6 +80,10 @@ class WeightStreamService final : public grpc::Service {
   template <typename Request>
   absl::Status Receive(const grpc::ServerContext& context, absl::string_view method, grpc::ByteBuffer message,
                        Request& request) const;
+  // What an update of the model began with last, if the caller may begin one: others are not to find out, by the time
+  // that their call takes, what a model consists of.
+  std::shared_ptr<const KnownManifest> FindManifest(const grpc::ServerContext& context, absl::string_view method,
+                                                    const std::string& model) const;
   // Whether the caller may, and on the request's model, if it names one.
   template <typename Request>
   absl::Status Authorize(const grpc::ServerContext& context, absl::string_view method, const Request& request) const;

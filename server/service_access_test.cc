@@ -5,6 +5,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "kernels/cuda/fake_runtime.h"
+#include "server/log.h"
 #include "server/test_server.h"
 #include "server/test_update.h"
 #include "tensor/test_files.h"
@@ -84,6 +85,24 @@ TEST_F(ServiceAccessTest, ATokenForOneModelCannotTouchAnUpdateOfAnother) {
   // Nor does it hear what became of it.
   ExpectError(intruder.Push(ChunksOf(tensors_, 1000, begun->update_id())).status(), StatusCode::kPermissionDenied,
               {"Push", "'b'", "no role on that model"});
+}
+
+TEST_F(ServiceAccessTest, AManifestIsKnownToWhoMayPushItsModel) {
+  ASSERT_TRUE(StartLogging("info", LogFormat::kText).ok());
+  v1::BeginUpdateRequest tensors;
+  *tensors.mutable_tensors() = BeginRequest("b", 1, tensors_).tensors();
+  // The tensors last, as our senders have them.
+  const std::string message = BeginRequest("b", 1, {}).SerializeAsString() + tensors.SerializeAsString();
+  const auto begin_again = [&](const std::string& token) {
+    return Client(token).RawCall("/weightstream.v1.WeightStream/BeginUpdate", message);
+  };
+  ASSERT_TRUE(begin_again(kPusherOfB).ok());
+  testing::internal::CaptureStderr();
+  EXPECT_TRUE(begin_again(kPusherOfB).ok());
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("manifest_known=true"));
+  for (const char* token : {kPusherOfA, kReader}) {
+    ExpectError(begin_again(token).status(), StatusCode::kPermissionDenied, {"BeginUpdate of model 'b'"});
+  }
 }
 
 TEST_F(ServiceAccessTest, AReaderReadsAndSeesItsModelsOnly) {

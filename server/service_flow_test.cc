@@ -3,12 +3,17 @@
 #include <atomic>
 #include <cerrno>
 #include <filesystem>
+#include <numeric>
 #include <random>
 #include <thread>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "proto/begin_codec.h"
+#include "proto/convert.h"
+#include "server/log.h"
 #include "server/test_server.h"
 #include "server/test_update.h"
 #include "tensor/mapped_file.h"
@@ -85,6 +90,29 @@ TEST_P(ServiceFilesTest, AnySafetensorsReaderSeesTheVersionInItsFile) {
   EXPECT_EQ(layout->metadata.at("format"), "pt");
 }
 
+// Begins as our senders do, the tensors last, and returns whether the manifest was known, which the log tells.
+absl::StatusOr<bool> BeginsWithKnown(TestClient& client, const v1::BeginUpdateRequest& request,
+                                     v1::BeginUpdateResponse& response) {
+  const std::vector<TensorSpec> tensors = FromProto(request.tensors()).value();
+  std::vector<uint32_t> order(tensors.size());
+  std::iota(order.begin(), order.end(), 0);
+  v1::BeginUpdateRequest fields = request;
+  fields.clear_tensors();
+  grpc::Slice message;
+  if (!EncodeBeginRequest(fields, EncodeManifest(tensors, order)).DumpToSingleSlice(&message).ok()) {
+    return absl::InternalError("a message cannot be read");
+  }
+  testing::internal::CaptureStderr();
+  const auto replied = client.RawCall("/weightstream.v1.WeightStream/BeginUpdate",
+                                      std::string(reinterpret_cast<const char*>(message.begin()), message.size()));
+  const std::string log = testing::internal::GetCapturedStderr();
+  if (!replied.ok()) return replied.status();
+  EXPECT_TRUE(response.ParseFromString(*replied));
+  const bool known = absl::StrContains(log, " manifest_known=true ");
+  EXPECT_NE(known, absl::StrContains(log, " manifest_known=false ")) << log;
+  return known;
+}
+
 // A manifest that came before is known by its bytes, and not read again.
 TEST_P(ServiceFilesTest, EachVersionsFileIsItsOwnWhetherItsManifestWasKnownOrNot) {
   const auto tensors = VariedTensors(1);
@@ -93,19 +121,32 @@ TEST_P(ServiceFilesTest, EachVersionsFileIsItsOwnWhetherItsManifestWasKnownOrNot
   struct Push {
     std::vector<TestTensor> tensors;
     std::string step;
+    bool known;
   };
-  const std::vector<Push> pushes = {{tensors, "1"}, {tensors, "1"}, {tensors, "2"}, {tensors, "2"},
-                                    {renamed, "2"}, {renamed, "2"}, {{}, "2"},      {tensors, "1"}};
+  // The one without tensors has no manifest to know, and leaves the one before.
+  const std::vector<Push> pushes = {{tensors, "1", false}, {tensors, "1", true},  {tensors, "2", true},
+                                    {tensors, "2", true},  {renamed, "2", false}, {renamed, "2", true},
+                                    {{}, "2", false},      {renamed, "1", true},  {tensors, "1", false}};
+  ASSERT_TRUE(StartLogging("info", LogFormat::kText).ok());
   for (size_t i = 0; i < pushes.size(); ++i) {
     auto request = BeginRequest("m", i + 1, pushes[i].tensors);
     (*request.mutable_metadata())["step"] = pushes[i].step;
-    const auto begun = client_->Begin(request);
-    ASSERT_TRUE(begun.ok()) << begun.status();
-    const auto resumed = client_->Begin(request);
-    ASSERT_TRUE(resumed.ok()) << resumed.status();
-    EXPECT_EQ(resumed->update_id(), begun->update_id());
-    ASSERT_TRUE(client_->Push(ChunksOf(pushes[i].tensors, 1000, begun->update_id())).ok());
-    const auto committed = client_->Commit("m", begun->update_id());
+    v1::BeginUpdateResponse begun;
+    const auto known = BeginsWithKnown(*client_, request, begun);
+    ASSERT_TRUE(known.ok()) << known.status();
+    EXPECT_EQ(*known, pushes[i].known) << "push " << i;
+    v1::BeginUpdateResponse resumed;
+    const auto known_again = BeginsWithKnown(*client_, request, resumed);
+    ASSERT_TRUE(known_again.ok()) << known_again.status();
+    EXPECT_EQ(*known_again, !pushes[i].tensors.empty());
+    EXPECT_TRUE(resumed.resumed());
+    EXPECT_EQ(resumed.update_id(), begun.update_id());
+    // As generated code writes it, the tensors before other fields, it is read, and is the same.
+    const auto from_generated_code = client_->Begin(request);
+    ASSERT_TRUE(from_generated_code.ok()) << from_generated_code.status();
+    EXPECT_EQ(from_generated_code->update_id(), begun.update_id());
+    ASSERT_TRUE(client_->Push(ChunksOf(pushes[i].tensors, 1000, begun.update_id())).ok());
+    const auto committed = client_->Commit("m", begun.update_id());
     ASSERT_TRUE(committed.ok()) << committed.status();
     EXPECT_EQ(client_->PullTensors("m").value(), DataOf(pushes[i].tensors));
 
