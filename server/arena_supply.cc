@@ -80,7 +80,7 @@ absl::Status ArenaSupply::TakeSpare(const std::string& model, const std::string&
   }
   absl::Status adopted;
   std::string made;
-  if (spare.layout != layout) {
+  if (spare.written.lock() != layout) {
     adopted = store_.SetSpareHeader(model, spare.id, HeaderOf(*layout, header, made));
   }
   if (adopted.ok()) adopted = store_.AdoptSpare(model, spare.id, update_id);
@@ -158,7 +158,7 @@ absl::StatusOr<bool> ArenaSupply::AwaitJobs(absl::Duration deadline) {
 
 // ---- Spares ---------------------------------------------------------------------------------------------------------
 
-void ArenaSupply::MakeSpare(const std::string& model, std::shared_ptr<const SafetensorsLayout> layout,
+void ArenaSupply::MakeSpare(const std::string& model, const std::shared_ptr<const SafetensorsLayout>& layout,
                             const Target& last) {
   if (!options_.work_ahead || !last.slow_to_prepare() || layout->data_bytes == 0) return;
   absl::MutexLock lock(&mutex_);
@@ -167,7 +167,12 @@ void ArenaSupply::MakeSpare(const std::string& model, std::shared_ptr<const Safe
     // Made for the version before this one, which did not take it: it serves the next.
     if (spare.model == model && spare.Fits(*layout)) return;
   }
-  spares_.push_back({model, absl::StrCat(next_id_++), std::move(layout)});
+  spares_.push_back({.model = model,
+                     .id = absl::StrCat(next_id_++),
+                     .to_write = layout,
+                     .written = layout,
+                     .data_start = layout->data_start,
+                     .data_bytes = layout->data_bytes});
 }
 
 uint64_t ArenaSupply::SpareBytes(const std::string& model) const {
@@ -268,7 +273,7 @@ void ArenaSupply::AdvanceSpare(Spare spare) {
   if (spare.target == nullptr) {
     status = CreateSpare(spare);
   } else {
-    const uint64_t end = std::min(spare.next + kStepBytes, spare.layout->data_bytes);
+    const uint64_t end = std::min(spare.next + kStepBytes, spare.data_bytes);
     status = spare.target->Prepare({spare.next, end});
     spare.next = end;
   }
@@ -278,7 +283,8 @@ void ArenaSupply::AdvanceSpare(Spare spare) {
     // Taken or dropped meanwhile. One that was dropped before it existed is ours to remove.
     const bool gone = kept == spares_.end();
     if (!gone && status.ok()) {
-      *kept = std::move(spare);
+      // Swapped, for what it held may be the last of a large layout: to free that takes milliseconds.
+      std::swap(*kept, spare);
       return;
     }
     if (!gone) spares_.erase(kept);
@@ -290,18 +296,19 @@ void ArenaSupply::AdvanceSpare(Spare spare) {
 
 absl::Status ArenaSupply::CreateSpare(Spare& spare) {
   absl::StatusOr<uint64_t> room = RoomBytes();
-  while (room.ok() && *room < spare.layout->file_bytes() && DropOldest(spare.model)) room = RoomBytes();
+  while (room.ok() && *room < spare.file_bytes() && DropOldest(spare.model)) room = RoomBytes();
   if (!room.ok()) return room.status();
-  if (*room < spare.layout->file_bytes()) {
+  if (*room < spare.file_bytes()) {
     return absl::ResourceExhaustedError(
-        absl::StrCat("a spare arena needs ", spare.layout->file_bytes(), " bytes, where ", *room, " are free"));
+        absl::StrCat("a spare arena needs ", spare.file_bytes(), " bytes, where ", *room, " are free"));
   }
-  absl::StatusOr<NewFile> created = store_.CreateSpare(spare.model, spare.id, EncodeSafetensorsHeader(*spare.layout));
+  absl::StatusOr<NewFile> created = store_.CreateSpare(spare.model, spare.id, EncodeSafetensorsHeader(*spare.to_write));
   if (!created.ok()) return created.status();
   absl::StatusOr<std::unique_ptr<Target>> target =
-      device_.CreateTarget({spare.layout->data_bytes, created->path, spare.layout->data_start, created->file.get()});
+      device_.CreateTarget({spare.data_bytes, created->path, spare.data_start, created->file.get()});
   if (!target.ok()) return target.status();
   spare.target = *std::move(target);
+  spare.to_write.reset();
   return absl::OkStatus();
 }
 

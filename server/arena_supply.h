@@ -61,9 +61,9 @@ class ArenaSupply {
   // How many bytes more than are free and not promised a file of this size needs; 0 if there is room.
   uint64_t LackingBytes(uint64_t file_bytes) const;
 
-  // Has a spare made for the next version, which will probably be laid out as this one, whose arena was `last`; it gets
-  // this one's header. Returns at once. Nothing where memory of this kind costs nothing to touch.
-  void MakeSpare(const std::string& model, std::shared_ptr<const SafetensorsLayout> layout, const Target& last)
+  // Has a spare made for the next version, which will probably be laid out as this one and so gets its header. Returns
+  // at once. Does nothing where memory as that of `last`, this version's arena, costs nothing to touch.
+  void MakeSpare(const std::string& model, const std::shared_ptr<const SafetensorsLayout>& layout, const Target& last)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Runs `job` on the supply's thread, before anything that it does ahead, and in the order of the calls: for what
@@ -82,16 +82,22 @@ class ArenaSupply {
     std::string model;
     // Of the spare's folder in the store; unique in this process.
     std::string id;
-    // Of the version before. Its header is in the file.
-    std::shared_ptr<const SafetensorsLayout> layout = nullptr;
+    // That of the version before, whose header is yet to be written; null once it is in the file. A spare may wait for
+    // hours, a layout of 100,000 tensors takes some ten megabytes.
+    std::shared_ptr<const SafetensorsLayout> to_write = nullptr;
+    // The same, for as long as somebody else has it.
+    std::weak_ptr<const SafetensorsLayout> written{};
+    uint64_t data_start = 0;
+    uint64_t data_bytes = 0;
     // Null until it is created.
     std::shared_ptr<Target> target = nullptr;
     uint64_t next = 0;
 
+    uint64_t file_bytes() const { return data_start + data_bytes; }
     bool Fits(const SafetensorsLayout& other) const {
-      return layout->data_start == other.data_start && layout->data_bytes == other.data_bytes;
+      return data_start == other.data_start && data_bytes == other.data_bytes;
     }
-    bool done() const { return target != nullptr && next == layout->data_bytes; }
+    bool done() const { return target != nullptr && next == data_bytes; }
   };
   // The arena of an update; it is not kept alive for this.
   struct Begun {

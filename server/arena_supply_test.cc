@@ -4,6 +4,8 @@
 
 #include <atomic>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <thread>
 #include <utility>
 
@@ -104,9 +106,17 @@ class ArenaSupplyTest : public testing::Test {
     return NamesIn(absl::StrCat(store_->data_dir(), "/", model));
   }
 
+  std::string FileIn(const std::string& model, const std::string& folder) const {
+    return absl::StrCat(store_->data_dir(), "/", model, "/", folder, "/model.safetensors");
+  }
+
+  std::string HeaderIn(const std::string& model, const std::string& folder, size_t bytes) const {
+    return ReadTestFile(FileIn(model, folder)).substr(0, bytes);
+  }
+
   uint64_t Inode(const std::string& model, const std::string& folder) const {
     struct stat info {};
-    const std::string path = absl::StrCat(store_->data_dir(), "/", model, "/", folder, "/model.safetensors");
+    const std::string path = FileIn(model, folder);
     EXPECT_EQ(::stat(path.c_str(), &info), 0) << path;
     return info.st_ino;
   }
@@ -138,21 +148,47 @@ TEST_F(ArenaSupplyTest, ASpareIsMadeReadyAndTakenOver) {
   EXPECT_EQ(supply().SpareBytes("m"), 0u);
 }
 
+std::shared_ptr<const SafetensorsLayout> SharedLayout(const char* step) {
+  return std::make_shared<const SafetensorsLayout>(
+      LayOutSafetensors({ByteTensor("w", kBytes)}, {{"step", step}}).value());
+}
+
 TEST_F(ArenaSupplyTest, ASpareHasTheHeaderOfTheVersionBeforeUntilAnotherIsNeeded) {
-  const auto shared = [](const char* step) {
-    return std::make_shared<const SafetensorsLayout>(
-        LayOutSafetensors({ByteTensor("w", kBytes)}, {{"step", step}}).value());
-  };
-  const auto before = shared("1");
-  for (const auto& next : {before, shared("2")}) {
-    const std::string id = next == before ? "u1" : "u2";
+  const auto before = SharedLayout("1");
+  const std::shared_ptr<const SafetensorsLayout> nexts[] = {before, SharedLayout("2"), SharedLayout("1")};
+  for (size_t i = 0; i < std::size(nexts); ++i) {
+    const std::string spare = absl::StrCat(".spare-", i + 1);
+    const std::string incoming = absl::StrCat(".incoming-u", i + 1);
     supply().MakeSpare("m", before, SlowTarget(std::unique_ptr<Target>()));
     ASSERT_TRUE(WaitFor([&] { return supply().SpareBytes("m") == kBytes; }));
-    // Nobody has written the header's text yet.
-    ASSERT_TRUE(supply().Provide("m", id, next, /*header=*/"", "the test").ok());
-    const std::string file = ReadTestFile(absl::StrCat(store_->data_dir(), "/m/.incoming-", id, "/model.safetensors"));
-    EXPECT_TRUE(absl::StartsWith(file, EncodeSafetensorsHeader(*next)));
+    const uint64_t inode = Inode("m", spare);
+    std::string header = EncodeSafetensorsHeader(*before);
+    EXPECT_EQ(HeaderIn("m", spare, header.size()), header);
+    // A blank before the data tells whether it is the one that was written with the spare.
+    ASSERT_EQ(header.back(), ' ');
+    header.back() = '\n';
+    std::fstream(FileIn("m", spare), std::ios::in | std::ios::out | std::ios::binary) << header;
+    if (nexts[i] != before) header = EncodeSafetensorsHeader(*nexts[i]);
+
+    // Nobody has made the header's text yet.
+    ASSERT_TRUE(supply().Provide("m", absl::StrCat("u", i + 1), nexts[i], /*header=*/"", "the test").ok());
+    EXPECT_EQ(Inode("m", incoming), inode) << "the spare is what is used";
+    EXPECT_EQ(HeaderIn("m", incoming, header.size()), header) << "next " << i;
   }
+}
+
+TEST_F(ArenaSupplyTest, ASpareDoesNotKeepTheLayoutOfTheVersionBefore) {
+  auto before = SharedLayout("1");
+  const std::weak_ptr<const SafetensorsLayout> weak = before;
+  supply().MakeSpare("m", before, SlowTarget(std::unique_ptr<Target>()));
+  before.reset();
+  ASSERT_TRUE(WaitFor([&] { return supply().SpareBytes("m") == kBytes; }));
+  EXPECT_TRUE(WaitFor([&] { return weak.expired(); }));
+  // And is not taken to have the header of one that may lie where that lay.
+  const auto next = SharedLayout("2");
+  ASSERT_TRUE(supply().Provide("m", "u1", next, /*header=*/"", "the test").ok());
+  const std::string header = EncodeSafetensorsHeader(*next);
+  EXPECT_EQ(HeaderIn("m", ".incoming-u1", header.size()), header);
 }
 
 TEST_F(ArenaSupplyTest, ASpareIsUsedOnce) {
