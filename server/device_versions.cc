@@ -32,7 +32,7 @@ class DeviceVersions::Held final : public ReadableVersion {
         subject_(absl::StrCat("version ", update.identity().version, " of model '", update.identity().model, "'")),
         registered_(update.placement() != nullptr),
         owner_(!registered_ ? "" : update.placement()->registered().owner()),
-        layout_(update.layout()),
+        layout_(update.shared_layout()),
         memory_{update.shared_target(), update.placement()} {}
 
   uint64_t version() const { return version_; }
@@ -50,7 +50,7 @@ class DeviceVersions::Held final : public ReadableVersion {
     memory_ = {};
   }
 
-  const SafetensorsLayout& layout() const override { return layout_; }
+  const SafetensorsLayout& layout() const override { return *layout_; }
 
   absl::optional<absl::string_view> InPlace(ByteRange range) const override { return absl::nullopt; }
 
@@ -58,24 +58,24 @@ class DeviceVersions::Held final : public ReadableVersion {
     const Memory memory = InUse();
     if (memory.target == nullptr) return GivenBack();
     absl::Status read = memory.placement == nullptr ? device_.ReadTarget(*memory.target, range, destination)
-                                                    : memory.placement->Read(layout_, InTensor(range), destination);
+                                                    : memory.placement->Read(*layout_, InTensor(range), destination);
     return read.ok() ? Whole() : read;
   }
 
   // Of one that was given back it says nothing that matters: its digest says that.
   HeldTensor HowHeld(uint32_t tensor) const override {
     const Memory memory = InUse();
-    return memory.placement == nullptr ? ReadableVersion::HowHeld(tensor) : memory.placement->HowHeld(layout_, tensor);
+    return memory.placement == nullptr ? ReadableVersion::HowHeld(tensor) : memory.placement->HowHeld(*layout_, tensor);
   }
 
   absl::Status CheckReadable(uint32_t tensor) const override {
     const Memory memory = InUse();
     if (memory.target == nullptr) return GivenBack();
-    return memory.placement == nullptr ? absl::OkStatus() : memory.placement->CheckReadable(layout_, tensor);
+    return memory.placement == nullptr ? absl::OkStatus() : memory.placement->CheckReadable(*layout_, tensor);
   }
 
   absl::StatusOr<std::vector<uint32_t>> Digest(uint32_t tensor, ByteRange held, uint64_t block_bytes) const override {
-    const uint64_t begin = layout_.tensors[tensor].range.begin;
+    const uint64_t begin = layout_->tensors[tensor].range.begin;
     const Memory memory = InUse();
     if (memory.target == nullptr) return GivenBack();
     absl::StatusOr<std::vector<uint32_t>> digests =
@@ -109,10 +109,10 @@ class DeviceVersions::Held final : public ReadableVersion {
   // The tensor in which the range lies, and where. Readers ask for parts of one tensor at a time.
   TensorRange InTensor(ByteRange range) const {
     const auto behind =
-        std::upper_bound(layout_.tensors.begin(), layout_.tensors.end(), range.begin,
+        std::upper_bound(layout_->tensors.begin(), layout_->tensors.end(), range.begin,
                          [](uint64_t at, const PlacedTensor& tensor) { return at < tensor.range.begin; });
     const PlacedTensor& tensor = *std::prev(behind);
-    return {static_cast<uint32_t>(std::prev(behind) - layout_.tensors.begin()),
+    return {static_cast<uint32_t>(std::prev(behind) - layout_->tensors.begin()),
             {range.begin - tensor.range.begin, range.end - tensor.range.begin}};
   }
 
@@ -130,7 +130,8 @@ class DeviceVersions::Held final : public ReadableVersion {
   const bool registered_;
   // Who registered its memory, if anybody did.
   const std::string owner_;
-  const SafetensorsLayout layout_;
+  // Shared with updates of the same manifest.
+  const std::shared_ptr<const SafetensorsLayout> layout_;
   std::atomic<bool> overwritten_{false};
   mutable absl::Mutex mutex_;
   Memory memory_ ABSL_GUARDED_BY(mutex_);
