@@ -1,5 +1,8 @@
 #include "tensor/json_events.h"
 
+#include <algorithm>
+#include <cstdint>
+#include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -88,6 +91,45 @@ TEST(JsonEvents, AStringSurvivesWritingAndReading) {
   }
   EXPECT_EQ(JsonString("\u5c42/\x7f"), "\"\u5c42/\x7f\"");
   EXPECT_EQ(JsonString("a\x01\"\n"), R"("a\u0001\"\n")");
+}
+
+// The text is looked at eight bytes at a time, and what is left of it one by one: a byte must be seen in each place of
+// both, and whatever its neighbours are.
+TEST(JsonEvents, ABytesNeedOfAnEscapeIsSeenInEveryPlaceBesideAnyNeighbour) {
+  constexpr size_t kLongest = 24;
+  const auto needs_escape = [](char c) { return static_cast<uint8_t>(c) < 0x20 || c == '"' || c == '\\'; };
+  for (const int neighbour : {0x00, 0x1f, 0x20, 0x21, 0x23, 0x5b, 0x5d, 0x61, 0x7f, 0x80, 0xff}) {
+    for (size_t length = 1; length <= kLongest; ++length) {
+      for (size_t at = 0; at < length; ++at) {
+        for (int byte = 0; byte < 256; ++byte) {
+          // One that is to be escaped stands beside the byte only, for the others to be looked at.
+          std::string text(length, needs_escape(static_cast<char>(neighbour)) ? 'a' : static_cast<char>(neighbour));
+          if (at > 0) text[at - 1] = static_cast<char>(neighbour);
+          text[at] = static_cast<char>(byte);
+          ASSERT_EQ(IsPlainInJson(text), std::none_of(text.begin(), text.end(), needs_escape))
+              << "byte " << byte << " at " << at << " of " << length << " behind " << neighbour;
+        }
+      }
+    }
+  }
+  EXPECT_TRUE(IsPlainInJson(""));
+}
+
+TEST(JsonEvents, AByteInEveryPlaceSurvivesWritingAndReading) {
+  for (const char neighbour : {'\0', ' ', '\x7f', '"'}) {
+    for (size_t length = 1; length <= 24; ++length) {
+      for (size_t at = 0; at < length; ++at) {
+        for (int byte = 0; byte < 0x80; ++byte) {
+          std::string text(length, 'a');
+          if (at > 0) text[at - 1] = neighbour;
+          text[at] = static_cast<char>(byte);
+          Recorder recorder;
+          ASSERT_TRUE(ParseJson("test", JsonString(text), recorder).ok());
+          ASSERT_EQ(recorder.events, std::vector<std::string>{absl::StrCat("'", text, "'")});
+        }
+      }
+    }
+  }
 }
 
 }  // namespace
