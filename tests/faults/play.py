@@ -180,7 +180,8 @@ def _check_resends(stage: Stage, push: Push, attempt: Attempt, outcome: Outcome,
         tally.counts["resumes held to what had landed before"] += proven.resumes
         tally.counts["bytes that had landed before a resume"] += proven.bytes_kept
         marks, passed = attempt.marks[receiver.number], receiver.proxy.passed_bytes
-        line = resends.check_line(all_begins, marks, passed, sent, attempt.undisturbed(receiver))
+        superseded = stage.schedule.connections if attempt.second_sender else 0
+        line = resends.check_line(all_begins, marks, passed, sent, attempt.undisturbed(receiver), superseded)
         tally.counts["bytes that passed on the lines to servers"] += attempt.passed_in_all(receiver)
         tally.counts["moments in mid push since which the line was counted"] += line.marks_in_mid_push
         tally.counts["bytes that passed since them"] += line.bytes_since_them

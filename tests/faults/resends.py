@@ -111,14 +111,20 @@ class OnLine:
 
 
 def check_line(
-    begins: Sequence[Begin], marks: Sequence[Mark], passed_bytes: int, sent: Sent, undisturbed: bool = True
+    begins: Sequence[Begin],
+    marks: Sequence[Mark],
+    passed_bytes: int,
+    sent: Sent,
+    undisturbed: bool = True,
+    superseded_streams: int = 0,
 ) -> OnLine:
     """BrokenInvariant if more passed since a mark than the rest and its framing.
 
     Neither client nor server counts here: `passed_bytes` is the proxy's count at the end of the push. What passes after
     a mark answers a Begin after it, each of which sends what it was told to be missing once at most (that this is no
     more than the rest is what check() sees to), or the last one before it, which goes on. That one and the first after
-    the last mark bring the rest together, if nothing else broke meanwhile (`undisturbed`).
+    the last mark bring the rest together, if nothing else broke meanwhile (`undisturbed`). Of a sender that another one
+    has superseded each stream may send one more chunk before it is told.
     """
     line = OnLine()
     for mark in marks:
@@ -128,7 +134,7 @@ def check_line(
         together = mark is marks[-1] and undisturbed
         rounds = [max([rest, *since[:1]]), *since[1:]] if together else [rest, *since]
         passed = passed_bytes - mark.passed_bytes
-        most = _CALLS_BYTES + sum(map(sent.most_bytes, rounds))
+        most = _CALLS_BYTES + sum(map(sent.most_bytes, rounds)) + superseded_streams * sent.most_bytes(sent.chunk_bytes)
         if passed > most:
             raise BrokenInvariant(
                 f"invariant 4: {passed} bytes passed on the line since {mark}, {most} at most: {begins}"

@@ -96,6 +96,13 @@ class OnTheLine(unittest.TestCase):
         with self.assertRaisesRegex(BrokenInvariant, "passed on the line"):
             check_line(self.BEGINS, (self.START, self.CUT), passed, self.SENT)
 
+    def test_a_superseded_sender_may_send_a_chunk_a_stream(self) -> None:
+        chunk = self.SENT.chunk_bytes
+        passed = self.passed_at_end(4 * MIB + 4 * chunk)
+        check_line(self.BEGINS, (self.START, self.CUT), passed, self.SENT, superseded_streams=4)
+        with self.assertRaisesRegex(BrokenInvariant, "passed on the line"):
+            check_line(self.BEGINS, (self.START, self.CUT), passed + MIB, self.SENT, superseded_streams=4)
+
     def test_a_round_that_sends_twice_without_a_fault(self) -> None:
         with self.assertRaisesRegex(BrokenInvariant, "passed on the line"):
             check_line(self.BEGINS[:1], (self.START,), 1000 + 2 * 12 * MIB, self.SENT)
