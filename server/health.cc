@@ -62,6 +62,9 @@ class Health::Presence {
   Health& health_;
 };
 
+// Calls belong to themselves: each is made by the one before it, and deletes itself once gRPC has nothing more to say
+// of it.
+//
 // One Check: awaits it, makes room for the next, answers, and is gone.
 class Health::CheckCall {
  public:

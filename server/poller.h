@@ -40,7 +40,8 @@ class Poller {
   // it. Idempotent.
   void Stop();
 
-  // A stream has moved a message: its thread is at work on its connection. Some nanoseconds, or a wake-up.
+  // A stream has moved a message: its thread is at work on its connection. Some nanoseconds, or a wake-up. Not after
+  // Stop.
   void StreamMoved() {
     moved_.store(true);
     if (waits_.load() && waits_.exchange(false)) Wake();
