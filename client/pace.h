@@ -1,10 +1,11 @@
-// How large chunks are and how many streams share a connection, from how far away the server is.
+// How large chunks are, how many connections there are and how many streams share one, from how far away the server is.
 //
 // gRPC opens HTTP/2's window of a connection for the messages that are being received and little further, so that a
 // stream stands still for a round trip after each message. (Its probe of the bandwidth-delay product would open it
 // further, and with it the memory that a busy server needs for each connection, without a limit that we could set.) On
 // a short way that is nothing: small chunks, which stay in the caches, and one stream are the fastest. On a long way
-// several streams take turns with large chunks, so that some always have an open window.
+// several streams take turns with large chunks, so that some always have an open window; and there are more
+// connections, since what is lost holds up only its own.
 #ifndef WEIGHTSTREAM_CLIENT_PACE_H_
 #define WEIGHTSTREAM_CLIENT_PACE_H_
 
@@ -16,14 +17,24 @@ namespace weightstream {
 
 struct Pace {
   uint64_t chunk_bytes = 0;
+  int connections = 1;
   int streams_per_connection = 1;
 };
 
 // Below this a server counts as near: a network in one place, with some time for a busy machine.
 inline constexpr absl::Duration kNearRoundTrip = absl::Milliseconds(5);
 
-// `bucket_limit_bytes` is the most that a chunk may carry, and what it does carry if `chunk_size_given`.
-Pace ChoosePace(absl::Duration round_trip, uint64_t bucket_limit_bytes, bool chunk_size_given);
+// What the caller wants, or leaves to be chosen.
+struct PaceWishes {
+  // The most that a chunk may carry, and what it does carry if `chunk_size_given`.
+  uint64_t bucket_limit_bytes = 0;
+  bool chunk_size_given = false;
+  // As many as the work is worth near by, and as many as there are if `connections_given`.
+  int connections = 1;
+  bool connections_given = false;
+};
+
+Pace ChoosePace(absl::Duration round_trip, const PaceWishes& wishes);
 
 }  // namespace weightstream
 

@@ -9,17 +9,20 @@ constexpr uint64_t kMiB = 1 << 20;
 
 TEST(PaceTest, NearOneStreamAndChunksThatStayInTheCache) {
   for (const absl::Duration near : {absl::ZeroDuration(), absl::Microseconds(200), absl::Milliseconds(4.9)}) {
-    const Pace pace = ChoosePace(near, 4 * kMiB, /*chunk_size_given=*/false);
+    const Pace pace = ChoosePace(near, {.bucket_limit_bytes = 4 * kMiB, .connections = 2});
     EXPECT_EQ(pace.chunk_bytes, kMiB);
+    EXPECT_EQ(pace.connections, 2);
     EXPECT_EQ(pace.streams_per_connection, 1);
   }
-  EXPECT_EQ(ChoosePace(absl::ZeroDuration(), 1000, false).chunk_bytes, 1000u) << "the server's limit holds";
-  EXPECT_EQ(ChoosePace(absl::ZeroDuration(), 4 * kMiB, true).chunk_bytes, 4 * kMiB) << "what is given is used";
+  EXPECT_EQ(ChoosePace(absl::ZeroDuration(), {.bucket_limit_bytes = 1000}).chunk_bytes, 1000u) << "the server's limit";
+  EXPECT_EQ(ChoosePace(absl::ZeroDuration(), {.bucket_limit_bytes = 4 * kMiB, .chunk_size_given = true}).chunk_bytes,
+            4 * kMiB)
+      << "what is given is used";
 }
 
 TEST(PaceTest, FarAsManyStreamsAsKeepTheConnectionFull) {
   const auto streams = [](absl::Duration round_trip, uint64_t bucket) {
-    const Pace pace = ChoosePace(round_trip, bucket, false);
+    const Pace pace = ChoosePace(round_trip, {.bucket_limit_bytes = bucket});
     EXPECT_EQ(pace.chunk_bytes, bucket);
     return pace.streams_per_connection;
   };
@@ -28,6 +31,18 @@ TEST(PaceTest, FarAsManyStreamsAsKeepTheConnectionFull) {
   EXPECT_EQ(streams(absl::Milliseconds(50), kMiB), 15);
   EXPECT_EQ(streams(absl::Seconds(3), 4 * kMiB), 16);
   EXPECT_EQ(streams(absl::Milliseconds(50), 1), 16);
+}
+
+TEST(PaceTest, FarMoreConnectionsUnlessTheyAreGivenOrTheWorkIsSmall) {
+  const auto connections = [](int wanted, bool given) {
+    return ChoosePace(absl::Milliseconds(50),
+                      {.bucket_limit_bytes = 4 * kMiB, .connections = wanted, .connections_given = given})
+        .connections;
+  };
+  EXPECT_EQ(connections(2, false), 4);
+  EXPECT_EQ(connections(1, false), 1);
+  EXPECT_EQ(connections(2, true), 2);
+  EXPECT_EQ(connections(8, true), 8);
 }
 
 }  // namespace

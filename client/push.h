@@ -37,7 +37,8 @@ struct PushOptions {
   // version that any of the servers has seen. Servers that cannot be reached within 3 s of the first answer have no say
   // in it.
   uint64_t version = 0;
-  // TCP connections to each server for the data, 64 at most; 0 chooses. One more carries the other calls.
+  // TCP connections to each server for the data, 64 at most; 0 chooses, by the work and the distance (client/pace.h).
+  // One more carries the other calls.
   int connections = 0;
   // Most payload bytes in a chunk; 0 chooses. The server's limit holds in any case.
   uint64_t bucket_limit_bytes = 0;

@@ -25,7 +25,7 @@ struct PushContext {
   const ManifestIndex index;
   const ManifestChecksum manifest_checksum;
   const uint64_t total_bytes;
-  // To each server.
+  // To each server that is near (pace.h).
   const int connections;
   // Most payload bytes in a chunk, as far as the sender is concerned.
   const uint64_t bucket_limit_bytes;

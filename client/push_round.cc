@@ -65,7 +65,7 @@ class StreamVerdicts {
 }  // namespace
 
 RoundResult RunPushRound(const PushContext& context, const std::string& address, const std::string& update_id,
-                         const std::string& traceparent, ChunkPlan& plan, int streams_per_connection, StopSignal& stop,
+                         const std::string& traceparent, ChunkPlan& plan, const Pace& pace, StopSignal& stop,
                          StallWatch& watch, TransferCounters& counters) {
   StopSignal round_stop;
   const StopSignal::Listener from_outside(stop, [&](const absl::Status& cause) { round_stop.Stop(cause); });
@@ -76,10 +76,10 @@ RoundResult RunPushRound(const PushContext& context, const std::string& address,
   // Each connects with its first call: one that was started ahead, without a call whose thread polls it, was seen to
   // take more than a second.
   std::vector<std::shared_ptr<grpc::Channel>> channels;
-  for (int i = 0; i < context.connections; ++i) {
+  for (int i = 0; i < pace.connections; ++i) {
     channels.push_back(NewChannel(address, context.options.limits, i, context.credentials));
   }
-  const uint64_t most = channels.size() * static_cast<uint64_t>(streams_per_connection);
+  const uint64_t most = channels.size() * static_cast<uint64_t>(pace.streams_per_connection);
   const size_t streams = std::clamp<uint64_t>(plan.total_chunks(), 1, most);
   const auto run = [&](size_t index) { verdicts.Add(RunPushStream(*channels[index % channels.size()], task)); };
   std::vector<std::thread> others;

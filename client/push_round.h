@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "client/pace.h"
 #include "client/planner.h"
 #include "client/push_context.h"
 #include "client/stall_watch.h"
@@ -25,12 +26,12 @@ struct RoundResult {
   absl::Status cause;
 };
 
-// Sends what the plan has left, with this many streams on each connection. Blocks until every stream has ended. A
-// stream that fails in a way that can be repeated ends alone, and the others take what it would have sent; one that
-// fails for good, a stall or a stop ends them all. The connections are new, and closed at the end, so that a retry does
-// not inherit a path that has failed. `traceparent` goes with each stream, where it is not empty.
+// Sends what the plan has left, over as many connections and streams as the pace says. Blocks until every stream has
+// ended. A stream that fails in a way that can be repeated ends alone, and the others take what it would have sent; one
+// that fails for good, a stall or a stop ends them all. The connections are new, and closed at the end, so that a retry
+// does not inherit a path that has failed. `traceparent` goes with each stream, where it is not empty.
 RoundResult RunPushRound(const PushContext& context, const std::string& address, const std::string& update_id,
-                         const std::string& traceparent, ChunkPlan& plan, int streams_per_connection, StopSignal& stop,
+                         const std::string& traceparent, ChunkPlan& plan, const Pace& pace, StopSignal& stop,
                          StallWatch& watch, TransferCounters& counters);
 
 }  // namespace weightstream

@@ -42,7 +42,7 @@ class PushRoundTest : public testing::Test {
       plan.emplace(source_->tensors(), missing.tensors, begun.bucket_limit_bytes(), begun.takes_packed_chunks());
     }
     return RunPushRound(context_, server.address(), begun.update_id(), /*traceparent=*/"", *plan,
-                        /*streams_per_connection=*/1, stop_, watch_, counters_);
+                        {.connections = context_.connections}, stop_, watch_, counters_);
   }
 
   const TestModel model_{kModelBytes};

@@ -113,8 +113,11 @@ RoundResult UpdateTransfer::RunRound(const v1::BeginUpdateResponse& reply, absl:
   // To begin takes no less than a round trip, and more only with many tensors.
   const absl::Duration round_trip =
       begin_took < kNearRoundTrip ? begin_took : control_.RoundTrip(context_.options.model, kNearRoundTrip);
-  const Pace pace = ChoosePace(round_trip, std::min(context_.bucket_limit_bytes, reply.bucket_limit_bytes()),
-                               context_.options.bucket_limit_bytes != 0);
+  const Pace pace =
+      ChoosePace(round_trip, {.bucket_limit_bytes = std::min(context_.bucket_limit_bytes, reply.bucket_limit_bytes()),
+                              .chunk_size_given = context_.options.bucket_limit_bytes != 0,
+                              .connections = context_.connections,
+                              .connections_given = context_.options.connections != 0});
   const bool pack = reply.takes_packed_chunks();
   absl::optional<ChunkPlan> plan;
   if (missing.everything) {
@@ -122,8 +125,8 @@ RoundResult UpdateTransfer::RunRound(const v1::BeginUpdateResponse& reply, absl:
   } else {
     plan.emplace(context_.source.tensors(), std::move(missing.tensors), pace.chunk_bytes, pack);
   }
-  return RunPushRound(context_, address_, reply.update_id(), control_.traceparent(), *plan, pace.streams_per_connection,
-                      control_.stop(), watch_, counters_);
+  return RunPushRound(context_, address_, reply.update_id(), control_.traceparent(), *plan, pace, control_.stop(),
+                      watch_, counters_);
 }
 
 }  // namespace weightstream

@@ -51,7 +51,7 @@ std::vector<FlagSpec> Flags() {
       {.name = "connections",
        .kind = FlagKind::kNumber,
        .value = "N",
-       .help = "TCP connections to each server. Default: chosen by the size of the machine.",
+       .help = "TCP connections to each server. Default: chosen by the work and the distance.",
        .least = 1,
        .most = kMostConnections},
       {.name = "bucket-mib",
