@@ -69,6 +69,17 @@ void BM_CopyThenChecksum(benchmark::State& state) {
 }
 BENCHMARK(BM_CopyThenChecksum);
 
+void BM_Fused(benchmark::State& state, Stores stores) {
+  Measure(
+      state,
+      [stores](uint32_t crc, Walk& walk) {
+        return CopyAndExtendCrc32c(crc, walk.destination(), walk.source(), stores);
+      },
+      /*misalignment=*/static_cast<size_t>(state.range(0)));
+}
+BENCHMARK_CAPTURE(BM_Fused, Cached, Stores::kCached)->Arg(0)->Arg(13);
+BENCHMARK_CAPTURE(BM_Fused, NonTemporal, Stores::kNonTemporal)->Arg(0)->Arg(13);
+
 void BM_FusedByBlocks(benchmark::State& state, Stores stores) {
   const auto block_bytes = static_cast<size_t>(state.range(0));
   Measure(

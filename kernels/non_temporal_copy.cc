@@ -2,19 +2,11 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <cstdint>
 #include <cstring>
 
-// GCC's and Clang's ways to say that there is a sanitizer.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define WEIGHTSTREAM_SANITIZED
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define WEIGHTSTREAM_SANITIZED
-#endif
-#endif
+#include "absl/base/config.h"
 
-#if defined(__x86_64__) && !defined(WEIGHTSTREAM_SANITIZED)
+#if defined(__x86_64__) && !defined(ABSL_HAVE_ADDRESS_SANITIZER) && !defined(ABSL_HAVE_THREAD_SANITIZER)
 #define WEIGHTSTREAM_HAS_NON_TEMPORAL_STORES
 #include <immintrin.h>
 #endif
@@ -42,8 +34,7 @@ __attribute__((target("avx2"))) void CopyLines(char* destination, const char* so
 
 void NonTemporalCopy(char* destination, absl::string_view bytes) {
   static const bool has_avx2 = __builtin_cpu_supports("avx2") != 0;
-  const size_t past_line = reinterpret_cast<uintptr_t>(destination) % kCacheLineBytes;
-  const size_t head = std::min((kCacheLineBytes - past_line) % kCacheLineBytes, bytes.size());
+  const size_t head = std::min(BytesToLine(destination), bytes.size());
   const size_t lines = has_avx2 ? (bytes.size() - head) / kCacheLineBytes * kCacheLineBytes : 0;
   std::memcpy(destination, bytes.data(), head);
   if (lines > 0) CopyLines(destination + head, bytes.data() + head, lines);

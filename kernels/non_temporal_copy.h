@@ -3,6 +3,7 @@
 #define WEIGHTSTREAM_KERNELS_NON_TEMPORAL_COPY_H_
 
 #include <cstddef>
+#include <cstdint>
 
 #include "absl/strings/string_view.h"
 
@@ -10,6 +11,10 @@ namespace weightstream {
 
 // A cache line. Copies that begin and end where one does have no part that is stored in the ordinary way.
 inline constexpr size_t kCacheLineBytes = 64;
+
+// From where the line of `place` begins to there, and from there to where a line begins: 0 if there is one.
+inline size_t PastLine(const char* place) { return reinterpret_cast<uintptr_t>(place) % kCacheLineBytes; }
+inline size_t BytesToLine(const char* place) { return (kCacheLineBytes - PastLine(place)) % kCacheLineBytes; }
 
 // memcpy, but whole cache lines of the destination go straight to memory: an ordinary store to a line that is not in
 // the cache reads it first, and pushes out of the cache what is still wanted. The regions must not overlap. Other
