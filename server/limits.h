@@ -70,10 +70,11 @@ struct Limits {
   // see this: gRPC answers pings for a program that hangs.
   absl::Duration silent_call = absl::Seconds(30);
 
-  // What a sender may send ahead in one stream beyond the messages that the server has asked for: HTTP/2's own default.
-  // With more, what comes while the server lands the last two messages would trickle in through the connection's
-  // window, a part of that size at a time, each with two wake-ups (docs/decisions/0008-poll.md).
-  uint64_t window_bytes = 65535;
+  // What a sender may send ahead in one stream beyond the messages that the server has asked for. It is less than half
+  // of the connection's window, HTTP/2's 64 KiB: once that is half used gRPC opens both again, and what comes while the
+  // server lands the last two messages would trickle in by as much at a time, each with two wake-ups
+  // (docs/decisions/0008-poll.md).
+  uint64_t window_bytes = 30 << 10;
 
   // Messages being received, of all connections. Beyond this gRPC resets streams, so it is far above what the windows
   // allow in normal use.
