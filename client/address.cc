@@ -5,6 +5,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "proto/loopback.h"
 #include "tensor/text.h"
 
 namespace weightstream {
@@ -56,6 +57,10 @@ bool Parse(absl::string_view text, Address& address) {
 }
 
 }  // namespace
+
+bool IsOnThisMachine(const Address& address) {
+  return address.kind == Address::Kind::kUnix || IsLoopbackHost(address.host);
+}
 
 absl::StatusOr<Address> ParseAddress(absl::string_view text) {
   Address address;

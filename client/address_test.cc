@@ -33,6 +33,16 @@ TEST(ParseAddressTest, EveryDocumentedFormComesApart) {
   EXPECT_EQ(Parts("dns:///[::1]:7070"), "dns <> ::1 port 7070");
 }
 
+TEST(ParseAddressTest, KnowsThisMachineByItsLoopbackAddressesAndUnixSockets) {
+  for (const std::string here : {"127.0.0.1:7070", "127.8.9.10:1", "[::1]:7070", "localhost:7070", "dns:///localhost:1",
+                                 "unix:/run/weightstream.sock"}) {
+    EXPECT_TRUE(IsOnThisMachine(*ParseAddress(here))) << here;
+  }
+  for (const std::string elsewhere : {"10.0.0.5:7070", "[fe80::1]:1", "weights:7070", "localhost.example.org:1"}) {
+    EXPECT_FALSE(IsOnThisMachine(*ParseAddress(elsewhere))) << elsewhere;
+  }
+}
+
 TEST(ParseAddressTest, RefusesWhatCannotBeReachedAndQuotesIt) {
   for (const std::string text : {"",
                                  "host",

@@ -17,9 +17,12 @@ inline constexpr uint64_t kOneConnectionBelowBytes = 8 << 20;
 // Far above what any link needs (four to eight fill 100 Gbit/s); it catches a mistyped number.
 inline constexpr int kMaxConnections = 64;
 
-// Smaller messages cost more wake-ups a byte, larger ones leave the cache before they are copied out. Over loopback 256
-// KiB to 4 MiB are level; on a network each message also costs a stream a round trip.
+// Smaller messages cost more wake-ups a byte, larger ones leave the cache before they are copied out; on a network each
+// message also costs a stream a round trip. docs/performance.md has the rates.
 inline constexpr uint64_t kDefaultChunkBytes = 1 << 20;
+// Where both ends keep all processors of one machine busy, so that they need not be woken: a tenth faster there, and a
+// third slower where there are processors to spare.
+inline constexpr uint64_t kCrowdedChunkBytes = 256 << 10;
 // What is asked of a server, and used on a long way: see pace.h.
 inline constexpr uint64_t kLargestChosenChunkBytes = 4 << 20;
 // gRPC's message length is a 32-bit number and the header needs room.

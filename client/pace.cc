@@ -22,20 +22,31 @@ constexpr int kFarConnections = 4;
 // Each takes a thread at both ends.
 constexpr int kLeastFarStreams = 2;
 constexpr int kMostFarStreams = 16;
+// The chunks of all of them together: the server holds one of each, and many connections would come to much.
+constexpr double kMostFarBytes = 64 << 20;
+
+uint64_t NearChunkBytes(const PaceWishes& wishes) {
+  if (wishes.chunk_size_given) return wishes.bucket_limit_bytes;
+  // Each connection has a thread at both ends.
+  const bool crowded = wishes.shared_processors > 0 && wishes.shared_processors < 2 * wishes.connections;
+  return std::min(wishes.bucket_limit_bytes, crowded ? kCrowdedChunkBytes : kDefaultChunkBytes);
+}
+
+int FarStreams(absl::Duration round_trip, uint64_t chunk_bytes, int connections) {
+  const auto chunk = static_cast<double>(chunk_bytes);
+  const double on_the_way = absl::ToDoubleSeconds(round_trip) * kConnectionBytesPerSecond * kWindowsPerProduct;
+  const double streams = std::min(std::ceil(on_the_way / chunk), std::floor(kMostFarBytes / (chunk * connections)));
+  return static_cast<int>(std::clamp<double>(streams, kLeastFarStreams, kMostFarStreams));
+}
 
 }  // namespace
 
 Pace ChoosePace(absl::Duration round_trip, const PaceWishes& wishes) {
-  const uint64_t bucket = wishes.bucket_limit_bytes;
-  if (round_trip < kNearRoundTrip) {
-    return {wishes.chunk_size_given ? bucket : std::min(bucket, kDefaultChunkBytes), wishes.connections, 1};
-  }
+  if (round_trip < kNearRoundTrip) return {NearChunkBytes(wishes), wishes.connections, 1};
   // What is too little for two connections near by is too little for four.
   const bool more = !wishes.connections_given && wishes.connections > 1;
-  const double on_the_way = absl::ToDoubleSeconds(round_trip) * kConnectionBytesPerSecond * kWindowsPerProduct;
-  const double streams = std::ceil(on_the_way / static_cast<double>(bucket));
-  return {bucket, more ? std::max(wishes.connections, kFarConnections) : wishes.connections,
-          static_cast<int>(std::clamp<double>(streams, kLeastFarStreams, kMostFarStreams))};
+  const int connections = more ? std::max(wishes.connections, kFarConnections) : wishes.connections;
+  return {wishes.bucket_limit_bytes, connections, FarStreams(round_trip, wishes.bucket_limit_bytes, connections)};
 }
 
 }  // namespace weightstream

@@ -3,8 +3,9 @@
 // gRPC opens HTTP/2's window of a connection for the messages that are being received and little further, so that a
 // stream stands still for a round trip after each message. (Its probe of the bandwidth-delay product would open it
 // further, and with it the memory that a busy server needs for each connection, without a limit that we could set.) On
-// a short way that is nothing: small chunks, which stay in the caches, and one stream are the fastest. On a long way
-// several streams take turns with large chunks, so that some always have an open window; and there are more
+// a short way that is nothing: small chunks, which stay in the caches, and one stream are the fastest; smaller ones
+// still where both ends are on one machine and keep all its processors busy, so that nobody sleeps for a window. On a
+// long way several streams take turns with large chunks, so that some always have an open window; and there are more
 // connections, since what is lost holds up only its own.
 #ifndef WEIGHTSTREAM_CLIENT_PACE_H_
 #define WEIGHTSTREAM_CLIENT_PACE_H_
@@ -32,6 +33,8 @@ struct PaceWishes {
   // As many as the work is worth near by, and as many as there are if `connections_given`.
   int connections = 1;
   bool connections_given = false;
+  // How many processors both ends share; 0 if they are not known to be on one machine.
+  int shared_processors = 0;
 };
 
 Pace ChoosePace(absl::Duration round_trip, const PaceWishes& wishes);

@@ -20,6 +20,40 @@ TEST(PaceTest, NearOneStreamAndChunksThatStayInTheCache) {
       << "what is given is used";
 }
 
+TEST(PaceTest, SmallerChunksWhereBothEndsKeepAllProcessorsBusy) {
+  const auto chunk = [](int shared_processors, int connections) {
+    return ChoosePace(
+               absl::ZeroDuration(),
+               {.bucket_limit_bytes = 4 * kMiB, .connections = connections, .shared_processors = shared_processors})
+        .chunk_bytes;
+  };
+  EXPECT_EQ(chunk(2, 2), kMiB / 4);
+  EXPECT_EQ(chunk(3, 2), kMiB / 4);
+  EXPECT_EQ(chunk(4, 2), kMiB) << "each thread has a processor";
+  EXPECT_EQ(chunk(2, 1), kMiB);
+  EXPECT_EQ(chunk(1, 1), kMiB / 4);
+  EXPECT_EQ(chunk(0, 8), kMiB) << "another machine, for all that is known";
+  const PaceWishes given = {
+      .bucket_limit_bytes = 2 * kMiB, .chunk_size_given = true, .connections = 2, .shared_processors = 2};
+  EXPECT_EQ(ChoosePace(absl::ZeroDuration(), given).chunk_bytes, 2 * kMiB);
+  EXPECT_EQ(ChoosePace(absl::ZeroDuration(), {.bucket_limit_bytes = 1000, .connections = 2, .shared_processors = 2})
+                .chunk_bytes,
+            1000u);
+}
+
+TEST(PaceTest, FarNoMoreOnTheWayThanTheServerCanKeep) {
+  const auto streams = [](int connections, uint64_t bucket) {
+    return ChoosePace(absl::Milliseconds(50),
+                      {.bucket_limit_bytes = bucket, .connections = connections, .connections_given = true})
+        .streams_per_connection;
+  };
+  EXPECT_EQ(streams(4, 4 * kMiB), 4);
+  EXPECT_EQ(streams(8, 4 * kMiB), 2);
+  EXPECT_EQ(streams(8, kMiB), 8);
+  EXPECT_EQ(streams(64, 4 * kMiB), 2) << "fewer would stand still";
+  EXPECT_EQ(streams(2, 1024 * kMiB), 2);
+}
+
 TEST(PaceTest, FarAsManyStreamsAsKeepTheConnectionFull) {
   const auto streams = [](absl::Duration round_trip, uint64_t bucket) {
     const Pace pace = ChoosePace(round_trip, {.bucket_limit_bytes = bucket});

@@ -1,10 +1,13 @@
 #include "client/update_transfer.h"
 
+#include <sys/sysinfo.h>
+
 #include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/types/optional.h"
+#include "client/address.h"
 #include "client/begin_reply.h"
 #include "client/failure_rules.h"
 #include "client/pace.h"
@@ -21,6 +24,12 @@ absl::Status WithPreceding(const absl::Status& status, const absl::Status& prece
   return absl::Status(
       status.code(), absl::StrCat(status.message(), " (before that, ", absl::StatusCodeToString(preceding.code()), ": ",
                                   preceding.message(), ")"));
+}
+
+// With the server, if it is known to be on this machine.
+int SharedProcessors(const std::string& address) {
+  const absl::StatusOr<Address> parsed = ParseAddress(address);
+  return parsed.ok() && IsOnThisMachine(*parsed) ? get_nprocs() : 0;
 }
 
 }  // namespace
@@ -117,7 +126,8 @@ RoundResult UpdateTransfer::RunRound(const v1::BeginUpdateResponse& reply, absl:
       ChoosePace(round_trip, {.bucket_limit_bytes = std::min(context_.bucket_limit_bytes, reply.bucket_limit_bytes()),
                               .chunk_size_given = context_.options.bucket_limit_bytes != 0,
                               .connections = context_.connections,
-                              .connections_given = context_.options.connections != 0});
+                              .connections_given = context_.options.connections != 0,
+                              .shared_processors = SharedProcessors(address_)});
   const bool pack = reply.takes_packed_chunks();
   absl::optional<ChunkPlan> plan;
   if (missing.everything) {

@@ -1,11 +1,9 @@
 #include "server/exposure.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
-
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "proto/loopback.h"
 #include "server/host_port.h"
 
 namespace weightstream {
@@ -28,13 +26,7 @@ absl::Status CheckPairs(const SecurityOptions& options) {
 
 bool IsLoopback(absl::string_view address) {
   const absl::optional<HostPort> parsed = ParseHostPort(address);
-  if (!parsed.has_value()) return false;
-  const std::string& host = parsed->host;
-  if (absl::EqualsIgnoreCase(host, "localhost")) return true;
-  in_addr v4{};
-  if (inet_pton(AF_INET, host.c_str(), &v4) == 1) return ntohl(v4.s_addr) >> 24 == IN_LOOPBACKNET;
-  in6_addr v6{};
-  return inet_pton(AF_INET6, host.c_str(), &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
+  return parsed.has_value() && IsLoopbackHost(parsed->host);
 }
 
 absl::Status CheckExposure(const std::string& address, const SecurityOptions& options) {

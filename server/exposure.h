@@ -10,8 +10,7 @@
 
 namespace weightstream {
 
-// 127.0.0.0/8, ::1 or the name localhost, in the form HOST:PORT or [V6]:PORT. Other names are not looked up: what they
-// mean may change.
+// Whether the host of HOST:PORT or [V6]:PORT is (proto/loopback.h).
 bool IsLoopback(absl::string_view address);
 
 // OK where an address (as ServerOptions::listen, its form checked) and the options go together. INVALID_ARGUMENT, with
