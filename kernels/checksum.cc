@@ -80,17 +80,21 @@ uint32_t ExtendCrc32c(uint32_t crc, absl::string_view bytes) {
 
 uint32_t CopyAndExtendCrc32c(uint32_t crc, char* destination, absl::string_view bytes, Stores stores) {
   uint32_t shift_register = ~crc;
-  const auto by_blocks = [&](size_t size) {
-    CopyByBlocks(shift_register, destination, bytes.substr(0, size), stores, internal::kCopyBlockBytes);
-    destination += size;
-    bytes.remove_prefix(size);
-  };
-  by_blocks(std::min(BytesToLine(destination), bytes.size()));
-  const size_t folded = FoldChecksumAndCopy(shift_register, destination, bytes, stores == Stores::kNonTemporal);
-  destination += folded;
-  bytes.remove_prefix(folded);
-  by_blocks(bytes.size());
+  if (stores == Stores::kNonTemporal) {
+    const size_t head = std::min(BytesToLine(destination), bytes.size());
+    CopyByBlocks(shift_register, destination, bytes.substr(0, head), stores, internal::kCopyBlockBytes);
+    const size_t folded = FoldChecksumAndCopy(shift_register, destination + head, bytes.substr(head));
+    destination += head + folded;
+    bytes.remove_prefix(head + folded);
+  }
+  CopyByBlocks(shift_register, destination, bytes, stores, internal::kCopyBlockBytes);
   if (stores == Stores::kNonTemporal) NonTemporalFence();
+  return ~shift_register;
+}
+
+uint32_t internal::ExtendCrc32cByBlocks(uint32_t crc, absl::string_view bytes) {
+  uint32_t shift_register = ~crc;
+  SumByBlocks(shift_register, bytes);
   return ~shift_register;
 }
 

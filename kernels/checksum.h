@@ -1,6 +1,7 @@
 // CRC32C (Castagnoli polynomial, as in iSCSI, RFC 3720), alone and fused with a copy.
 //
-// The work is done by Intel's ISA-L, which picks the fastest form for the processor at run time. Pure, any thread.
+// The work is done by AVX-512 (folded_checksum.h) or, where the processor has none, by Intel's ISA-L, which picks the
+// fastest of its forms. Both are found at run time. Pure, any thread.
 #ifndef WEIGHTSTREAM_KERNELS_CHECKSUM_H_
 #define WEIGHTSTREAM_KERNELS_CHECKSUM_H_
 
@@ -16,8 +17,8 @@ uint32_t ExtendCrc32c(uint32_t crc, absl::string_view bytes);
 // Where what is copied will be wanted next: soon, from the cache, or not before it has left it (non_temporal_copy.h).
 enum class Stores { kCached, kNonTemporal };
 
-// The same, and copies `bytes` to `destination`, reading the source from memory once: it goes block by block, each
-// block summed while it comes into the cache, then copied from there. The regions must not overlap. However it stores,
+// The same, and copies `bytes` to `destination`, reading the source from memory once: in one pass, or block by block,
+// each summed while it comes into the cache, then copied from there. The regions must not overlap. However it stores,
 // what another thread is told of afterwards, by a release store or under a lock, it finds copied.
 uint32_t CopyAndExtendCrc32c(uint32_t crc, char* destination, absl::string_view bytes, Stores stores);
 

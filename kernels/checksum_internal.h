@@ -1,4 +1,5 @@
-// The block size of the fused copy, open to the benchmark that chose it. Not for use outside this room.
+// The forms of checksum.h that this processor may not choose, open to tests, and to the benchmark that chose a block's
+// size. Not for use outside this room.
 #ifndef WEIGHTSTREAM_KERNELS_CHECKSUM_INTERNAL_H_
 #define WEIGHTSTREAM_KERNELS_CHECKSUM_INTERNAL_H_
 
@@ -17,7 +18,11 @@ namespace weightstream::internal {
 // non-temporal stores pushes were as fast with 4 KiB as with any larger block, and a little slower with 2 KiB.
 inline constexpr size_t kCopyBlockBytes = 4 << 10;
 
-// CopyAndExtendCrc32c with the block size given. Requires block_bytes > kCacheLineBytes.
+// ExtendCrc32c as it is on processors without AVX-512.
+uint32_t ExtendCrc32cByBlocks(uint32_t crc, absl::string_view bytes);
+
+// CopyAndExtendCrc32c block by block, also where one pass would do, with the block size given. Requires block_bytes >
+// kCacheLineBytes.
 uint32_t CopyAndExtendCrc32cByBlocks(uint32_t crc, char* destination, absl::string_view bytes, Stores stores,
                                      size_t block_bytes);
 

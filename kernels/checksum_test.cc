@@ -67,6 +67,17 @@ TEST(ChecksumTest, ExtendsInPieces) {
   }
 }
 
+// Whichever of them this processor takes.
+TEST(ChecksumTest, BothFormsAgreeForEverySizeAroundTheirSteps) {
+  const std::string bytes = RandomBytes(40'000, 6);
+  for (const size_t middle : {0, 64, 256, 512, 4'096, 8'192, 32'768}) {
+    for (size_t size = middle; size < middle + 300; ++size) {
+      const absl::string_view part = View(bytes).substr(size % 67, size);
+      ASSERT_EQ(ExtendCrc32c(7, part), internal::ExtendCrc32cByBlocks(7, part)) << size;
+    }
+  }
+}
+
 class FusedCopyTest : public testing::TestWithParam<Stores> {};
 
 TEST_P(FusedCopyTest, CopiesAndSums) {
@@ -80,6 +91,31 @@ TEST_P(FusedCopyTest, CopiesAndSums) {
       EXPECT_TRUE(destination == "#" + bytes.substr(start, size) + "#") << size;
     }
   }
+}
+
+TEST_P(FusedCopyTest, CopiesAndSumsToEveryPlaceInALine) {
+  constexpr size_t kLine = 64;
+  const std::string bytes = RandomBytes(5'000, 7);
+  for (size_t place = 0; place < kLine; ++place) {
+    for (const size_t size : {1, 63, 64, 65, 255, 256, 257, 319, 320, 511, 512, 575, 640, 1'000, 4'500}) {
+      const absl::string_view source = View(bytes).substr(size % 71, size);
+      const std::string expected = std::string(place, '#') + std::string(source) + std::string(2 * kLine, '#');
+      std::string buffer(expected.size() + kLine, '#');
+      char* const line = buffer.data() + (kLine - reinterpret_cast<uintptr_t>(buffer.data()) % kLine) % kLine;
+      ASSERT_EQ(CopyAndExtendCrc32c(9, line + place, source, GetParam()), internal::ExtendCrc32cByBlocks(9, source))
+          << size << " bytes to " << place;
+      ASSERT_TRUE(absl::string_view(line, expected.size()) == View(expected)) << size << " bytes to " << place;
+    }
+  }
+}
+
+TEST_P(FusedCopyTest, ByBlocksAsWell) {
+  const std::string bytes = RandomBytes(20'000, 8);
+  std::string destination(bytes.size() + 5, '#');
+  EXPECT_EQ(internal::CopyAndExtendCrc32cByBlocks(3, destination.data() + 5, View(bytes), GetParam(),
+                                                  internal::kCopyBlockBytes),
+            internal::ExtendCrc32cByBlocks(3, View(bytes)));
+  EXPECT_TRUE(destination == "#####" + bytes);
 }
 
 TEST_P(FusedCopyTest, ChainsAcrossSlices) {

@@ -1,4 +1,4 @@
-// CRC32C by AVX-512's carry-less multiplications, alone and in one pass with a copy. Pure, any thread.
+// CRC32C by AVX-512's carry-less multiplications, alone and in one pass with a copy past the caches. Pure, any thread.
 //
 // Gopal and others, "Fast CRC Computation for Generic Polynomials Using PCLMULQDQ Instruction" (Intel, 2009), with
 // registers of 512 bits. ISA-L has the same for a checksum alone, and it is as fast from the cache. What it has not: a
@@ -18,9 +18,10 @@ namespace weightstream {
 // all but the last 255 at most, or none on a processor without AVX-512 and VPCLMULQDQ.
 size_t FoldChecksum(uint32_t& shift_register, absl::string_view bytes);
 
-// The same, and copies those bytes to `destination`, past the caches if `non_temporal`: then `destination` begins where
-// a cache line does, and NonTemporalFence() (non_temporal_copy.h) has to follow. The regions must not overlap.
-size_t FoldChecksumAndCopy(uint32_t& shift_register, char* destination, absl::string_view bytes, bool non_temporal);
+// The same, and copies those bytes to `destination`, which must begin where a cache line does, as NonTemporalCopy
+// (non_temporal_copy.h) would: NonTemporalFence() has to follow, the regions must not overlap, and none are copied
+// under a sanitizer, which would not see it.
+size_t FoldChecksumAndCopy(uint32_t& shift_register, char* destination, absl::string_view bytes);
 
 }  // namespace weightstream
 

@@ -10,12 +10,12 @@ from tests.bench.rate import ARENA_NOTE
 from tests.bench.rounds import GIB, Case, Row, Section, interleave
 from tests.bench.table import cost_text
 
-CHUNKS_KIB = (16, 64, 256, 512, 1024, 2048, 4096, 8192, 16384, 65536)
+CHUNKS_KIB = (16, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 65536)
 CHUNK_CONNECTIONS = 2
 # What the server must be told to take the largest of them.
 BUCKET_MIB = max(CHUNKS_KIB) // 1024
 # Between which sizes, in KiB, the cost of one more chunk is taken.
-COST_SPANS_KIB = ((16, 64), (64, 1024))
+COST_SPANS_KIB = ((16, 64), (64, 1024), (128, 1024))
 CONNECTIONS = (1, 2, 3, 4, 6, 8)
 
 
