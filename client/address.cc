@@ -58,7 +58,7 @@ bool Parse(absl::string_view text, Address& address) {
 
 }  // namespace
 
-bool IsOnThisMachine(const Address& address) {
+bool IsLocalAddress(const Address& address) {
   return address.kind == Address::Kind::kUnix || IsLoopbackHost(address.host);
 }
 

@@ -34,8 +34,9 @@ struct Address {
 // INVALID_ARGUMENT quotes the text and says which forms there are.
 absl::StatusOr<Address> ParseAddress(absl::string_view text);
 
-// A unix socket or a loopback address. Of other names it is not known.
-bool IsOnThisMachine(const Address& address);
+// A unix socket or a loopback address, behind which a server on this machine is likely: it may also be a forwarded port
+// (kubectl port-forward, ssh -L). Of other names it is not known.
+bool IsLocalAddress(const Address& address);
 
 // "10.0.0.5:7070", "[2001:db8::5]:7070".
 std::string HostAndPort(absl::string_view host, uint16_t port);

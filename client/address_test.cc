@@ -36,10 +36,10 @@ TEST(ParseAddressTest, EveryDocumentedFormComesApart) {
 TEST(ParseAddressTest, KnowsThisMachineByItsLoopbackAddressesAndUnixSockets) {
   for (const std::string here : {"127.0.0.1:7070", "127.8.9.10:1", "[::1]:7070", "localhost:7070", "dns:///localhost:1",
                                  "unix:/run/weightstream.sock"}) {
-    EXPECT_TRUE(IsOnThisMachine(*ParseAddress(here))) << here;
+    EXPECT_TRUE(IsLocalAddress(*ParseAddress(here))) << here;
   }
   for (const std::string elsewhere : {"10.0.0.5:7070", "[fe80::1]:1", "weights:7070", "localhost.example.org:1"}) {
-    EXPECT_FALSE(IsOnThisMachine(*ParseAddress(elsewhere))) << elsewhere;
+    EXPECT_FALSE(IsLocalAddress(*ParseAddress(elsewhere))) << elsewhere;
   }
 }
 

@@ -22,7 +22,7 @@ inline constexpr int kMaxConnections = 64;
 inline constexpr uint64_t kDefaultChunkBytes = 1 << 20;
 // Where both ends keep all processors of one machine busy, so that they need not be woken: a tenth faster there, and a
 // third slower where there are processors to spare.
-inline constexpr uint64_t kCrowdedChunkBytes = 256 << 10;
+inline constexpr uint64_t kCrowdedChunkBytes = 384 << 10;
 // What is asked of a server, and used on a long way: see pace.h.
 inline constexpr uint64_t kLargestChosenChunkBytes = 4 << 20;
 // gRPC's message length is a 32-bit number and the header needs room.

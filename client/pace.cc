@@ -22,8 +22,6 @@ constexpr int kFarConnections = 4;
 // Each takes a thread at both ends.
 constexpr int kLeastFarStreams = 2;
 constexpr int kMostFarStreams = 16;
-// The chunks of all of them together: the server holds one of each, and many connections would come to much.
-constexpr double kMostFarBytes = 64 << 20;
 
 uint64_t NearChunkBytes(const PaceWishes& wishes) {
   if (wishes.chunk_size_given) return wishes.bucket_limit_bytes;
@@ -32,11 +30,13 @@ uint64_t NearChunkBytes(const PaceWishes& wishes) {
   return std::min(wishes.bucket_limit_bytes, crowded ? kCrowdedChunkBytes : kDefaultChunkBytes);
 }
 
-int FarStreams(absl::Duration round_trip, uint64_t chunk_bytes, int connections) {
-  const auto chunk = static_cast<double>(chunk_bytes);
+// The server holds a chunk or two of each stream. So more connections than four share what four would have on the way,
+// unless the caller has said how large chunks are, and with it how much memory they may take.
+int FarStreams(absl::Duration round_trip, const PaceWishes& wishes, int connections) {
   const double on_the_way = absl::ToDoubleSeconds(round_trip) * kConnectionBytesPerSecond * kWindowsPerProduct;
-  const double streams = std::min(std::ceil(on_the_way / chunk), std::floor(kMostFarBytes / (chunk * connections)));
-  return static_cast<int>(std::clamp<double>(streams, kLeastFarStreams, kMostFarStreams));
+  const double wanted = std::ceil(on_the_way / static_cast<double>(wishes.bucket_limit_bytes));
+  const int sharing = wishes.chunk_size_given ? kFarConnections : std::max(connections, kFarConnections);
+  return static_cast<int>(std::clamp<double>(wanted * kFarConnections / sharing, kLeastFarStreams, kMostFarStreams));
 }
 
 }  // namespace
@@ -46,7 +46,7 @@ Pace ChoosePace(absl::Duration round_trip, const PaceWishes& wishes) {
   // What is too little for two connections near by is too little for four.
   const bool more = !wishes.connections_given && wishes.connections > 1;
   const int connections = more ? std::max(wishes.connections, kFarConnections) : wishes.connections;
-  return {wishes.bucket_limit_bytes, connections, FarStreams(round_trip, wishes.bucket_limit_bytes, connections)};
+  return {wishes.bucket_limit_bytes, connections, FarStreams(round_trip, wishes, connections)};
 }
 
 }  // namespace weightstream

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "client/defaults.h"
+
 namespace weightstream {
 namespace {
 
@@ -27,11 +29,11 @@ TEST(PaceTest, SmallerChunksWhereBothEndsKeepAllProcessorsBusy) {
                {.bucket_limit_bytes = 4 * kMiB, .connections = connections, .shared_processors = shared_processors})
         .chunk_bytes;
   };
-  EXPECT_EQ(chunk(2, 2), kMiB / 4);
-  EXPECT_EQ(chunk(3, 2), kMiB / 4);
+  EXPECT_EQ(chunk(2, 2), kCrowdedChunkBytes);
+  EXPECT_EQ(chunk(3, 2), kCrowdedChunkBytes);
   EXPECT_EQ(chunk(4, 2), kMiB) << "each thread has a processor";
   EXPECT_EQ(chunk(2, 1), kMiB);
-  EXPECT_EQ(chunk(1, 1), kMiB / 4);
+  EXPECT_EQ(chunk(1, 1), kCrowdedChunkBytes);
   EXPECT_EQ(chunk(0, 8), kMiB) << "another machine, for all that is known";
   const PaceWishes given = {
       .bucket_limit_bytes = 2 * kMiB, .chunk_size_given = true, .connections = 2, .shared_processors = 2};
@@ -41,17 +43,20 @@ TEST(PaceTest, SmallerChunksWhereBothEndsKeepAllProcessorsBusy) {
             1000u);
 }
 
-TEST(PaceTest, FarNoMoreOnTheWayThanTheServerCanKeep) {
-  const auto streams = [](int connections, uint64_t bucket) {
-    return ChoosePace(absl::Milliseconds(50),
-                      {.bucket_limit_bytes = bucket, .connections = connections, .connections_given = true})
+TEST(PaceTest, FarMoreThanFourConnectionsShareWhatFourWouldHave) {
+  const auto streams = [](absl::Duration round_trip, int connections, bool chunk_size_given = false) {
+    return ChoosePace(round_trip, {.bucket_limit_bytes = 4 * kMiB,
+                                   .chunk_size_given = chunk_size_given,
+                                   .connections = connections,
+                                   .connections_given = true})
         .streams_per_connection;
   };
-  EXPECT_EQ(streams(4, 4 * kMiB), 4);
-  EXPECT_EQ(streams(8, 4 * kMiB), 2);
-  EXPECT_EQ(streams(8, kMiB), 8);
-  EXPECT_EQ(streams(64, 4 * kMiB), 2) << "fewer would stand still";
-  EXPECT_EQ(streams(2, 1024 * kMiB), 2);
+  EXPECT_EQ(streams(absl::Milliseconds(50), 4), 4);
+  EXPECT_EQ(streams(absl::Milliseconds(100), 4), 8);
+  EXPECT_EQ(streams(absl::Milliseconds(50), 8), 2);
+  EXPECT_EQ(streams(absl::Milliseconds(100), 8), 4);
+  EXPECT_EQ(streams(absl::Milliseconds(100), 8, /*chunk_size_given=*/true), 8);
+  EXPECT_EQ(streams(absl::Milliseconds(50), 64), 2) << "one would stand still";
 }
 
 TEST(PaceTest, FarAsManyStreamsAsKeepTheConnectionFull) {

@@ -5,8 +5,8 @@
 //   options.model = "llama";
 //   auto result = Push(**source, {"10.0.0.5:7070", "10.0.0.6:7070"}, options, [](const PushProgress& p) { Draw(p); });
 //
-// A program whose main begins with KeepOpensslAtExit() and TuneGrpcForStreaming() (process/) pushes faster: they
-// concern the whole process, so the library does not call them.
+// A program whose main begins with KeepOpensslAtExit() and TuneGrpcForStreaming() (process/) pushes faster, and with
+// LeaveOutLockChecks() as well: they concern the whole process, so the library does not call them.
 //
 // What it promises: all or nothing over all servers (unless allow_partial), commit only once every byte is there on
 // every one of them, and only if the source is still what it was (WeightSource::CheckUnchanged); a lost connection

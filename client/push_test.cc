@@ -2,7 +2,9 @@
 #include "client/push.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 
+#include <algorithm>
 #include <atomic>
 #include <set>
 #include <string>
@@ -11,6 +13,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/synchronization/mutex.h"
+#include "client/defaults.h"
 #include "client/fake_server.h"
 #include "client/push_testing.h"
 
@@ -119,6 +122,33 @@ TEST(PushTest, ChunksKeepTheSmallerOfBothLimits) {
   ASSERT_TRUE(Push(*model.Source(), {server.address()}, options)->status.ok());
   for (const FakeServer::LandedChunk& chunk : server.landed()) EXPECT_LE(chunk.range.size(), 10'000u);
   model.ExpectHeldBy(server);
+}
+
+// One connection keeps one processor busy with its two ends, and not two.
+TEST(PushTest, ChunksAreSmallerWhereThereIsOneProcessorForBothEnds) {
+  cpu_set_t all;
+  ASSERT_EQ(sched_getaffinity(0, sizeof(all), &all), 0);
+  if (CPU_COUNT(&all) < 2) GTEST_SKIP() << "there is one processor only";
+  const auto largest_chunk = [] {
+    const TestModel model(kModelBytes);
+    FakeServer server;
+    PushOptions options = TestOptions();
+    options.bucket_limit_bytes = 0;
+    options.connections = 1;
+    EXPECT_TRUE(Push(*model.Source(), {server.address()}, options)->status.ok());
+    uint64_t largest = 0;
+    for (const FakeServer::LandedChunk& chunk : server.landed()) largest = std::max(largest, chunk.range.size());
+    return largest;
+  };
+  EXPECT_GT(largest_chunk(), kCrowdedChunkBytes);
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  for (int cpu = 0; CPU_COUNT(&one) == 0; ++cpu) {
+    if (CPU_ISSET(cpu, &all)) CPU_SET(cpu, &one);
+  }
+  ASSERT_EQ(sched_setaffinity(0, sizeof(one), &one), 0);
+  EXPECT_LE(largest_chunk(), kCrowdedChunkBytes);
+  ASSERT_EQ(sched_setaffinity(0, sizeof(all), &all), 0);
 }
 
 TEST(PushTest, AnEmptyModelIsAVersion) {

@@ -1,6 +1,6 @@
 #include "client/update_transfer.h"
 
-#include <sys/sysinfo.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <utility>
@@ -26,10 +26,12 @@ absl::Status WithPreceding(const absl::Status& status, const absl::Status& prece
                                   preceding.message(), ")"));
 }
 
-// With the server, if it is known to be on this machine.
+// With a server on this machine: those that this process may use. (What a cgroup's quota leaves of them is not seen.)
 int SharedProcessors(const std::string& address) {
   const absl::StatusOr<Address> parsed = ParseAddress(address);
-  return parsed.ok() && IsOnThisMachine(*parsed) ? get_nprocs() : 0;
+  cpu_set_t usable;
+  if (!parsed.ok() || !IsLocalAddress(*parsed) || sched_getaffinity(0, sizeof(usable), &usable) != 0) return 0;
+  return CPU_COUNT(&usable);
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // CRC32C (Castagnoli polynomial, as in iSCSI, RFC 3720), alone and fused with a copy.
 //
-// The work is done by AVX-512 (folded_checksum.h) or, where the processor has none, by Intel's ISA-L, which picks the
-// fastest of its forms. Both are found at run time. Pure, any thread.
+// The work is done by AVX-512 and VPCLMULQDQ (folded_checksum.h) or, where the processor has not both, by Intel's
+// ISA-L, which picks the fastest of its forms. All is found at run time. Pure, any thread.
 #ifndef WEIGHTSTREAM_KERNELS_CHECKSUM_H_
 #define WEIGHTSTREAM_KERNELS_CHECKSUM_H_
 

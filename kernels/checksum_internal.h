@@ -18,7 +18,7 @@ namespace weightstream::internal {
 // non-temporal stores pushes were as fast with 4 KiB as with any larger block, and a little slower with 2 KiB.
 inline constexpr size_t kCopyBlockBytes = 4 << 10;
 
-// ExtendCrc32c as it is on processors without AVX-512.
+// ExtendCrc32c as it is on processors that cannot fold.
 uint32_t ExtendCrc32cByBlocks(uint32_t crc, absl::string_view bytes);
 
 // CopyAndExtendCrc32c block by block, also where one pass would do, with the block size given. Requires block_bytes >

@@ -137,8 +137,10 @@ TEST_P(FusedCopyTest, IsSeenByWhoeverIsToldOfIt) {
   constexpr int kMaxRounds = 400'000;
   constexpr int kStop = -1;
   constexpr size_t kLine = 64;
+  // Enough for one pass of wide stores as well as for blocks.
+  constexpr size_t kPlace = 8 * kLine;
   const absl::Time deadline = absl::Now() + absl::Seconds(3);
-  alignas(kLine) char place[kLine] = {};
+  alignas(kLine) char place[kPlace] = {};
   std::atomic<int> copied{0};
   std::atomic<int> looked{0};
   std::atomic<int> stale{0};
@@ -155,9 +157,9 @@ TEST_P(FusedCopyTest, IsSeenByWhoeverIsToldOfIt) {
       looked.store(round, std::memory_order_release);
     }
   });
-  std::string source(kLine, ' ');
+  std::string source(kPlace, ' ');
   for (int round = 1; round <= kMaxRounds && absl::Now() < deadline; ++round) {
-    source.assign(kLine, static_cast<char>(round));
+    source.assign(kPlace, static_cast<char>(round));
     CopyAndExtendCrc32c(0, place, View(source), GetParam());
     copied.store(round, std::memory_order_release);
     while (looked.load(std::memory_order_acquire) != round) {

@@ -52,7 +52,7 @@ uint32_t SegmentRemainderByLanes(absl::string_view segment) {
       std::memcpy(&word, words + uint64_t{4} * (place - shape.absent), sizeof(word));
       sum ^= place == shape.absent ? WithoutLead(word, shape.lead) : word;
     }
-    remainder ^= MultiplyModP(sum, WordPower(kDigestLanes - lane));
+    remainder ^= crc32c::Multiply(sum, WordPower(kDigestLanes - lane));
   }
   for (const char byte : segment.substr(segment.size() - shape.tail)) {
     remainder = AppendByte(remainder, static_cast<uint8_t>(byte));

@@ -14,7 +14,7 @@
 // digest, since it is what chunks carry and what DigestModel answers with (docs/decisions/0003): device and source
 // agree without a second pass over either.
 //
-// Bits are reflected, as in CRC32C: bit 31 of a remainder is the coefficient of x^0. C++17 and nothing but the standard
+// Bits are in CRC32C's order (crc32c_polynomials.h). C++17 and nothing but the standard
 // library: nvcc reads it too. Pure, any thread.
 #ifndef WEIGHTSTREAM_KERNELS_DIGEST_SEGMENT_H_
 #define WEIGHTSTREAM_KERNELS_DIGEST_SEGMENT_H_
@@ -22,6 +22,7 @@
 #include <cstdint>
 
 #include "kernels/cast_element.h"
+#include "kernels/crc32c_polynomials.h"
 
 namespace weightstream {
 
@@ -35,27 +36,13 @@ WEIGHTSTREAM_HOST_DEVICE constexpr uint64_t DigestSegmentCount(uint64_t bytes) {
   return bytes / kDigestSegmentBytes + (bytes % kDigestSegmentBytes != 0 ? 1 : 0);
 }
 
-// a * x mod P.
-WEIGHTSTREAM_HOST_DEVICE constexpr uint32_t TimesX(uint32_t a) { return (a >> 1) ^ ((a & 1) != 0 ? 0x82F63B78 : 0); }
-
-// a * b mod P.
-WEIGHTSTREAM_HOST_DEVICE constexpr uint32_t MultiplyModP(uint32_t a, uint32_t b) {
-  uint32_t product = 0;
-  for (uint32_t power = 0x80000000; power != 0; power >>= 1) {
-    if ((a & power) != 0) product ^= b;
-    b = TimesX(b);
-  }
-  return product;
-}
-
 // x^(32 * words) mod P.
 WEIGHTSTREAM_HOST_DEVICE constexpr uint32_t WordPower(uint64_t words) {
-  uint32_t square = 0x80000000;
-  for (int bit = 0; bit < 32; ++bit) square = TimesX(square);
-  uint32_t power = 0x80000000;
+  uint32_t square = crc32c::PowerOfX(32);
+  uint32_t power = crc32c::kOne;
   for (; words != 0; words >>= 1) {
-    if ((words & 1) != 0) power = MultiplyModP(power, square);
-    square = MultiplyModP(square, square);
+    if ((words & 1) != 0) power = crc32c::Multiply(power, square);
+    square = crc32c::Multiply(square, square);
   }
   return power;
 }
@@ -69,7 +56,7 @@ constexpr DigestTable MakeDigestTable() {
   DigestTable table{};
   const uint32_t row = WordPower(kDigestLanes);
   for (uint32_t k = 0; k < 8; ++k) {
-    for (uint32_t value = 0; value < 16; ++value) table.entries[16 * k + value] = MultiplyModP(value << 4 * k, row);
+    for (uint32_t value = 0; value < 16; ++value) table.entries[16 * k + value] = crc32c::Multiply(value << 4 * k, row);
   }
   return table;
 }
@@ -77,7 +64,7 @@ constexpr DigestTable MakeDigestTable() {
 // The remainder after one more byte.
 WEIGHTSTREAM_HOST_DEVICE constexpr uint32_t AppendByte(uint32_t remainder, uint8_t byte) {
   remainder ^= byte;
-  for (int bit = 0; bit < 8; ++bit) remainder = TimesX(remainder);
+  for (int bit = 0; bit < 8; ++bit) remainder = crc32c::TimesX(remainder);
   return remainder;
 }
 

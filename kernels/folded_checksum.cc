@@ -15,8 +15,9 @@ namespace weightstream {
 
 namespace {
 
+#define WEIGHTSTREAM_FOLD_TARGET "avx512f,vpclmulqdq,pclmul,sse4.2"
 // Inlined, so that sums stay in registers.
-#define WEIGHTSTREAM_FOLDS inline __attribute__((always_inline, target("avx512f,vpclmulqdq,pclmul,sse4.2")))
+#define WEIGHTSTREAM_FOLDS inline __attribute__((always_inline, target(WEIGHTSTREAM_FOLD_TARGET)))
 
 constexpr size_t kRegisterBytes = 64;
 // As many as hide how long a multiplication takes.
@@ -68,32 +69,32 @@ WEIGHTSTREAM_FOLDS uint32_t Remainder(const __m512i (&sums)[kRegisters]) {
 }
 
 template <Copying copying>
-WEIGHTSTREAM_FOLDS __m512i Take(const char* source, char* destination) {
-  _mm_prefetch(source + kPrefetchBytes, _MM_HINT_T1);
-  const __m512i bytes = _mm512_loadu_si512(source);
+WEIGHTSTREAM_FOLDS __m512i Take(const char* source, char* destination, size_t at) {
+  // The page may lie behind what there is: a hint that leads nowhere is no fault.
+  _mm_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(source) + at + kPrefetchBytes), _MM_HINT_T1);
+  const __m512i bytes = _mm512_loadu_si512(source + at);
   if constexpr (copying == Copying::kNonTemporal) {
-    _mm512_stream_si512(reinterpret_cast<__m512i*>(destination), bytes);
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(destination + at), bytes);
   }
   return bytes;
 }
 
 // Requires size >= kRoundBytes, and a multiple of it.
 template <Copying copying>
-__attribute__((target("avx512f,vpclmulqdq,pclmul,sse4.2"))) uint32_t FoldAll(uint32_t shift_register, char* destination,
-                                                                             const char* source, size_t size) {
+__attribute__((target(WEIGHTSTREAM_FOLD_TARGET))) uint32_t FoldAll(uint32_t shift_register, char* destination,
+                                                                   const char* source, size_t size) {
   __m512i sums[kRegisters];
   // Unrolled, or the compiler keeps the sums in memory.
 #pragma GCC unroll 4
   for (size_t i = 0; i < kRegisters; ++i) {
-    sums[i] = Take<copying>(source + i * kRegisterBytes, destination + i * kRegisterBytes);
+    sums[i] = Take<copying>(source, destination, i * kRegisterBytes);
   }
   // What came before is added to the first bytes of what follows.
   sums[0] = _mm512_xor_si512(sums[0], _mm512_zextsi128_si512(_mm_cvtsi32_si128(static_cast<int32_t>(shift_register))));
   for (size_t at = kRoundBytes; at < size; at += kRoundBytes) {
 #pragma GCC unroll 4
     for (size_t i = 0; i < kRegisters; ++i) {
-      const size_t place = at + i * kRegisterBytes;
-      sums[i] = Fold<8 * kRoundBytes>(sums[i], Take<copying>(source + place, destination + place));
+      sums[i] = Fold<8 * kRoundBytes>(sums[i], Take<copying>(source, destination, at + i * kRegisterBytes));
     }
   }
   return Remainder(sums);
@@ -101,6 +102,7 @@ __attribute__((target("avx512f,vpclmulqdq,pclmul,sse4.2"))) uint32_t FoldAll(uin
 
 template <Copying copying>
 size_t FoldWhatCanBe(uint32_t& shift_register, char* destination, absl::string_view bytes) {
+  // WEIGHTSTREAM_FOLD_TARGET, one by one.
   static const bool can_fold = __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("vpclmulqdq") != 0 &&
                                __builtin_cpu_supports("pclmul") != 0 && __builtin_cpu_supports("sse4.2") != 0;
   const size_t size = can_fold ? bytes.size() / kRoundBytes * kRoundBytes : 0;

@@ -1,4 +1,5 @@
-// CRC32C by AVX-512's carry-less multiplications, alone and in one pass with a copy past the caches. Pure, any thread.
+// CRC32C by carry-less multiplications of AVX-512's registers (VPCLMULQDQ), alone and in one pass with a copy past the
+// caches. Pure, any thread.
 //
 // Gopal and others, "Fast CRC Computation for Generic Polynomials Using PCLMULQDQ Instruction" (Intel, 2009), with
 // registers of 512 bits. ISA-L has the same for a checksum alone, and it is as fast from the cache. What it has not: a

@@ -17,8 +17,9 @@ namespace weightstream {
 
 namespace {
 
-// Half a line a store. In a push AVX-512's whole lines were no faster, and SSE2's quarters no faster than memcpy,
-// though in a loop of nothing else they are: what is written in the meantime ends the combining of a line's parts.
+// Half a line a store. For a copy alone AVX-512's whole lines were no faster in a push, and SSE2's quarters no faster
+// than memcpy, though in a loop of nothing else they are: what is written in the meantime ends the combining of a
+// line's parts.
 __attribute__((target("avx2"))) void CopyLines(char* destination, const char* source, size_t bytes) {
   for (size_t at = 0; at < bytes; at += kCacheLineBytes) {
     const auto* from = reinterpret_cast<const __m256i*>(source + at);

@@ -3,8 +3,6 @@
 #include <grpc/grpc.h>
 #include <stdlib.h>
 
-#include "absl/synchronization/mutex.h"
-
 namespace weightstream {
 namespace {
 
@@ -15,7 +13,6 @@ constexpr char kPollFirst[] = "poll,all";
 }  // namespace
 
 void TuneGrpcForStreaming() {
-  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   if (grpc_is_initialized() != 0) return;
   const char* const value = getenv(kPollStrategy);
   // An empty value would make gRPC abort.

@@ -10,12 +10,7 @@ namespace weightstream {
 // a message waits for its own connection and reads it itself (docs/decisions/0008-poll.md). The cost: a thread that
 // waits passes the kernel the list of what it waits for each time.
 //
-// And has the locks of gRPC and of Weightstream, which are Abseil's, not look for deadlocks: as Debian builds Abseil,
-// each lock that is taken while another is held is entered into a graph, behind one lock for all threads, to see
-// whether their order could end in a deadlock. That is for tests, which keep it; it took a twentieth of a push's rate,
-// and ends the process where it finds something.
-//
-// Initializes gRPC, for good, as the choice is made there once; of gRPC, changes nothing if that has been done. Call it
+// Initializes gRPC, for good, as the choice is made there once; does nothing if that has been done. Call it
 // when the signals that gRPC's threads shall not get are blocked, and before other threads read the environment, which
 // it changes for a moment. It concerns the whole process, so libraries must not call it; a program that uses
 // //client:push is faster if it does. gRPC's threads then live to the end of the process: see openssl_at_exit.h.

@@ -7,8 +7,6 @@
 
 #include <string>
 
-#include "absl/synchronization/mutex.h"
-
 // gRPC's own name for what it waits with, which its public headers leave out.
 const char* grpc_get_poll_strategy_name();
 
@@ -50,21 +48,6 @@ TEST_F(GrpcTuningTest, LeavesTheChoiceOfTheEnvironmentAlone) {
 
 TEST_F(GrpcTuningTest, TakesAnEmptyChoiceForNone) {
   EXPECT_EXIT(TuneAndExit("", "poll", kUnset), testing::ExitedWithCode(0), "");
-}
-
-// Abseil's search, where it is built in, ends the process at the second order.
-TEST_F(GrpcTuningTest, LocksAreNotSearchedForDeadlocks) {
-  const auto lock_in_both_orders = [] {
-    TuneGrpcForStreaming();
-    absl::Mutex first;
-    absl::Mutex second;
-    for (absl::Mutex* outer : {&first, &second}) {
-      absl::MutexLock outer_lock(outer);
-      absl::MutexLock inner_lock(outer == &first ? &second : &first);
-    }
-    _exit(0);
-  };
-  EXPECT_EXIT(lock_in_both_orders(), testing::ExitedWithCode(0), "");
 }
 
 TEST_F(GrpcTuningTest, ComesTooLateOnceGrpcIsUp) {

@@ -73,7 +73,7 @@ struct Limits {
   // What a sender may send ahead in one stream beyond the messages that the server has asked for. It is less than half
   // of the connection's window, HTTP/2's 64 KiB: once that is half used gRPC opens both again, and what comes while the
   // server lands the last two messages would trickle in by as much at a time, each with two wake-ups
-  // (docs/decisions/0008-poll.md).
+  // (docs/decisions/0008-poll.md). Of several streams on one connection, as over a long way, each may send so much.
   uint64_t window_bytes = 30 << 10;
 
   // Messages being received, of all connections. Beyond this gRPC resets streams, so it is far above what the windows

@@ -1,10 +1,10 @@
 // Asks gRPC for a stream's next message before the last one has been dealt with.
 //
-// gRPC opens HTTP/2's window of a connection for a message that somebody has asked for, and 64 KiB further. Its own
-// synchronous reader asks in Read(): for as long as a handler deals with a message, the next one comes in steps of
-// 64 KiB, each of which costs a wake-up at both ends and a wait. Here it is asked for as soon as the last one has come,
-// and crosses the network in one go. It is one message ahead and no more: beyond that not reading is the brake, as
-// ever.
+// gRPC opens HTTP/2's window of a connection for a message that somebody has asked for, and little further. Its own
+// synchronous reader asks in Read(): for as long as a handler deals with a message, hardly anything of the next one
+// comes, and both ends wait and are woken once more for its rest. Here it is asked for as soon as the last one has
+// come, and crosses the network in one go. It is one message ahead and no more: beyond that not reading is the brake,
+// as ever.
 #ifndef WEIGHTSTREAM_SERVER_READ_AHEAD_H_
 #define WEIGHTSTREAM_SERVER_READ_AHEAD_H_
 

@@ -23,7 +23,9 @@ using absl::StatusCode;
 
 // What a stream takes of messages that nobody has asked for, and a message that is several times as large.
 constexpr uint64_t kWindowBytes = Limits().window_bytes;
-constexpr uint64_t kChunkBytes = 8 * (kWindowBytes + 1);
+constexpr uint64_t kChunkBytes = 16 * kWindowBytes;
+// See Limits::window_bytes.
+static_assert(kWindowBytes < 65535 / 2);
 constexpr int kThreads = 16;
 
 TestServerOptions Options() {

@@ -16,6 +16,7 @@
 #include "flags/command_line.h"
 #include "process/allocator.h"
 #include "process/grpc_tuning.h"
+#include "process/lock_checks.h"
 #include "process/openssl_at_exit.h"
 #include "server/log.h"
 #include "server/server.h"
@@ -58,6 +59,7 @@ sigset_t BlockSignals() {
 int Serve(const CommandLine& line, bool json) {
   const sigset_t signals = BlockSignals();
   if (const absl::Status logging = StartLoggingFrom(line); !logging.ok()) return FailToStart(json, logging);
+  LeaveOutLockChecks();
   TuneGrpcForStreaming();
   absl::StatusOr<ServerOptions> options = OptionsFrom(line);
   if (!options.ok()) return FailToStart(json, options.status());

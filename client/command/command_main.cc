@@ -15,6 +15,7 @@
 #include "flags/command_line.h"
 #include "process/allocator.h"
 #include "process/grpc_tuning.h"
+#include "process/lock_checks.h"
 #include "process/openssl_at_exit.h"
 #include "tensor/spec.h"
 
@@ -47,6 +48,7 @@ int RunCommand(const Command& command, const std::vector<std::string>& arguments
   const absl::StatusOr<CommandLine> line = ParseCommandLine(command.spec, arguments);
   if (!line.ok()) return FinishBadUsage(line.status(), command.spec.name, AsksForJson(arguments));
   if (line->help()) return PrintPage(HelpText(command.spec));
+  LeaveOutLockChecks();
   TuneGrpcForStreaming();
   return command.run(*line);
 }

@@ -88,7 +88,7 @@ __global__ void __launch_bounds__(kDigestLanes)
       sum ^= place == shape.absent ? WithoutLead(word, shape.lead) : word;
     }
   }
-  sums[lane] = MultiplyModP(sum, WordPower(kDigestLanes - lane));
+  sums[lane] = crc32c::Multiply(sum, WordPower(kDigestLanes - lane));
   for (uint32_t half = kDigestLanes / 2; half > 0; half /= 2) {
     __syncthreads();
     if (lane < half) sums[lane] ^= sums[lane + half];

@@ -100,6 +100,11 @@ class ChunkCostsTest(unittest.TestCase):
         self.assertAlmostEqual(costs["64 to 1024 KiB"]["sender"], 4)
         self.assertAlmostEqual(costs["64 to 1024 KiB"]["receiver"], 5)
 
+    def test_a_span_may_lie_within_another(self) -> None:
+        costs = chunk_costs([self.row(1024, 1, 1), self.row(128, 1 + 7168 * 3e-6, 1), self.row(64, 2, 2)])
+        self.assertEqual(list(costs), ["64 to 1024 KiB", "128 to 1024 KiB"])
+        self.assertAlmostEqual(costs["128 to 1024 KiB"]["sender"], 3)
+
     def test_rounds_without_memory_ready_give_no_cost(self) -> None:
         rows = [self.row(1024, 1, 1), self.row(64, 2, 2), self.row(16, 3, 3, NOT_READY)]
         self.assertEqual(list(chunk_costs(rows)), ["64 to 1024 KiB"])

@@ -15,6 +15,7 @@
 #include "client/push.h"
 #include "client/weight_source.h"
 #include "process/grpc_tuning.h"
+#include "process/lock_checks.h"
 #include "process/openssl_at_exit.h"
 #include "tests/bench/round_report.h"
 #include "tests/bench/sending.h"
@@ -74,6 +75,7 @@ absl::Status Push(const std::string& addresses) {
 
 int main(int argc, char** argv) {
   weightstream::KeepOpensslAtExit();
+  weightstream::LeaveOutLockChecks();
   weightstream::TuneGrpcForStreaming();
   const std::vector<char*> arguments = absl::ParseCommandLine(argc, argv);
   if (arguments.size() != 2) {

@@ -29,6 +29,8 @@ NEAR_ROUND_TRIP_SECONDS = 0.005
 # What a connection may get over a long way (a gigabit a second), two and a half times over: streams do not take turns
 # evenly.
 FAR_BYTES_PER_SECOND = 2.5 * 125e6
+# More connections than these share what they would have on the way: a server holds a chunk or two of each stream.
+FAR_CONNECTIONS = 4
 LEAST_FAR_STREAMS = 2
 MOST_FAR_STREAMS = 16
 
