@@ -20,9 +20,9 @@ inline constexpr int kMaxConnections = 64;
 // Smaller messages cost more wake-ups a byte, larger ones leave the cache before they are copied out; on a network each
 // message also costs a stream a round trip. docs/performance.md has the rates.
 inline constexpr uint64_t kDefaultChunkBytes = 1 << 20;
-// Where both ends keep all processors of one machine busy, so that they need not be woken: a tenth faster there, and a
-// third slower where there are processors to spare.
-inline constexpr uint64_t kCrowdedChunkBytes = 384 << 10;
+// Where each processor of one machine has both ends of a connection, so that they need not be woken: a tenth faster
+// there, a third slower where there are processors to spare, and a fifth slower with four times as many connections.
+inline constexpr uint64_t kPairedChunkBytes = 384 << 10;
 // What is asked of a server, and used on a long way: see pace.h.
 inline constexpr uint64_t kLargestChosenChunkBytes = 4 << 20;
 // gRPC's message length is a 32-bit number and the header needs room.

@@ -25,9 +25,11 @@ constexpr int kMostFarStreams = 16;
 
 uint64_t NearChunkBytes(const PaceWishes& wishes) {
   if (wishes.chunk_size_given) return wishes.bucket_limit_bytes;
-  // Each connection has a thread at both ends.
-  const bool crowded = wishes.shared_processors > 0 && wishes.shared_processors < 2 * wishes.connections;
-  return std::min(wishes.bucket_limit_bytes, crowded ? kCrowdedChunkBytes : kDefaultChunkBytes);
+  // Each connection has a thread at both ends. With more connections than processors they take turns, and what one of
+  // them had in the cache is gone at the next.
+  const int connections = wishes.connections * wishes.servers;
+  const bool paired = connections <= wishes.shared_processors && wishes.shared_processors < 2 * connections;
+  return std::min(wishes.bucket_limit_bytes, paired ? kPairedChunkBytes : kDefaultChunkBytes);
 }
 
 // The server holds a chunk or two of each stream. So more connections than four share what four would have on the way,

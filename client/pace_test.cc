@@ -22,18 +22,22 @@ TEST(PaceTest, NearOneStreamAndChunksThatStayInTheCache) {
       << "what is given is used";
 }
 
-TEST(PaceTest, SmallerChunksWhereBothEndsKeepAllProcessorsBusy) {
-  const auto chunk = [](int shared_processors, int connections) {
-    return ChoosePace(
-               absl::ZeroDuration(),
-               {.bucket_limit_bytes = 4 * kMiB, .connections = connections, .shared_processors = shared_processors})
+TEST(PaceTest, SmallerChunksWhereEachProcessorHasBothEndsOfAConnection) {
+  const auto chunk = [](int shared_processors, int connections, int servers = 1) {
+    return ChoosePace(absl::ZeroDuration(), {.bucket_limit_bytes = 4 * kMiB,
+                                             .connections = connections,
+                                             .shared_processors = shared_processors,
+                                             .servers = servers})
         .chunk_bytes;
   };
-  EXPECT_EQ(chunk(2, 2), kCrowdedChunkBytes);
-  EXPECT_EQ(chunk(3, 2), kCrowdedChunkBytes);
+  EXPECT_EQ(chunk(2, 2), kPairedChunkBytes);
+  EXPECT_EQ(chunk(3, 2), kPairedChunkBytes);
   EXPECT_EQ(chunk(4, 2), kMiB) << "each thread has a processor";
+  EXPECT_EQ(chunk(2, 3), kMiB) << "they take turns";
   EXPECT_EQ(chunk(2, 1), kMiB);
-  EXPECT_EQ(chunk(1, 1), kCrowdedChunkBytes);
+  EXPECT_EQ(chunk(1, 1), kPairedChunkBytes);
+  EXPECT_EQ(chunk(2, 1, /*servers=*/2), kPairedChunkBytes);
+  EXPECT_EQ(chunk(2, 2, /*servers=*/4), kMiB);
   EXPECT_EQ(chunk(0, 8), kMiB) << "another machine, for all that is known";
   const PaceWishes given = {
       .bucket_limit_bytes = 2 * kMiB, .chunk_size_given = true, .connections = 2, .shared_processors = 2};

@@ -110,6 +110,7 @@ absl::StatusOr<PushResult> Push(const WeightSource& source, const std::vector<st
                             ManifestIndex(source.tensors()),
                             ManifestChecksum(source.metadata()),
                             *total_bytes,
+                            static_cast<int>(servers.size()),
                             ChooseConnections(options, *total_bytes),
                             ChooseBucketLimit(options),
                             std::make_shared<BorrowCounter>(),

@@ -25,6 +25,7 @@ struct PushContext {
   const ManifestIndex index;
   const ManifestChecksum manifest_checksum;
   const uint64_t total_bytes;
+  const int servers;
   // To each server that is near (pace.h).
   const int connections;
   // Most payload bytes in a chunk, as far as the sender is concerned.

@@ -140,14 +140,14 @@ TEST(PushTest, ChunksAreSmallerWhereThereIsOneProcessorForBothEnds) {
     for (const FakeServer::LandedChunk& chunk : server.landed()) largest = std::max(largest, chunk.range.size());
     return largest;
   };
-  EXPECT_GT(largest_chunk(), kCrowdedChunkBytes);
+  EXPECT_GT(largest_chunk(), kPairedChunkBytes);
   cpu_set_t one;
   CPU_ZERO(&one);
   for (int cpu = 0; CPU_COUNT(&one) == 0; ++cpu) {
     if (CPU_ISSET(cpu, &all)) CPU_SET(cpu, &one);
   }
   ASSERT_EQ(sched_setaffinity(0, sizeof(one), &one), 0);
-  EXPECT_LE(largest_chunk(), kCrowdedChunkBytes);
+  EXPECT_LE(largest_chunk(), kPairedChunkBytes);
   ASSERT_EQ(sched_setaffinity(0, sizeof(all), &all), 0);
 }
 

@@ -129,7 +129,8 @@ RoundResult UpdateTransfer::RunRound(const v1::BeginUpdateResponse& reply, absl:
                               .chunk_size_given = context_.options.bucket_limit_bytes != 0,
                               .connections = context_.connections,
                               .connections_given = context_.options.connections != 0,
-                              .shared_processors = SharedProcessors(address_)});
+                              .shared_processors = SharedProcessors(address_),
+                              .servers = context_.servers});
   const bool pack = reply.takes_packed_chunks();
   absl::optional<ChunkPlan> plan;
   if (missing.everything) {
