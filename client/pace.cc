@@ -25,20 +25,18 @@ constexpr int kMostFarStreams = 16;
 
 uint64_t NearChunkBytes(const PaceWishes& wishes) {
   if (wishes.chunk_size_given) return wishes.bucket_limit_bytes;
-  // Each connection has a thread at both ends. With more connections than processors they take turns, and what one of
-  // them had in the cache is gone at the next.
-  const int connections = wishes.connections * wishes.servers;
-  const bool paired = connections <= wishes.shared_processors && wishes.shared_processors < 2 * connections;
+  // Each connection has a thread at both ends. With fewer, processors are idle, and somebody has to be woken for each
+  // message; with more, connections take turns, and what one had in the cache is gone at its next.
+  const bool paired = wishes.connections * wishes.servers_here == wishes.shared_processors;
   return std::min(wishes.bucket_limit_bytes, paired ? kPairedChunkBytes : kDefaultChunkBytes);
 }
 
-// The server holds a chunk or two of each stream. So more connections than four share what four would have on the way,
-// unless the caller has said how large chunks are, and with it how much memory they may take.
-int FarStreams(absl::Duration round_trip, const PaceWishes& wishes, int connections) {
+// The server holds a chunk or two of each stream. So more connections than four share what four would have on the way.
+int FarStreams(absl::Duration round_trip, uint64_t chunk_bytes, int connections) {
   const double on_the_way = absl::ToDoubleSeconds(round_trip) * kConnectionBytesPerSecond * kWindowsPerProduct;
-  const double wanted = std::ceil(on_the_way / static_cast<double>(wishes.bucket_limit_bytes));
-  const int sharing = wishes.chunk_size_given ? kFarConnections : std::max(connections, kFarConnections);
-  return static_cast<int>(std::clamp<double>(wanted * kFarConnections / sharing, kLeastFarStreams, kMostFarStreams));
+  const double wanted = std::ceil(on_the_way / static_cast<double>(chunk_bytes));
+  const double shared = wanted * kFarConnections / std::max(connections, kFarConnections);
+  return static_cast<int>(std::clamp<double>(shared, kLeastFarStreams, kMostFarStreams));
 }
 
 }  // namespace
@@ -48,7 +46,7 @@ Pace ChoosePace(absl::Duration round_trip, const PaceWishes& wishes) {
   // What is too little for two connections near by is too little for four.
   const bool more = !wishes.connections_given && wishes.connections > 1;
   const int connections = more ? std::max(wishes.connections, kFarConnections) : wishes.connections;
-  return {wishes.bucket_limit_bytes, connections, FarStreams(round_trip, wishes, connections)};
+  return {wishes.bucket_limit_bytes, connections, FarStreams(round_trip, wishes.bucket_limit_bytes, connections)};
 }
 
 }  // namespace weightstream

@@ -35,8 +35,8 @@ struct PaceWishes {
   bool connections_given = false;
   // How many processors both ends share; 0 if they are not known to be on one machine.
   int shared_processors = 0;
-  // To how many servers the same is sent at once.
-  int servers = 1;
+  // How many servers on this machine the same is sent to at once.
+  int servers_here = 1;
 };
 
 Pace ChoosePace(absl::Duration round_trip, const PaceWishes& wishes);

@@ -23,21 +23,21 @@ TEST(PaceTest, NearOneStreamAndChunksThatStayInTheCache) {
 }
 
 TEST(PaceTest, SmallerChunksWhereEachProcessorHasBothEndsOfAConnection) {
-  const auto chunk = [](int shared_processors, int connections, int servers = 1) {
+  const auto chunk = [](int shared_processors, int connections, int servers_here = 1) {
     return ChoosePace(absl::ZeroDuration(), {.bucket_limit_bytes = 4 * kMiB,
                                              .connections = connections,
                                              .shared_processors = shared_processors,
-                                             .servers = servers})
+                                             .servers_here = servers_here})
         .chunk_bytes;
   };
   EXPECT_EQ(chunk(2, 2), kPairedChunkBytes);
-  EXPECT_EQ(chunk(3, 2), kPairedChunkBytes);
+  EXPECT_EQ(chunk(3, 2), kMiB) << "one processor to spare";
   EXPECT_EQ(chunk(4, 2), kMiB) << "each thread has a processor";
   EXPECT_EQ(chunk(2, 3), kMiB) << "they take turns";
   EXPECT_EQ(chunk(2, 1), kMiB);
   EXPECT_EQ(chunk(1, 1), kPairedChunkBytes);
-  EXPECT_EQ(chunk(2, 1, /*servers=*/2), kPairedChunkBytes);
-  EXPECT_EQ(chunk(2, 2, /*servers=*/4), kMiB);
+  EXPECT_EQ(chunk(2, 1, /*servers_here=*/2), kPairedChunkBytes);
+  EXPECT_EQ(chunk(2, 2, /*servers_here=*/4), kMiB);
   EXPECT_EQ(chunk(0, 8), kMiB) << "another machine, for all that is known";
   const PaceWishes given = {
       .bucket_limit_bytes = 2 * kMiB, .chunk_size_given = true, .connections = 2, .shared_processors = 2};
@@ -48,18 +48,15 @@ TEST(PaceTest, SmallerChunksWhereEachProcessorHasBothEndsOfAConnection) {
 }
 
 TEST(PaceTest, FarMoreThanFourConnectionsShareWhatFourWouldHave) {
-  const auto streams = [](absl::Duration round_trip, int connections, bool chunk_size_given = false) {
-    return ChoosePace(round_trip, {.bucket_limit_bytes = 4 * kMiB,
-                                   .chunk_size_given = chunk_size_given,
-                                   .connections = connections,
-                                   .connections_given = true})
+  const auto streams = [](absl::Duration round_trip, int connections) {
+    return ChoosePace(round_trip,
+                      {.bucket_limit_bytes = 4 * kMiB, .connections = connections, .connections_given = true})
         .streams_per_connection;
   };
   EXPECT_EQ(streams(absl::Milliseconds(50), 4), 4);
   EXPECT_EQ(streams(absl::Milliseconds(100), 4), 8);
   EXPECT_EQ(streams(absl::Milliseconds(50), 8), 2);
   EXPECT_EQ(streams(absl::Milliseconds(100), 8), 4);
-  EXPECT_EQ(streams(absl::Milliseconds(100), 8, /*chunk_size_given=*/true), 8);
   EXPECT_EQ(streams(absl::Milliseconds(50), 64), 2) << "one would stand still";
 }
 

@@ -5,6 +5,7 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
+#include "client/address.h"
 #include "client/defaults.h"
 #include "client/push_context.h"
 #include "client/push_job.h"
@@ -17,6 +18,13 @@ namespace {
 int ChooseConnections(const PushOptions& options, uint64_t total_bytes) {
   if (options.connections != 0) return options.connections;
   return total_bytes < kOneConnectionBelowBytes ? 1 : kDefaultConnections;
+}
+
+int CountServersHere(const std::vector<std::string>& servers) {
+  return static_cast<int>(std::count_if(servers.begin(), servers.end(), [](const std::string& server) {
+    const absl::StatusOr<Address> address = ParseAddress(server);
+    return address.ok() && IsLocalAddress(*address);
+  }));
 }
 
 uint64_t ChooseBucketLimit(const PushOptions& options) {
@@ -110,7 +118,7 @@ absl::StatusOr<PushResult> Push(const WeightSource& source, const std::vector<st
                             ManifestIndex(source.tensors()),
                             ManifestChecksum(source.metadata()),
                             *total_bytes,
-                            static_cast<int>(servers.size()),
+                            CountServersHere(servers),
                             ChooseConnections(options, *total_bytes),
                             ChooseBucketLimit(options),
                             std::make_shared<BorrowCounter>(),

@@ -25,7 +25,8 @@ struct PushContext {
   const ManifestIndex index;
   const ManifestChecksum manifest_checksum;
   const uint64_t total_bytes;
-  const int servers;
+  // Of the servers, those that are known to be on this machine.
+  const int servers_here;
   // To each server that is near (pace.h).
   const int connections;
   // Most payload bytes in a chunk, as far as the sender is concerned.

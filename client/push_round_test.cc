@@ -54,7 +54,7 @@ class PushRoundTest : public testing::Test {
                              ManifestIndex(source_->tensors()),
                              ManifestChecksum(source_->metadata()),
                              model_.total_bytes(),
-                             /*servers=*/1,
+                             /*servers_here=*/1,
                              kStreams,
                              options_.bucket_limit_bytes,
                              std::make_shared<BorrowCounter>(),

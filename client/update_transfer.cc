@@ -130,7 +130,7 @@ RoundResult UpdateTransfer::RunRound(const v1::BeginUpdateResponse& reply, absl:
                               .connections = context_.connections,
                               .connections_given = context_.options.connections != 0,
                               .shared_processors = SharedProcessors(address_),
-                              .servers = context_.servers});
+                              .servers_here = context_.servers_here});
   const bool pack = reply.takes_packed_chunks();
   absl::optional<ChunkPlan> plan;
   if (missing.everything) {

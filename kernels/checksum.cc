@@ -37,12 +37,13 @@ void Sum(uint32_t& shift_register, absl::string_view bytes) {
   SumByBlocks(shift_register, bytes);
 }
 
+// `sum` is Sum or SumByBlocks.
 void CopyByBlocks(uint32_t& shift_register, char* destination, absl::string_view bytes, Stores stores,
-                  size_t block_bytes) {
+                  size_t block_bytes, void (*sum)(uint32_t&, absl::string_view)) {
   while (!bytes.empty()) {
     // After the first, blocks begin where lines of the destination do, so that all but the last are whole lines.
     const absl::string_view block = bytes.substr(0, block_bytes - PastLine(destination));
-    Sum(shift_register, block);
+    sum(shift_register, block);
     if (stores == Stores::kNonTemporal) {
       NonTemporalCopy(destination, block);
     } else {
@@ -82,12 +83,12 @@ uint32_t CopyAndExtendCrc32c(uint32_t crc, char* destination, absl::string_view 
   uint32_t shift_register = ~crc;
   if (stores == Stores::kNonTemporal) {
     const size_t head = std::min(BytesToLine(destination), bytes.size());
-    CopyByBlocks(shift_register, destination, bytes.substr(0, head), stores, internal::kCopyBlockBytes);
+    CopyByBlocks(shift_register, destination, bytes.substr(0, head), stores, internal::kCopyBlockBytes, Sum);
     const size_t folded = FoldChecksumAndCopy(shift_register, destination + head, bytes.substr(head));
     destination += head + folded;
     bytes.remove_prefix(head + folded);
   }
-  CopyByBlocks(shift_register, destination, bytes, stores, internal::kCopyBlockBytes);
+  CopyByBlocks(shift_register, destination, bytes, stores, internal::kCopyBlockBytes, Sum);
   if (stores == Stores::kNonTemporal) NonTemporalFence();
   return ~shift_register;
 }
@@ -101,7 +102,7 @@ uint32_t internal::ExtendCrc32cByBlocks(uint32_t crc, absl::string_view bytes) {
 uint32_t internal::CopyAndExtendCrc32cByBlocks(uint32_t crc, char* destination, absl::string_view bytes, Stores stores,
                                                size_t block_bytes) {
   uint32_t shift_register = ~crc;
-  CopyByBlocks(shift_register, destination, bytes, stores, block_bytes);
+  CopyByBlocks(shift_register, destination, bytes, stores, block_bytes, SumByBlocks);
   if (stores == Stores::kNonTemporal) NonTemporalFence();
   return ~shift_register;
 }

@@ -21,8 +21,8 @@ inline constexpr size_t kCopyBlockBytes = 4 << 10;
 // ExtendCrc32c as it is on processors that cannot fold.
 uint32_t ExtendCrc32cByBlocks(uint32_t crc, absl::string_view bytes);
 
-// CopyAndExtendCrc32c block by block, also where one pass would do, with the block size given. Requires block_bytes >
-// kCacheLineBytes.
+// CopyAndExtendCrc32c block by block, as on processors that cannot fold, with the block size given. Requires
+// block_bytes > kCacheLineBytes.
 uint32_t CopyAndExtendCrc32cByBlocks(uint32_t crc, char* destination, absl::string_view bytes, Stores stores,
                                      size_t block_bytes);
 

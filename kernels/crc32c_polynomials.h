@@ -1,8 +1,8 @@
 // The polynomials over GF(2) behind CRC32C: remainders by its generator P, in the order of bits that it uses.
 //
 // A CRC is the remainder of the message, as a polynomial, divided by P. The order is reflected: bit 31 of a remainder
-// is the coefficient of x^0, bit 0 that of x^31. C++17 and nothing but the
-// standard library: nvcc reads it too. Pure, any thread.
+// is the coefficient of x^0, bit 0 that of x^31. C++17 and nothing but the standard library: nvcc reads it too. Pure,
+// any thread.
 #ifndef WEIGHTSTREAM_KERNELS_CRC32C_POLYNOMIALS_H_
 #define WEIGHTSTREAM_KERNELS_CRC32C_POLYNOMIALS_H_
 

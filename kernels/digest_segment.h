@@ -14,8 +14,8 @@
 // digest, since it is what chunks carry and what DigestModel answers with (docs/decisions/0003): device and source
 // agree without a second pass over either.
 //
-// Bits are in CRC32C's order (crc32c_polynomials.h). C++17 and nothing but the standard
-// library: nvcc reads it too. Pure, any thread.
+// Bits are in CRC32C's order (crc32c_polynomials.h). C++17 and nothing but the standard library: nvcc reads it too.
+// Pure, any thread.
 #ifndef WEIGHTSTREAM_KERNELS_DIGEST_SEGMENT_H_
 #define WEIGHTSTREAM_KERNELS_DIGEST_SEGMENT_H_
 

@@ -279,8 +279,7 @@ class Push:
         if distance < NEAR_ROUND_TRIP_SECONDS:
             return (limit if self._chunk_bytes else min(limit, CHUNK_BYTES)), 1
         streams = math.ceil(distance * FAR_BYTES_PER_SECOND / limit)
-        if not self._chunk_bytes:
-            streams = streams * FAR_CONNECTIONS // max(self._connections, FAR_CONNECTIONS)
+        streams = streams * FAR_CONNECTIONS // max(self._connections, FAR_CONNECTIONS)
         return limit, max(LEAST_FAR_STREAMS, min(streams, MOST_FAR_STREAMS))
 
     def _abort_if_refused(self, error: WeightStreamError) -> None:
